@@ -1,0 +1,64 @@
+"""The networks that literature on distillation compares, and by prefix those of timm and torchvision."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from famkd.errors import UserError, nearest
+from famkd.models.checkpoint import load_weights
+from famkd.models.mobilenet import MobileNetV1, MobileNetV2
+from famkd.models.resnet import BasicBlock, Bottleneck, resnet_3_stages, resnet_4_stages
+from famkd.models.shufflenet import ShuffleV1, ShuffleV2
+from famkd.models.vgg import VGG
+from famkd.models.wrn import WideResNet
+from famkd.models.zoo import build_timm, build_torchvision
+
+__all__ = ["MODELS", "build_model", "load_weights"]
+
+MODELS: dict[str, Callable[[int], nn.Module]] = {
+    "resnet8": partial(resnet_3_stages, 8, 16, (16, 32, 64)),
+    "resnet14": partial(resnet_3_stages, 14, 16, (16, 32, 64)),
+    "resnet20": partial(resnet_3_stages, 20, 16, (16, 32, 64)),
+    "resnet32": partial(resnet_3_stages, 32, 16, (16, 32, 64)),
+    "resnet44": partial(resnet_3_stages, 44, 16, (16, 32, 64)),
+    "resnet56": partial(resnet_3_stages, 56, 16, (16, 32, 64)),
+    "resnet110": partial(resnet_3_stages, 110, 16, (16, 32, 64)),
+    "resnet8x4": partial(resnet_3_stages, 8, 32, (64, 128, 256)),
+    "resnet32x4": partial(resnet_3_stages, 32, 32, (64, 128, 256)),
+    "resnet8x0.5": partial(resnet_3_stages, 8, 8, (8, 16, 32)),  # for digits of 8x8 pixels
+    "resnet14x0.5": partial(resnet_3_stages, 14, 8, (8, 16, 32)),
+    "ResNet18": partial(resnet_4_stages, BasicBlock, (2, 2, 2, 2)),
+    "ResNet50": partial(resnet_4_stages, Bottleneck, (3, 4, 6, 3)),
+    "wrn_16_1": partial(WideResNet, 16, 1),
+    "wrn_16_2": partial(WideResNet, 16, 2),
+    "wrn_40_1": partial(WideResNet, 40, 1),
+    "wrn_40_2": partial(WideResNet, 40, 2),
+    "vgg8": partial(VGG, (1, 1, 1, 1, 1)),
+    "vgg11": partial(VGG, (1, 1, 2, 2, 2)),
+    "vgg13": partial(VGG, (2, 2, 2, 2, 2)),
+    "vgg16": partial(VGG, (2, 2, 3, 3, 3)),
+    "vgg19": partial(VGG, (2, 2, 4, 4, 4)),
+    "MobileNetV1": MobileNetV1,
+    "MobileNetV2": MobileNetV2,
+    "ShuffleV1": ShuffleV1,
+    "ShuffleV2": ShuffleV2,
+}
+
+
+def build_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
+    """Build the network `name`, one of `MODELS` or `timm:NAME` or `torchvision:NAME`.
+
+    Only the two libraries have weights to download; for `MODELS` take `load_weights`.
+    """
+    library, _, rest = name.partition(":")
+    if library == "timm" and rest:
+        return build_timm(rest, num_classes, pretrained)
+    if library == "torchvision" and rest:
+        return build_torchvision(rest, num_classes, pretrained)
+    if name not in MODELS:
+        hint = nearest(name, MODELS) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(MODELS)}."
+        raise UserError(f"There is no model {name!r}.{hint}")
+    if pretrained:
+        raise UserError(f"No weights of {name} can be downloaded: give a checkpoint file instead.")
+    return MODELS[name](num_classes)

@@ -1,0 +1,154 @@
+"""ShuffleNets for small images, with a 1x1 stem: V1 with three groups, V2 at width 1."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from famkd.models.parts import pool_to_vector
+
+
+class Shuffle(nn.Module):
+    """Interleave the channels of `groups` groups, so that the next grouped layer sees all of them."""
+
+    def __init__(self, groups: int):
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class ShuffleNet(nn.Module):
+    """What V1 and V2 share: the stem, and three stages of units made by `unit(channels, out, stride)`."""
+
+    taps = {
+        "stages": ("layer1", "layer2", "layer3"),
+        "preact": ("layer1.-1.last_relu:in", "layer2.-1.last_relu:in", "layer3.-1.last_relu:in"),
+        "embed": ("avgpool",),
+    }
+    head = "linear"
+
+    def __init__(self, unit: Callable[[int, int, int], nn.Module], widths: tuple[int, int, int]):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(24)
+        self.relu = nn.ReLU()
+        for stage, depth, channels, out in zip(self.taps["stages"], (4, 8, 4), (24, *widths), widths):
+            units = [unit(channels, out, 2), *(unit(out, out, 1) for _ in range(depth - 1))]
+            self.add_module(stage, nn.Sequential(*units))
+        self.avgpool = pool_to_vector()
+
+    def stages(self, x: Tensor) -> Tensor:
+        return self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
+
+
+class UnitV1(nn.Module):
+    """Two grouped 1x1 convolutions around a channelwise 3x3; at stride 2 the pooled input is laid beside them."""
+
+    def __init__(self, channels: int, out: int, stride: int, groups: int = 3):
+        super().__init__()
+        self.halves = stride == 2
+        made = out - channels if self.halves else out
+        mid = made // 4
+        first = 1 if channels == 24 else groups  # the stem is too thin to be split
+        self.conv1 = nn.Conv2d(channels, mid, 1, groups=first, bias=False)
+        self.bn1 = nn.BatchNorm2d(mid)
+        self.relu1 = nn.ReLU()
+        self.shuffle = Shuffle(first)
+        self.conv2 = nn.Conv2d(mid, mid, 3, stride, 1, groups=mid, bias=False)
+        self.bn2 = nn.BatchNorm2d(mid)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(mid, made, 1, groups=groups, bias=False)
+        self.bn3 = nn.BatchNorm2d(made)
+        self.pool = nn.AvgPool2d(3, 2, 1)
+        self.last_relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.shuffle(self.relu1(self.bn1(self.conv1(x))))
+        y = self.relu2(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.last_relu(torch.cat([y, self.pool(x)], 1) if self.halves else y + x)
+
+
+class ShuffleV1(ShuffleNet):
+    """Stages of 240, 480 and 960 channels."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(UnitV1, (240, 480, 960))
+        self.linear = nn.Linear(960, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.avgpool(self.stages(x)))
+
+
+# In both V2 units the ReLU is drawn behind the concatenation. That changes no value, because the half that
+# passes through is already positive, and gives each unit one place before and one after its last ReLU.
+
+
+class UnitV2(nn.Module):
+    """Pass half of the channels through, transform the other half, shuffle."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half = channels // 2
+        self.conv1 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(half, half, 3, 1, 1, groups=half, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.shuffle = Shuffle(2)
+        self.last_relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        passed, y = x.chunk(2, 1)
+        y = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(y)))))
+        y = self.bn3(self.conv3(y))
+        return self.last_relu(self.shuffle(torch.cat([passed, y], 1)))
+
+
+class DownV2(nn.Module):
+    """Two branches of stride 2 over all channels, laid side by side and shuffled."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        half = out // 2
+        self.conv1 = nn.Conv2d(channels, channels, 3, 2, 1, groups=channels, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, half, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(channels, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.relu3 = nn.ReLU()
+        self.conv4 = nn.Conv2d(half, half, 3, 2, 1, groups=half, bias=False)
+        self.bn4 = nn.BatchNorm2d(half)
+        self.conv5 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn5 = nn.BatchNorm2d(half)
+        self.shuffle = Shuffle(2)
+        self.last_relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = self.bn2(self.conv2(self.bn1(self.conv1(x))))
+        right = self.bn4(self.conv4(self.relu3(self.bn3(self.conv3(x)))))
+        right = self.bn5(self.conv5(right))
+        return self.last_relu(self.shuffle(torch.cat([left, right], 1)))
+
+
+def _unit_v2(channels: int, out: int, stride: int) -> nn.Module:
+    return DownV2(channels, out) if stride == 2 else UnitV2(out)
+
+
+class ShuffleV2(ShuffleNet):
+    """Stages of 116, 232 and 464 channels, and a 1x1 convolution to 1024 before the pooling."""
+
+    def __init__(self, num_classes: int):
+        super().__init__(_unit_v2, (116, 232, 464))
+        self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(1024)
+        self.relu2 = nn.ReLU()
+        self.linear = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.avgpool(self.relu2(self.bn2(self.conv2(self.stages(x))))))

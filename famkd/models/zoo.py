@@ -1,0 +1,60 @@
+"""Networks of timm and torchvision, with errors that say what to do."""
+
+from inspect import signature
+
+from torch import nn
+
+from famkd.errors import UserError, nearest
+
+
+def build_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    """Build timm's network `name`, which may end in `.tag` to choose among its weights."""
+    try:
+        import timm
+    except ImportError:
+        raise UserError(f"timm:{name} needs the package timm: pip install famkd[zoo]") from None
+    names = [*timm.list_models(), *timm.list_pretrained()]
+    if name not in names:
+        raise UserError(f"timm has no model {name!r}.{nearest(name, names)}")
+    if pretrained and not timm.is_model_pretrained(name):
+        raise UserError(f"timm has no weights for {name!r}.{nearest(name, timm.list_pretrained())}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    except OSError as error:
+        raise _undelivered(f"timm:{name}") from error
+
+
+def build_torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+    """Build torchvision's network `name`, if `pretrained` with its best weights, whose classifier may be replaced."""
+    from torchvision import models
+
+    if name not in models.list_models():
+        raise UserError(f"torchvision has no model {name!r}.{nearest(name, models.list_models())}")
+    if not pretrained:
+        # A detector would download its backbone's weights unasked.
+        detects = "weights_backbone" in signature(models.get_model_builder(name)).parameters
+        options = {"weights_backbone": None} if detects else {}
+        return models.get_model(name, num_classes=num_classes, **options)
+    weights = models.get_model_weights(name).DEFAULT
+    classes = len(weights.meta["categories"])
+    if classes != num_classes and name not in models.list_models(module=models):
+        raise UserError(f"torchvision's weights for {name} know {classes} classes, not {num_classes}.")
+    try:
+        model = models.get_model(name, weights=weights)
+    except OSError as error:
+        raise _undelivered(f"torchvision:{name}") from error
+    if classes != num_classes:
+        _replace_classifier(model, name, num_classes)
+    return model
+
+
+def _replace_classifier(model: nn.Module, name: str, num_classes: int) -> None:
+    path, last = [item for item in model.named_modules() if not list(item[1].children())][-1]
+    if not isinstance(last, nn.Linear):
+        raise UserError(f"{name} does not end in a linear classifier, so its weights fit their own classes only.")
+    parent, _, attribute = path.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, nn.Linear(last.in_features, num_classes))
+
+
+def _undelivered(name: str) -> UserError:
+    return UserError(f"The weights of {name} could not be downloaded: check the network, or build it without them.")
