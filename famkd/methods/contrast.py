@@ -1,0 +1,114 @@
+"""CRD: contrast each sample's student and teacher embeddings against a memory of the whole training set."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from famkd.layers.project import flat, pair, precise
+from famkd.method import Batch, Method, Probe, View
+
+
+@precise
+def nce_loss(scores: Tensor, constant: Tensor, size: int, eps: float = 1e-7) -> Tensor:
+    """Noise-contrastive loss of one anchor network, mean over the batch.
+
+    Scores (B, 1 + K) are similarities over the temperature, the positive first; `constant` is the
+    normaliser Z, `size` the number of training images. Tian et al., ICLR 2020, equation 18.
+    """
+    noise = (scores.shape[1] - 1) / size
+    log_p, floor = scores - constant.log(), math.log(noise + eps)
+    log_sum = floor + F.softplus(log_p - floor)  # log(p + noise + eps)
+    positive = log_p[:, 0] - log_sum[:, 0]
+    negatives = math.log(noise) - log_sum[:, 1:]
+    return -(positive + negatives.sum(1)).mean()
+
+
+class CRD(Method):
+    """Contrastive representation distillation: Tian et al., ICLR 2020.
+
+    Positives come by `Batch.index`, negatives are drawn here, on the device, with replacement: no special
+    data set. The memory is two float32 buffers (images, dim), scored by one product with the whole memory and
+    then gathered, which moves far fewer bytes than gathering K vectors per sample. Every process holds its own
+    memory and sees only its own part of each batch: build DistributedDataParallel with broadcast_buffers=False.
+
+    Args:
+        dim: Width of the common embedding.
+        negatives: How many negatives per sample (K).
+        temperature: Divides the similarities.
+        momentum: How much of the old memory an update keeps.
+        mode: "exact" draws negatives from other classes only, "relax" from all images.
+    """
+
+    wants, weight = "embed", 0.8
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        dim: int = 128,
+        negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+        mode: Literal["exact", "relax"] = "exact",
+    ):
+        super().__init__()
+        if probe.labels is None:
+            raise ValueError("CRD needs the class of every training image: use a data set that tells its labels")
+        if mode == "exact" and bool((probe.labels == probe.labels[0]).all()):
+            raise ValueError("CRD in exact mode needs at least two classes in the training set: use mode relax")
+        self.negatives, self.temperature, self.momentum, self.mode = negatives, temperature, momentum, mode
+        s, t = (flat(feat) for feat in pair(probe.student.feats, probe.teacher.feats)[-1])
+        self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
+        size, spread = len(probe.labels), 1 / math.sqrt(dim / 3)
+        for name in ("memory_student", "memory_teacher"):
+            self.register_buffer(name, torch.empty(size, dim).uniform_(-spread, spread))
+        for name in ("constant_student", "constant_teacher"):  # -1 until the first batch has measured them
+            self.register_buffer(name, torch.tensor(-1.0))
+        labels = probe.labels.long().cpu()
+        counts = torch.bincount(labels)
+        self.register_buffer("labels", labels, persistent=False)
+        self.register_buffer("counts", counts, persistent=False)
+        self.register_buffer("starts", counts.cumsum(0) - counts, persistent=False)
+        self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)
+
+    def draw(self, index: Tensor) -> Tensor:
+        """Positions (B, K) of negatives: uniform over all images, or over those of another class than `index`."""
+        size = len(self.labels)
+        shape = (len(index), self.negatives)
+        if self.mode == "relax":
+            return torch.randint(size, shape, device=index.device)
+        label = self.labels[index][:, None]
+        start, count = self.starts[label], self.counts[label]
+        room = size - count  # images are sorted by class: draw from a row without this class, then step over it
+        place = (torch.rand(shape, device=index.device) * room).long().minimum(room - 1)
+        return self.by_class[place + count * (place >= start)]
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        s, t = pair(student.feats, teacher.feats)[-1]
+        chosen = torch.cat([batch.index[:, None], self.draw(batch.index)], 1)
+        return {"crd": self._contrast(self.student(flat(s)), self.teacher(flat(t)), batch.index, chosen)}
+
+    def _contrast(self, s: Tensor, t: Tensor, index: Tensor, chosen: Tensor) -> Tensor:
+        with torch.autocast(s.device.type, enabled=False):
+            s, t = F.normalize(s.float()), F.normalize(t.float())
+            loss = self._side(s, self.memory_teacher, self.constant_student, chosen)
+            loss = loss + self._side(t, self.memory_student, self.constant_teacher, chosen)
+            self._remember(self.memory_student, index, s.detach())
+            self._remember(self.memory_teacher, index, t.detach())
+        return loss
+
+    def _side(self, anchor: Tensor, memory: Tensor, constant: Tensor, chosen: Tensor) -> Tensor:
+        size = len(memory)
+        # a copy, because the memory is overwritten below before backward needs it
+        scores = (anchor @ memory.clone().T).gather(1, chosen) / self.temperature
+        with torch.no_grad():
+            constant.copy_(torch.where(constant < 0, scores.exp().mean() * size, constant))
+        return nce_loss(scores, constant.clone(), size)
+
+    @torch.no_grad()
+    def _remember(self, memory: Tensor, index: Tensor, fresh: Tensor) -> None:
+        blended = self.momentum * memory[index] + (1 - self.momentum) * fresh
+        memory.index_copy_(0, index, F.normalize(blended))

@@ -1,0 +1,134 @@
+"""Frequency relatives of FAM with a fixed wavelet: FreeKD on maps, FiGKD on logits."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from famkd.layers.project import match_size, pair, pair_maps, precise
+from famkd.method import Batch, Method, Probe, View
+from famkd.methods.logits import logits_of
+
+
+def haar2d(feat: Tensor) -> tuple[Tensor, Tensor]:
+    """One orthonormal Haar level of (B, C, H, W): the low band (B, C, h, w) and the details (B, C, 3, h, w).
+
+    h and w are halves, rounded up: an odd edge is repeated once, so that it makes no detail of its own.
+    """
+    feat = F.pad(feat, (0, feat.shape[3] % 2, 0, feat.shape[2] % 2), mode="replicate")
+    a, b, c, d = feat[..., 0::2, 0::2], feat[..., 0::2, 1::2], feat[..., 1::2, 0::2], feat[..., 1::2, 1::2]
+    details = torch.stack([a + b - c - d, a - b + c - d, a - b - c + d], 2)
+    return (a + b + c + d) / 2, details / 2
+
+
+def haar1d(signal: Tensor) -> tuple[Tensor, Tensor]:
+    """One orthonormal Haar level of (B, N): low and high band (B, ceil(N / 2)); an odd last value is repeated."""
+    if signal.shape[1] % 2:
+        signal = torch.cat([signal, signal[:, -1:]], 1)
+    a, b = signal[:, 0::2], signal[:, 1::2]
+    return (a + b) / math.sqrt(2), (a - b) / math.sqrt(2)
+
+
+@precise
+def detail_loss(student: Tensor, teacher: Tensor, levels: int, mask: bool) -> Tensor:
+    """Mean |difference| of the Haar details of two maps (B, C, H, W) of equal shape, summed over levels.
+
+    With `mask`, positions count in proportion to the teacher's own detail there (mean weight 1 per sample).
+    Levels end early where the map has shrunk to one pixel.
+    """
+    loss = student.new_zeros(())
+    for _ in range(levels):
+        if max(student.shape[2:]) == 1:
+            break
+        (student, s), (teacher, t) = haar2d(student), haar2d(teacher)
+        gap = (s - t).abs()
+        if mask:
+            energy = t.abs().mean((1, 2), keepdim=True)
+            gap = gap * energy / energy.mean((3, 4), keepdim=True).clamp_min(1e-12)
+        loss = loss + gap.mean()
+    return loss
+
+
+@precise
+def figkd_loss(student: Tensor, teacher: Tensor, levels: int, keep: str) -> Tensor:
+    """Mean squared difference of the kept Haar bands of logits (B, classes), summed over levels.
+
+    `keep` "high" compares the details of each level, "low" the last low band, "both" all of them.
+    """
+    loss = student.new_zeros(())
+    for _ in range(levels):
+        (student, s), (teacher, t) = haar1d(student), haar1d(teacher)
+        if keep != "low":
+            loss = loss + F.mse_loss(s, t)
+    return loss if keep == "high" else loss + F.mse_loss(student, teacher)
+
+
+@precise
+def fitted_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of two maps of equal shape."""
+    return F.mse_loss(student, teacher)
+
+
+class FreeKD(Method):
+    """Haar details of maps in the manner of FreeKD, without its prompts: Zhang et al., CVPR 2024.
+
+    From the public code: a 1x1 convolution to the teacher's channels, three Haar levels, L1 on the
+    details only, and beside it 5 times the plain mean squared error. Not from it: the published mask comes from
+    prompts tuned beforehand inside the teacher; here the teacher's own detail energy takes its place.
+    Published for detectors, on feature pyramids. Where sizes differ the larger map is pooled.
+
+    Args:
+        levels: Haar levels, fewer on maps too small for them.
+        map_weight: Weight of the plain mean squared error beside the details.
+        mask: Weigh positions by the teacher's detail energy.
+    """
+
+    wants = "stages"
+
+    def __init__(self, probe: Probe, *, levels: int = 3, map_weight: float = 5.0, mask: bool = True):
+        super().__init__()
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        self.levels, self.map_weight, self.mask = levels, map_weight, mask
+        self.connectors = nn.ModuleList(nn.Conv2d(s.shape[1], t.shape[1], 1) for s, t in pairs)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        details = plain = 0
+        for convolution, both in zip(self.connectors, pair(student.feats, teacher.feats)):
+            s, t = match_size(*both)
+            s = convolution(s)
+            details = details + detail_loss(s, t, self.levels, self.mask)
+            plain = plain + fitted_mse(s, t)
+        return {"details": details, "maps": self.map_weight * plain}
+
+
+class FiGKD(Method):
+    """Details of the logits in a wavelet basis: Kim, "FiGKD", arXiv 2505.11897.
+
+    From the paper's abstract: a discrete wavelet transform of the logits, of which only the details are
+    transferred while the low band is dropped, as the labels convey it already. Not from it, since neither code nor
+    equations were at hand: the Haar wavelet, one level, the mean squared error and the weight 1.
+    The details depend on the order in which classes happen to be numbered.
+
+    Args:
+        levels: Haar levels over the class axis.
+        keep: Bands to compare: "high" as published, "low" and "both" to see the difference.
+        standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
+    """
+
+    wants = "logits"
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        levels: int = 1,
+        keep: Literal["high", "low", "both"] = "high",
+        standardize: bool = False,
+    ):
+        super().__init__()
+        self.levels, self.keep, self.standardize = levels, keep, standardize
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"figkd": figkd_loss(*logits_of(student, teacher, self.standardize), self.levels, self.keep)}

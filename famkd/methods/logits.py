@@ -1,0 +1,228 @@
+"""Methods that compare logits only: KD, DKD, DIST, NKD and WTTM, each with or without logit standardisation."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from famkd.layers.project import precise
+from famkd.method import Batch, Method, Probe, View
+
+
+@precise
+def standardized(logits: Tensor) -> Tensor:
+    """Z-score of each sample's logits (B, classes): (z - mean) / (1e-7 + std), std unbiased (Sun et al., CVPR 2024)."""
+    std, mean = torch.std_mean(logits, dim=1, keepdim=True)
+    return (logits - mean) / (1e-7 + std)
+
+
+def logits_of(student: View, teacher: View, standardize: bool) -> tuple[Tensor, Tensor]:
+    """Both logits (B, classes), standardised on request; raises ValueError if a network shows none."""
+    if student.logits is None or teacher.logits is None:
+        raise ValueError("this method compares logits, but a network shows none: choose a method that compares feats")
+    if standardize:
+        return standardized(student.logits), standardized(teacher.logits)
+    return student.logits, teacher.logits
+
+
+@precise
+def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(teacher || student) of the softened classes, mean over the batch; logits (B, classes).
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+    """
+    log_p = F.log_softmax(student / temperature, 1)
+    log_q = F.log_softmax(teacher / temperature, 1)
+    return F.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2
+
+
+def _is_target(logits: Tensor, targets: Tensor) -> Tensor:
+    return torch.arange(logits.shape[1], device=logits.device) == targets[:, None]
+
+
+def _others(logits: Tensor, target: Tensor) -> Tensor:
+    """Log-probabilities (B, classes) among the classes that are not the target; the target's entry is -inf."""
+    return F.log_softmax(logits.masked_fill(target, -torch.inf), 1)
+
+
+@precise
+def dkd_loss(
+    student: Tensor, teacher: Tensor, targets: Tensor, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """alpha TCKD + beta NCKD, times T^2, mean over the batch; logits (B, classes), targets (B,).
+
+    TCKD is the KL of (target, rest), NCKD the KL among the rest, which is 0 for two classes.
+    All in logarithms, so that saturated logits give no NaN. Zhao et al., CVPR 2022.
+    """
+    target = _is_target(student, targets)
+    s, t = student / temperature, teacher / temperature
+    binary = [torch.stack([_log_mass(z, target), _log_mass(z, ~target)], 1) for z in (s, t)]
+    tckd = F.kl_div(*binary, reduction="batchmean", log_target=True)
+    log_p, log_q = _others(s, target).masked_fill(target, 0), _others(t, target)
+    nckd = (log_q.exp() * (log_q.masked_fill(target, 0) - log_p)).sum(1).mean()
+    return (alpha * tckd + beta * nckd) * temperature**2
+
+
+def _log_mass(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Log of the probability (B,) of all chosen classes together."""
+    return logits.masked_fill(~chosen, -torch.inf).logsumexp(1) - logits.logsumexp(1)
+
+
+@precise
+def pearson(a: Tensor, b: Tensor, dim: int, eps: float = 1e-8) -> Tensor:
+    """Pearson correlation of two equal shapes along `dim`; 0 where either is constant."""
+    a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
+    norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
+    return (a * b).sum(dim) / (norms + eps)
+
+
+@precise
+def dist_loss(student: Tensor, teacher: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
+    """T^2 (beta (1 - correlation of classes per sample) + gamma (1 - correlation of samples per class)).
+
+    Logits (B, classes). Huang et al., "Knowledge Distillation from a Stronger Teacher", NeurIPS 2022.
+    A batch of one sample has no relation between samples: that part is then the constant gamma T^2.
+    """
+    p, q = F.softmax(student / temperature, 1), F.softmax(teacher / temperature, 1)
+    inter, intra = 1 - pearson(p, q, dim=1).mean(), 1 - pearson(p, q, dim=0).mean()
+    return (beta * inter + gamma * intra) * temperature**2
+
+
+@precise
+def nkd_loss(student: Tensor, teacher: Tensor, targets: Tensor, gamma: float, temperature: float) -> Tensor:
+    """-q_target log p_target, plus gamma T^2 times the cross-entropy among the other classes, mean over the batch.
+
+    Logits (B, classes), targets (B,); the target part has temperature 1. Yang et al., ICCV 2023.
+    """
+    target = _is_target(student, targets)
+    matched = _log_mass(teacher, target).exp() * _log_mass(student, target)
+    log_p = _others(student / temperature, target).masked_fill(target, 0)
+    others = (_others(teacher / temperature, target).exp() * log_p).sum(1)
+    return -(matched + gamma * temperature**2 * others).mean()
+
+
+@precise
+def wttm_loss(student: Tensor, teacher: Tensor, power: float) -> Tensor:
+    """U KL(q^power / U || p), U = sum of q^power, mean over the batch; only the teacher is softened.
+
+    Logits (B, classes). Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024.
+    """
+    powered = F.log_softmax(teacher, 1) * power
+    log_u = powered.logsumexp(1, keepdim=True)
+    kl = F.kl_div(F.log_softmax(student, 1), powered - log_u, reduction="none", log_target=True).sum(1)
+    return (log_u[:, 0].exp() * kl).mean()
+
+
+class KD(Method):
+    """Softened classes: Hinton et al., 2015. With `standardize`, published as KD+LS: temperature 2, weight 9.
+
+    Args:
+        temperature: Softening of both networks' logits.
+        standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
+    """
+
+    wants, weight, task_weight = "logits", 0.9, 0.1
+
+    def __init__(self, probe: Probe, *, temperature: float = 4.0, standardize: bool = False):
+        super().__init__()
+        self.temperature, self.standardize = temperature, standardize
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"kd": kd_loss(*logits_of(student, teacher, self.standardize), self.temperature)}
+
+
+class DKD(Method):
+    """Decoupled KD: Zhao et al., CVPR 2022.
+
+    Args:
+        alpha: Weight of the target-class part.
+        beta: Weight of the non-target part; published per pair between 2 and 8.
+        temperature: Softening of both networks' logits.
+        standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
+    """
+
+    wants, warmup = "logits", 20
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        alpha: float = 1.0,
+        beta: float = 8.0,
+        temperature: float = 4.0,
+        standardize: bool = False,
+    ):
+        super().__init__()
+        self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        logits = logits_of(student, teacher, self.standardize)
+        return {"dkd": dkd_loss(*logits, batch.targets, self.alpha, self.beta, self.temperature)}
+
+
+class DIST(Method):
+    """Correlations in place of KL: Huang et al., NeurIPS 2022.
+
+    Args:
+        beta: Weight of the relation between classes.
+        gamma: Weight of the relation between samples.
+        temperature: Softening of both networks' logits; 1 on ImageNet.
+        standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
+    """
+
+    wants, weight = "logits", 2.0
+
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        beta: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 4.0,
+        standardize: bool = False,
+    ):
+        super().__init__()
+        self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        logits = logits_of(student, teacher, self.standardize)
+        return {"dist": dist_loss(*logits, self.beta, self.gamma, self.temperature)}
+
+
+class NKD(Method):
+    """Normalised KD: Yang et al., ICCV 2023.
+
+    Args:
+        gamma: Weight of the non-target part.
+        temperature: Softening of the non-target part.
+        standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
+    """
+
+    wants = "logits"
+
+    def __init__(self, probe: Probe, *, gamma: float = 1.5, temperature: float = 1.0, standardize: bool = False):
+        super().__init__()
+        self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        logits = logits_of(student, teacher, self.standardize)
+        return {"nkd": nkd_loss(*logits, batch.targets, self.gamma, self.temperature)}
+
+
+class WTTM(Method):
+    """Weighted transformed-teacher matching: Zheng and Yang, ICLR 2024.
+
+    The weight is tuned per pair in the paper; the defaults are those of the public example for VGG13 to VGG8.
+
+    Args:
+        power: Exponent on the teacher's probabilities, the inverse of a temperature.
+        standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
+    """
+
+    wants, weight = "logits", 4.0
+
+    def __init__(self, probe: Probe, *, power: float = 0.2, standardize: bool = False):
+        super().__init__()
+        self.power, self.standardize = power, standardize
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"wttm": wttm_loss(*logits_of(student, teacher, self.standardize), self.power)}

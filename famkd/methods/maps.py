@@ -1,0 +1,199 @@
+"""Methods that compare maps stage by stage: FitNet, AT, NST, VID and OFD."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from famkd.layers.project import connector, match_size, pair, pair_maps, precise
+from famkd.method import Batch, Method, Probe, View
+
+
+@precise
+def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of two maps (B, C, H, W) of equal channels; the larger one is pooled down."""
+    return F.mse_loss(*match_size(student, teacher))
+
+
+@precise
+def at_loss(student: Tensor, teacher: Tensor, p: float) -> Tensor:
+    """Mean squared difference of the unit-norm attention maps, the channel mean of |x|^p.
+
+    Maps (B, C, H, W), any channels; the larger one is pooled down first. Zagoruyko and Komodakis, ICLR 2017.
+    """
+
+    def attention(feat: Tensor) -> Tensor:
+        return F.normalize(feat.abs().pow(p).mean(1).flatten(1))
+
+    student, teacher = match_size(student, teacher)
+    return F.mse_loss(attention(student), attention(teacher))
+
+
+@precise
+def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared maximum mean discrepancy between channels, with the kernel (cosine of two channel maps)^2.
+
+    Maps (B, C, H, W), any channels; the larger one is pooled down first. Huang and Wang, 2017.
+    """
+    student, teacher = match_size(student, teacher)
+    s, t = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        return torch.bmm(a, b.mT).square().mean()
+
+    return kernel(t, t).detach() + kernel(s, s) - 2 * kernel(s, t)
+
+
+@precise
+def vid_loss(mean: Tensor, teacher: Tensor, log_scale: Tensor, eps: float) -> Tensor:
+    """Gaussian negative log-likelihood of the teacher's map (B, C, H, W), without its constant.
+
+    Per channel the variance is softplus(log_scale) + eps, log_scale (C,). Ahn et al., CVPR 2019.
+    """
+    variance = (F.softplus(log_scale) + eps)[:, None, None]
+    return 0.5 * ((mean - teacher).square() / variance + variance.log()).mean()
+
+
+@precise
+def ofd_loss(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+    """Partial squared distance to max(teacher, margin), summed over C, H, W and averaged over the batch.
+
+    Maps (B, C, H, W), equal channels, the larger one pooled down; margin (C, 1, 1), negative.
+    No loss where the teacher is not positive and the student is already below. Heo et al., ICCV 2019.
+    """
+    student, teacher = match_size(student, teacher)
+    goal = torch.maximum(teacher, margin)
+    counts = (student > goal) | (teacher > 0)
+    return ((student - goal).square() * counts).mean(0).sum()
+
+
+@precise
+def margins(preact: Tensor) -> Tensor:
+    """E[x | x < 0] of a Gaussian with each channel's mean and deviation: (B, C, H, W) to (C, 1, 1).
+
+    A channel that is negative with probability below .001 gets -3 deviations, as published.
+    """
+    std, mean = torch.std_mean(preact, dim=(0, 2, 3), correction=0)
+    std = std.clamp_min(1e-6)
+    ratio = mean / std
+    log_negative = torch.special.log_ndtr(-ratio)
+    hazard = torch.exp(-0.5 * ratio.square() - 0.5 * math.log(2 * math.pi) - log_negative)
+    return torch.where(log_negative > math.log(0.001), mean - std * hazard, -3 * std)[:, None, None]
+
+
+class FitNet(Method):
+    """Hints: Romero et al., ICLR 2015, trained jointly as in the common code base.
+
+    A 1x1 convolution and batch norm take the student's map to the teacher's channels, rectified only where the
+    teacher's tap is never negative; where sizes differ the larger map is average-pooled (the common code base
+    uses a strided convolution there).
+
+    Args:
+        stage: Which pair of taps, 0 the shallowest, -1 the deepest; 1 is the published "hint layer 2", which counts
+            the stem.
+    """
+
+    wants, weight = "stages", 100.0
+
+    def __init__(self, probe: Probe, *, stage: int = 1):
+        super().__init__()
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        if not -len(pairs) <= stage < len(pairs):
+            raise ValueError(f"stage {stage} does not exist: the pairs of taps are 0 to {len(pairs) - 1}")
+        s, t = pairs[stage]
+        self.stage, self.regressor = stage, connector(s, t, relu=bool(t.min() >= 0))
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        s, t = pair(student.feats, teacher.feats)[self.stage]
+        return {"fitnet": mse_loss(self.regressor(s), t)}
+
+
+class AT(Method):
+    """Attention transfer: Zagoruyko and Komodakis, ICLR 2017.
+
+    Args:
+        p: Power of the activations in the attention map.
+    """
+
+    wants, weight = "stages", 1000.0
+
+    def __init__(self, probe: Probe, *, p: float = 2.0):
+        super().__init__()
+        pair_maps(probe.student.feats, probe.teacher.feats)
+        self.p = p
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"at": sum(at_loss(s, t, self.p) for s, t in pair(student.feats, teacher.feats))}
+
+
+class NST(Method):
+    """Neuron selectivity transfer: Huang and Wang, 2017; it has no options."""
+
+    wants, weight = "stages", 50.0
+
+    def __init__(self, probe: Probe):
+        super().__init__()
+        pair_maps(probe.student.feats, probe.teacher.feats)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"nst": sum(nst_loss(s, t) for s, t in pair(student.feats, teacher.feats))}
+
+
+class VID(Method):
+    """Variational information: Ahn et al., CVPR 2019. Its log-scales are parameters and are trained.
+
+    Args:
+        init_variance: Variance that every channel starts with.
+        eps: Smallest variance.
+    """
+
+    wants = "stages"
+
+    def __init__(self, probe: Probe, *, init_variance: float = 5.0, eps: float = 1e-5):
+        super().__init__()
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        start = math.log(math.expm1(init_variance - eps))
+        self.eps = eps
+        self.regressors = nn.ModuleList(_vid_regressor(s.shape[1], t.shape[1]) for s, t in pairs)
+        self.log_scales = nn.ParameterList(nn.Parameter(torch.full((t.shape[1],), start)) for _, t in pairs)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        loss = 0
+        pairs = pair(student.feats, teacher.feats)
+        for regressor, log_scale, both in zip(self.regressors, self.log_scales, pairs):
+            s, t = match_size(*both)
+            loss = loss + vid_loss(regressor(s), t, log_scale, self.eps)
+        return {"vid": loss}
+
+
+def _vid_regressor(student: int, teacher: int) -> nn.Sequential:
+    widths = [(student, teacher), (teacher, teacher), (teacher, teacher)]
+    convs = [nn.Conv2d(a, b, 1, bias=False) for a, b in widths]
+    return nn.Sequential(convs[0], nn.ReLU(), convs[1], nn.ReLU(), convs[2])
+
+
+class OFD(Method):
+    """Overhaul of feature distillation: Heo et al., ICCV 2019; stage i of L counts 1 / 2^(L - 1 - i).
+
+    The published margin takes each channel's mean and deviation from the batch norm before the ReLU. Any
+    teacher may be tapped here, so they are measured on the probe batch's pre-activations and then kept:
+    this is also right behind a residual sum, where the last batch norm alone is not what the ReLU receives.
+    It has no options.
+    """
+
+    wants, weight = "preact", 1e-3
+
+    def __init__(self, probe: Probe):
+        super().__init__()
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        self.connectors = nn.ModuleList(connector(s, t) for s, t in pairs)
+        for i, (_, t) in enumerate(pairs):
+            self.register_buffer(f"margin{i}", margins(t.detach()))
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        loss, deepest = 0, len(self.connectors) - 1
+        for i, (s, t) in enumerate(pair(student.feats, teacher.feats)):
+            stage = ofd_loss(self.connectors[i](s), t, getattr(self, f"margin{i}"))
+            loss = loss + stage / 2 ** (deepest - i)
+        return {"ofd": loss}

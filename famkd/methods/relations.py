@@ -1,0 +1,137 @@
+"""Methods that compare relations between the samples of a batch: SP, CC, RKD and PKT."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from famkd.layers.project import flat, pair, precise
+from famkd.method import Batch, Method, Probe, View
+
+
+@precise
+def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of the row-normalised sample Gram matrices, over B^2; any shapes (B, ...).
+
+    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019.
+    """
+    s, t = student.flatten(1), teacher.flatten(1)
+    return F.mse_loss(F.normalize(s @ s.T), F.normalize(t @ t.T))
+
+
+@precise
+def cc_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours; both (B, D).
+
+    Peng et al., "Correlation Congruence", ICCV 2019, as the public code has it. A batch of one gives 0.
+    """
+    delta = (student - teacher).abs()
+    return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
+
+
+def _relations(embed: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
+    """Distances (B, B) over their mean, and cosines (B, B, B) of the angle at the first sample of each triple."""
+    lines = embed[None] - embed[:, None]
+    n = len(embed)
+    apart = ~torch.eye(n, dtype=torch.bool, device=embed.device)
+    distance = lines.square().sum(2).clamp_min(eps**2).sqrt() * apart
+    distance = distance / (distance.sum() / max(n * (n - 1), 1)).clamp_min(eps)
+    unit = F.normalize(lines, dim=2, eps=eps)
+    return distance, unit @ unit.mT
+
+
+@precise
+def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
+    """Huber loss of all relative distances and of all angles between samples; embeddings (B, D), any D each.
+
+    Needs B^2 D and B^3 values. Park et al., "Relational Knowledge Distillation", CVPR 2019.
+    """
+    (s_far, s_angle), (t_far, t_angle) = _relations(student), _relations(teacher)
+    return distance * F.smooth_l1_loss(s_far, t_far) + angle * F.smooth_l1_loss(s_angle, t_angle)
+
+
+@precise
+def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
+    """KL between the conditional probabilities of samples made from shifted cosines, mean over B^2 entries.
+
+    Embeddings (B, D), any D each. Passalis and Tefas, ECCV 2018.
+    """
+
+    def neighbours(embed: Tensor) -> Tensor:
+        unit = embed / (torch.linalg.vector_norm(embed, dim=1, keepdim=True) + eps)
+        similarity = (unit @ unit.T + 1) / 2
+        return similarity / similarity.sum(1, keepdim=True)
+
+    p, q = neighbours(student), neighbours(teacher)
+    return (q * ((q + eps) / (p + eps)).log()).mean()
+
+
+def _embeddings(student: View, teacher: View) -> tuple[Tensor, Tensor]:
+    s, t = pair(student.feats, teacher.feats)[-1]
+    return flat(s), flat(t)
+
+
+class SP(Method):
+    """Similarity-preserving distillation of the deepest stage: Tung and Mori, ICCV 2019; it has no options."""
+
+    wants, weight = "stages", 3000.0
+
+    def __init__(self, probe: Probe):
+        super().__init__()
+        pair(probe.student.feats, probe.teacher.feats)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"sp": sp_loss(*pair(student.feats, teacher.feats)[-1])}
+
+
+class CC(Method):
+    """Correlation congruence: Peng et al., ICCV 2019, with a trained linear embedding of each network.
+
+    As published both embeddings are trained, so nothing but weight decay and the small weight
+    forbids the trivial answer in which both shrink to nothing.
+
+    Args:
+        dim: Width of the common embedding.
+    """
+
+    wants, weight = "embed", 0.02
+
+    def __init__(self, probe: Probe, *, dim: int = 128):
+        super().__init__()
+        s, t = _embeddings(probe.student, probe.teacher)
+        self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        s, t = _embeddings(student, teacher)
+        return {"cc": cc_loss(self.student(s), self.teacher(t))}
+
+
+class RKD(Method):
+    """Relational distillation: Park et al., CVPR 2019.
+
+    Args:
+        distance: Weight of the distances.
+        angle: Weight of the angles.
+    """
+
+    wants = "embed"
+
+    def __init__(self, probe: Probe, *, distance: float = 25.0, angle: float = 50.0):
+        super().__init__()
+        _embeddings(probe.student, probe.teacher)
+        self.distance, self.angle = distance, angle
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"rkd": rkd_loss(*_embeddings(student, teacher), self.distance, self.angle)}
+
+
+class PKT(Method):
+    """Probabilistic knowledge transfer: Passalis and Tefas, ECCV 2018; it has no options."""
+
+    wants, weight = "embed", 30000.0
+
+    def __init__(self, probe: Probe):
+        super().__init__()
+        _embeddings(probe.student, probe.teacher)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        return {"pkt": pkt_loss(*_embeddings(student, teacher))}
