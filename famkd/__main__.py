@@ -1,0 +1,132 @@
+"""The command line: famkd train | eval | ls."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from famkd.errors import UserError, nearest
+
+USAGE = """famkd: knowledge distillation with frequency attention
+
+  famkd train RECIPE|FILE [--flag value ...]   train a student; RECIPE --help explains every field
+  famkd eval RUN                               measure a run's student on the test set
+  famkd eval --model M --weights F --data D --root DIR    measure a bare checkpoint
+  famkd ls recipes|models|methods|data         what there is, one name a line
+
+famkd COMMAND --help tells more. First steps: famkd train quickstart
+"""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command; what the user can mend ends in one sentence and exit code 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        sys.exit(0 if argv else 2)
+    command, *rest = argv
+    try:
+        if command not in COMMANDS:
+            raise UserError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See famkd --help.")
+        COMMANDS[command](rest)
+    except UserError as error:
+        print(f"famkd: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("famkd: interrupted; the run directory holds its last finished epoch, --resume goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+def train_command(argv: list[str]) -> None:
+    """Train, then close with a table of teacher, student alone and student distilled."""
+    from famkd.recipe import load_recipe
+    from famkd.results import closing_table
+    from famkd.train import train
+
+    place = argparse.ArgumentParser(prog="famkd train", add_help=False, allow_abbrev=False)
+    place.add_argument("recipe", nargs="?")
+    place.add_argument("--out")
+    place.add_argument("--runs", default="runs")
+    place.add_argument("--resume", action="store_true")
+    known, flags = place.parse_known_args(argv)
+    if known.recipe is None:
+        if flags and flags[0] in ("-h", "--help"):
+            load_recipe("quickstart", "--help")
+        raise UserError("Name a recipe or a file: famkd train quickstart, or one of `famkd ls recipes`.")
+    recipe = load_recipe(known.recipe, *flags)
+    run = train(recipe, out=known.out, resume=known.resume, runs=known.runs)
+    closing_table(run, known.runs)
+
+
+def eval_command(argv: list[str]) -> None:
+    def measure(
+        run: Annotated[str, tyro.conf.Positional] = "",
+        /,
+        model: str = "",
+        weights: str = "",
+        data: str = "",
+        root: str = "",
+        best: bool = False,
+        batch_size: int = 500,
+        accelerator: str = "auto",
+    ) -> None:
+        """Measure a run's student, or a bare checkpoint, on the test set.
+
+        Args:
+            run: Run directory; its recipe tells model and data.
+            model: Model of a bare checkpoint, from `famkd ls models`.
+            weights: Checkpoint file.
+            data: Data set, from `famkd ls data`; of a run, by itself the one that it was trained on.
+            root: Folder or .npz file that holds it.
+            best: Weights of the run's best epoch in place of the last.
+            batch_size: Images at once.
+            accelerator: auto, cpu, cuda or mps.
+        """
+        from famkd.results import evaluate
+
+        figures = evaluate(run, model, weights, data, root, best, batch_size, accelerator)
+        print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+
+    tyro.cli(measure, args=argv, prog="famkd eval", use_underscores=True)
+
+
+def ls_command(argv: list[str]) -> None:
+    def show(kind: Annotated[Literal["recipes", "models", "methods", "data"], tyro.conf.Positional], /) -> None:
+        """List what there is, one name a line, first the name."""
+        if kind == "recipes":
+            from famkd.recipe import shipped_recipes
+
+            lines = [(name, _first_comment(path)) for name, path in shipped_recipes().items()]
+        elif kind == "models":
+            from famkd.models import MODELS
+
+            lines = [(name, "") for name in MODELS]
+        elif kind == "methods":
+            from famkd.methods import METHODS
+
+            lines = [(name, _first_line(cls)) for name, cls in METHODS.items()]
+        else:
+            from famkd.data import DATA
+
+            lines = [(name, _first_line(load)) for name, load in DATA.items()]
+        width = max(len(name) for name, _ in lines) + 2
+        print("\n".join(f"{name:{width}}{text}".rstrip() for name, text in lines))
+
+    tyro.cli(show, args=argv, prog="famkd ls")
+
+
+def _first_line(thing) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]
+
+
+def _first_comment(path: Path) -> str:
+    line = path.read_text().splitlines()[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
+
+
+COMMANDS = {"train": train_command, "eval": eval_command, "ls": ls_command}
+
+if __name__ == "__main__":
+    main()

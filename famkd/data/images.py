@@ -1,0 +1,118 @@
+"""Small images, whole in memory: what a data set is before anything trains on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from famkd.errors import UserError
+
+CIFAR_MEAN, CIFAR_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training and test images with their classes, and how they may be augmented.
+
+    Pixels are uint8 (N, H, W, 3), labels int64 (N,), `mean` and `std` of channels in 0..1; `pad` pixels of black
+    border to crop from, `flip` whether a mirrored image keeps its class.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: list[str]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    pad: int = 4
+    flip: bool = True
+
+
+def digits(root: str = "") -> Images:
+    """scikit-learn's handwritten digits, 1,797 real scans of 8 x 8 pixels; every fifth image is for testing."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    x = np.repeat((scans.images * (255 / 16)).round().astype(np.uint8)[..., None], 3, -1)
+    y, test = scans.target.astype(np.int64), np.arange(len(x)) % 5 == 0
+    mean, std = _statistics(x[~test])
+    return Images(x[~test], y[~test], x[test], y[test], [str(n) for n in range(10)], mean, std, pad=1, flip=False)
+
+
+def cifar100(root: str = "data") -> Images:
+    """CIFAR-100: a `cifar100.npz` under the root, or torchvision's official files, fetched when they are missing."""
+    path = Path(root)
+    if path.suffix == ".npz" or (path / "cifar100.npz").is_file():
+        x_train, y_train, x_test, y_test, classes = _read_npz(path if path.suffix == ".npz" else path / "cifar100.npz")
+    else:
+        x_train, y_train, x_test, y_test, classes = _torchvision_cifar100(path)
+    return Images(x_train, y_train, x_test, y_test, classes, CIFAR_MEAN, CIFAR_STD)
+
+
+def npz(root: str = "data.npz") -> Images:
+    """Your own small images: an .npz with x_train, y_train, x_test, y_test[, class_names]."""
+    x_train, y_train, x_test, y_test, classes = _read_npz(Path(root))
+    mean, std = _statistics(x_train)
+    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad=max(1, x_train.shape[1] // 8))
+
+
+def _torchvision_cifar100(path: Path):
+    from torchvision.datasets import CIFAR100
+
+    try:
+        train, test = (CIFAR100(str(path), train=part, download=True) for part in (True, False))
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"CIFAR-100 is not under {path} and could not be fetched ({reason}): "
+            "point --data.root at a folder with cifar-100-python or cifar100.npz."
+        ) from error
+    arrays = [a for part in (train, test) for a in (part.data, np.asarray(part.targets, np.int64))]
+    return *arrays, list(train.classes)
+
+
+def _read_npz(path: Path):
+    if not path.is_file():
+        raise UserError(f"There is no file {path}: point --data.root at an .npz with x_train, y_train, x_test, y_test.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            stored = {key: archive[key] for key in archive.files}
+    except Exception as error:  # zip, zlib and numpy each have their own
+        raise UserError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+    missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in stored]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: it needs x_train, y_train, x_test and y_test.")
+    names = stored.get("class_names")
+    for part in ("train", "test"):
+        _check(path, part, stored[f"x_{part}"], stored[f"y_{part}"])
+    y_train, y_test = (stored[f"y_{part}"].astype(np.int64) for part in ("train", "test"))
+    count = int(max(y_train.max(), y_test.max())) + 1
+    classes = [str(name) for name in names] if names is not None else [str(n) for n in range(count)]
+    if len(classes) < count:
+        raise UserError(
+            f"{path} names {len(classes)} classes but labels run to {count - 1}: mend class_names or labels."
+        )
+    return _rgb(stored["x_train"]), y_train, _rgb(stored["x_test"]), y_test, classes
+
+
+def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
+    grey_or_rgb = x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in (1, 3))
+    if x.dtype != np.uint8 or not grey_or_rgb:
+        raise UserError(f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8, (N, H, W) or (N, H, W, 3).")
+    if len(x) == 0 or len(x) != len(y) or y.ndim != 1:
+        raise UserError(
+            f"{path}: x_{part} holds {len(x)} images and y_{part} has shape {y.shape}; give one label each."
+        )
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise UserError(f"{path}: y_{part} must hold class indices from 0, as integers.")
+
+
+def _rgb(x: np.ndarray) -> np.ndarray:
+    x = x[..., None] if x.ndim == 3 else x
+    return np.ascontiguousarray(np.broadcast_to(x, (*x.shape[:3], 3)))
+
+
+def _statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = x.mean((0, 1, 2)) / 255, x.std((0, 1, 2)) / 255
+    return tuple(mean.tolist()), tuple(np.maximum(std, 1e-3).tolist())

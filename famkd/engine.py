@@ -1,0 +1,123 @@
+"""One training step, and how it is run: eager, compiled, or captured once as a CUDA graph."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from famkd.errors import UserError
+from famkd.method import Batch
+
+Engine = Literal["auto", "eager", "compile", "graph"]
+
+
+class Step:
+    """Batch in, weights moved, losses added to a running sum on the device: nothing waits for anything.
+
+    Args:
+        take: makes a `Batch` of what the data set yields; inside the step, so that a graph captures augmentation too.
+        backward: `Fabric.backward`.
+    """
+
+    def __init__(self, distiller: nn.Module, optimizer: torch.optim.Optimizer, take: Callable[..., Batch],
+                 backward: Callable[[Tensor], None], names: list[str], device: torch.device, engine: Engine):  # fmt: skip
+        self.distiller, self.optimizer, self.take, self.backward = distiller, optimizer, take, backward
+        self.names = names
+        self.engine = choose_engine(engine, device)
+        self.weights = torch.zeros(len(names), device=device)
+        self.sums: Tensor | None = None
+        self.labels: list[str] = []
+        self._count = 0
+        self._losses = self._weighed
+        if self.engine != "eager":
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+            self._losses = torch.compile(self._weighed, dynamic=False)
+        self._graph: _Graph | None = None
+
+    def set_epoch(self, lr: float, weights: dict[str, float]) -> None:
+        """New learning rate and loss weights, written in place where a graph reads them; sums start over."""
+        self.weights.copy_(torch.tensor([weights[name] for name in self.names]))
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        self._count = 0
+        if self.sums is not None:
+            self.sums.zero_()
+
+    def __call__(self, piece: NamedTuple) -> None:
+        self._count += 1
+        if self.engine == "graph":
+            self._graph = self._graph or _Graph(self, piece)
+            self._graph(piece)
+        else:
+            self._run(piece)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss since `set_epoch`; the one place that waits for the device."""
+        return dict(zip(self.labels, (self.sums / self._count).tolist(), strict=True))
+
+    def _run(self, piece: NamedTuple) -> None:
+        total, each = self._losses(self.take(piece))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.backward(total)
+        self.optimizer.step()
+        if self.sums is None:
+            self.sums = torch.zeros_like(each)
+        self.sums += each
+
+    def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The total that is minimised, and every loss unweighted: w.task sum(own) + w.method sum(extra)."""
+        losses = self.distiller(batch)
+        self.labels = [f"{group}.{name}" for group, terms in losses.items() for name in terms]
+        total = sum(self.weights[self.names.index(group)] * sum(terms.values()) for group, terms in losses.items())
+        return total, torch.stack([loss.detach().float() for terms in losses.values() for loss in terms.values()])
+
+
+class _Graph:
+    """A step captured once and replayed: one launch in place of hundreds."""
+
+    def __init__(self, step: Step, piece: NamedTuple, warmup: int = 3):
+        self.inputs = type(piece)(*(t.clone() for t in piece))
+        state = _mutable(step)
+        kept = [t.detach().clone() for t in state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(warmup):
+                step._run(self.inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        known = {id(t) for t in state}
+        with torch.no_grad():
+            for tensor, value in zip(state, kept):
+                tensor.copy_(value)
+            for tensor in _mutable(step):  # momentum that the warm-up made: zero is what a first step starts from
+                if id(tensor) not in known:
+                    tensor.zero_()
+        step.optimizer.zero_grad(set_to_none=True)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            step._run(self.inputs)
+
+    def __call__(self, piece: NamedTuple) -> None:
+        for held, fresh in zip(self.inputs, piece):
+            held.copy_(fresh, non_blocking=True)
+        self.graph.replay()
+
+
+def _mutable(step: Step) -> list[Tensor]:
+    """Every tensor that a step writes in place."""
+    moments = [t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+    sums = [] if step.sums is None else [step.sums]
+    return [*step.distiller.parameters(), *step.distiller.buffers(), *moments, *sums]
+
+
+def choose_engine(engine: Engine, device: torch.device) -> Engine:
+    """`auto` is graph on a CUDA device and eager elsewhere; UserError for a graph without CUDA."""
+    if engine == "auto":
+        return "graph" if device.type == "cuda" else "eager"
+    if engine == "graph" and device.type != "cuda":
+        raise UserError("engine graph needs a CUDA device: use --engine compile or eager here.")
+    return engine

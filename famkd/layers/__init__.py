@@ -1,0 +1,1 @@
+"""Building blocks of methods: frequency filters, fusion of neighbouring stages, connectors."""

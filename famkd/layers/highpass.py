@@ -1,0 +1,64 @@
+"""High-pass masks on a half spectrum, and the bookkeeping of its two kinds of columns."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+HighPass = Literal["ideal", "butterworth", "gaussian", "none", "official"]
+
+
+def frequencies(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Signed cycles per map of a half spectrum: rows (H, 1) and columns (1, W // 2 + 1)."""
+    h, w = size
+    return torch.fft.fftfreq(h, 1 / h)[:, None], torch.fft.rfftfreq(w, 1 / w)[None, :]
+
+
+def highpass_gain(kind: HighPass, size: tuple[int, int], cutoff: float = 0.1, order: int = 2) -> Tensor:
+    """Gain in 0..1 of a high-pass on a half spectrum, (H, W // 2 + 1).
+
+    `cutoff` is a radius as a fraction of the Nyquist frequency. Every kind but `none` and `official` removes at least
+    the mean of the map. `official` is the window of the released code, rows and columns c - r : c + r of the shifted
+    full plane: empty below 20 px, off-centre above.
+    """
+    h, w = size
+    ky, kx = frequencies(size)
+    if kind == "none":
+        return torch.ones(h, w // 2 + 1)
+    if kind == "official":
+        rows, cols = official_window(h, cutoff), official_window(w, cutoff)
+        full = 1 - torch.outer(rows, cols)
+        here, mirror = full[:, : w // 2 + 1], mirrored(full)[:, : w // 2 + 1]
+        gain = (here + mirror) / 2
+        edges = self_conjugate_columns(w)
+        gain[:, edges] = here[:, edges]  # both signs of these frequencies are stored, each with its own gain
+        return gain
+    radius = torch.hypot(ky / (h / 2), kx / (w / 2))
+    if kind == "ideal":
+        gain = (radius > cutoff).float()
+    elif kind == "butterworth":
+        gain = 1 / (1 + (cutoff / radius.clamp_min(1e-9)) ** (2 * order))
+    elif kind == "gaussian":
+        gain = 1 - torch.exp(-(radius**2) / (2 * max(cutoff, 1e-9) ** 2))
+    else:
+        raise ValueError(f"unknown high-pass {kind!r}: ideal, butterworth, gaussian, none or official")
+    gain[0, 0] = 0
+    return gain
+
+
+def official_window(n: int, cutoff: float) -> Tensor:
+    """1 where the released code's slice c - r : c + r of a shifted axis of `n` bins falls, in unshifted order."""
+    centre = n // 2
+    radius = int(cutoff * centre)
+    shifted = torch.zeros(n)
+    shifted[centre - radius : centre + radius] = 1
+    return torch.fft.ifftshift(shifted)
+
+
+def mirrored(plane: Tensor) -> Tensor:
+    """Value at -k for each frequency k of a full plane (..., H, W)."""
+    return plane.flip(-2, -1).roll((1, 1), (-2, -1))
+
+
+def self_conjugate_columns(w: int) -> list[int]:
+    return [0, w // 2] if w % 2 == 0 else [0]

@@ -1,0 +1,47 @@
+"""The released code's full-plane filter, folded onto the half spectrum that acts: its draw, its gradient, its files."""
+
+import torch
+from torch import Tensor
+
+from famkd.layers.highpass import HighPass, mirrored, official_window, self_conjugate_columns
+
+
+def official_draw(c_in: int, c_out: int, size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
+    """The released draw, uniform in [0, 1) / (C_in C_out) on the full plane, folded onto the half that acts."""
+    w = size[1]
+    full = torch.rand(c_in, c_out, *size, dtype=torch.cfloat).transpose(0, 1) / (c_in * c_out)
+    return fold_full_plane(full, kind, cutoff)[..., : w // 2 + 1]
+
+
+def fold_full_plane(full: Tensor, kind: HighPass = "official", cutoff: float = 0.1) -> Tensor:
+    """The half-spectrum weight that acts like a raw full-plane filter (..., H, W) of the released code."""
+    h, w = full.shape[-2:]
+    open_here = open_plane((h, w), kind, cutoff)
+    open_mirror = mirrored(open_here)
+    total = (open_here + open_mirror).clamp_min(1)
+    folded = (open_here * full + open_mirror * mirrored(full).conj()) / total
+    half = folded[..., : w // 2 + 1].clone()
+    edges = self_conjugate_columns(w)
+    half[..., edges] = full[..., edges]
+    return half
+
+
+def open_plane(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
+    """1 where the full plane passes the asymmetric released window; all ones for the symmetric kinds."""
+    h, w = size
+    if kind != "official":
+        return torch.ones(h, w)
+    return 1 - torch.outer(official_window(h, cutoff), official_window(w, cutoff))
+
+
+def official_slope(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
+    """Share of a half-spectrum gradient that full-plane storage would pass on, (H, W // 2 + 1).
+
+    An interior column stands for two frequencies and so collects twice what either would: half of it is due, or all
+    of it where the off-centre window shuts one of the two.
+    """
+    w = size[1]
+    plane = open_plane(size, kind, cutoff)
+    slope = (1 / (plane + mirrored(plane)).clamp_min(1))[:, : w // 2 + 1].clone()
+    slope[:, self_conjugate_columns(w)] = 1
+    return slope

@@ -1,0 +1,69 @@
+"""Showing a run while it goes: a live bar on a terminal, one line per epoch elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+class Reporter:
+    """Told of every step and epoch; what becomes of it depends on where the output goes."""
+
+    def __init__(self, title: str, epochs: int, steps: int, bar: Progress | None):
+        self.title, self.epochs, self.steps, self.bar = title, epochs, steps, bar
+        self.task = bar and bar.add_task(escape(title), total=epochs * steps, figures="")
+        self._shown = time.monotonic()
+        self._pending = 0
+
+    def resume(self, epoch: int) -> None:
+        if self.bar:
+            self.bar.update(self.task, completed=epoch * self.steps)
+
+    def step(self) -> None:
+        self._pending += 1
+        if self.bar and time.monotonic() - self._shown > 0.1:
+            self._flush()
+
+    def epoch(self, row: dict, seconds: float) -> None:
+        figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
+        if self.bar:
+            self._flush()
+            short = "  ".join(
+                f"{k.split('.')[-1]} {v:.3g}" for k, v in row.items() if isinstance(v, float) and k != "lr"
+            )
+            self.bar.update(self.task, figures=f"epoch {row['epoch']}/{self.epochs}  {short}")
+        else:
+            console.print(f"{escape(self.title)}  epoch {row['epoch']}/{self.epochs}  {figures}  {seconds:.1f} s")
+
+    def _flush(self) -> None:
+        self.bar.advance(self.task, self._pending)
+        self._pending, self._shown = 0, time.monotonic()
+
+
+@contextlib.contextmanager
+def reporting(title: str, epochs: int, steps: int) -> Iterator[Reporter]:
+    """A reporter for one run; the bar goes with ETA on a terminal."""
+    if not console.is_terminal:
+        yield Reporter(title, epochs, steps, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
+                  console=console) as bar:  # fmt: skip
+        yield Reporter(title, epochs, steps, bar)
+
+
+def table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A small table, figures to the right."""
+    grid = Table(title=escape(title), title_justify="left")
+    for place, name in enumerate(header):
+        grid.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(escape, row))
+    console.print(grid)

@@ -1,0 +1,62 @@
+"""What a run came to: evaluation of its student, and the table that closes a training."""
+
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from famkd.data import build_data
+from famkd.errors import UserError
+from famkd.models import build_model, load_weights
+from famkd.progress import console, table
+from famkd.recipe import differences, without_teacher
+from famkd.run import Run
+from famkd.tasks import Classification
+
+
+def evaluate(
+    run: str = "", model: str = "", weights: str = "", data: str = "", root: str = "", best: bool = False,
+    batch_size: int = 500, accelerator: str = "auto",
+) -> dict[str, float]:  # fmt: skip
+    """Test-set figures of a run's student, or of a bare checkpoint of `model`."""
+    if bool(run) == bool(model):
+        raise UserError("Name either a run directory, or --model with --weights and --data.")
+    if run:
+        recipe = Run.open(run).recipe
+        model, data, root = recipe.student.model, data or recipe.data.name, root or recipe.data.root
+        weights = str(Path(run) / ("best.safetensors" if best else "student.safetensors"))
+    if not weights:
+        raise UserError("A bare model needs --weights: a checkpoint file.")
+    device = Fabric(accelerator=accelerator, devices=1).device
+    images = build_data(data or "cifar100", root or "data", 1, device=device, augment=False)
+    network = build_model(model, len(images.classes))
+    load_weights(network, weights)
+    network = network.to(device, memory_format=torch.channels_last).eval()
+    return Classification().evaluate(network, images.test(batch_size))
+
+
+def closing_table(run: Run, runs: str | Path = "runs") -> None:
+    """Teacher, student alone where such a run is done, and this run: last epoch first, best epoch named as such."""
+    recipe = run.recipe
+    if not run.finished:
+        return
+    shown: list[tuple[str, Run]] = [(_role(recipe), run)]
+    alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
+    if recipe.method_names and (alone.path / "recipe.yaml").is_file() and alone.finished:
+        if not differences(alone.recipe, without_teacher(recipe)):
+            shown.insert(0, (f"student {recipe.student.model} alone", alone))
+    teacher = Path(recipe.teacher.weights)
+    if recipe.method_names and (teacher / "recipe.yaml").is_file():
+        shown.insert(0, (f"teacher {recipe.teacher.model}", Run(teacher)))
+    rows = [[role, *_figures(each), str(each.path)] for role, each in shown]
+    table(f"{recipe.name}, seed {recipe.seed}", ["", "last top-1 %", "best top-1 %", "seconds", "run"], rows)
+    console.print(f"curves: {run.path / 'metrics.jsonl'}   weights: {run.path / 'student.safetensors'}")
+
+
+def _role(recipe) -> str:
+    return f"student {recipe.student.model} by {recipe.method}" if recipe.method_names else recipe.student.model
+
+
+def _figures(run: Run) -> list[str]:
+    scores = [row["top1"] for row in run.metrics()]
+    return [f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{sum(row['seconds'] for row in run.timing()):.1f}"]

@@ -1,0 +1,131 @@
+"""Features of any model by module path: `layer3`, `layer3.-1.relu2`, and `layer3.-1.relu2:in` for what enters a module."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from famkd.errors import UserError, nearest
+
+DEEPEST = 4  # stages that are taken of a model that does not name its own
+
+
+class Tapped(nn.Module):
+    """A model whose forward answers its output and the features at its taps, in the order given.
+
+    Args:
+        model: any module; its state dict stays its own under `.model`.
+        taps: module paths; integers may count from the end of a sequence, `:in` takes a module's input.
+        head: path of the classifier, for methods that read its weights.
+
+    Errors: UserError with the nearest names where a path leads nowhere.
+    """
+
+    def __init__(self, model: nn.Module, taps: Iterable[str] = (), head: str = ""):
+        super().__init__()
+        self.model, self.taps = model, list(taps)
+        self.head_path = head or getattr(model, "head", "")
+        self._seen: dict[str, Tensor] = {}
+        self._handles = [self._hook(tap) for tap in self.taps]
+        if self.taps and not hasattr(model, "taps"):  # a later in-place activation would overwrite what a tap kept
+            for module in model.modules():
+                if getattr(module, "inplace", False):
+                    module.inplace = False
+
+    def _hook(self, tap: str):
+        path, entering = tap.removesuffix(":in"), tap.endswith(":in")
+        module, seen = find_module(self.model, path), self._seen
+        if entering:
+            return module.register_forward_pre_hook(lambda _, args: seen.__setitem__(tap, _tensor(args)))
+        return module.register_forward_hook(lambda _, args, out: seen.__setitem__(tap, _tensor(out)))
+
+    @property
+    def head(self) -> nn.Module | None:
+        return find_module(self.model, self.head_path) if self.head_path else None
+
+    def forward(self, *args):
+        self._seen.clear()
+        out = self.model(*args)
+        missing = [tap for tap in self.taps if tap not in self._seen]
+        if missing:
+            raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
+        feats = [self._seen[tap] for tap in self.taps]
+        self._seen.clear()
+        return out, feats
+
+    def remove(self) -> nn.Module:
+        """Take the hooks off again and return the plain model."""
+        for handle in self._handles:
+            handle.remove()
+        return self.model
+
+
+def find_module(model: nn.Module, path: str) -> nn.Module:
+    """The submodule at a dotted path, in which integers may be negative."""
+    module = model
+    for part in path.split(".") if path else []:
+        children = dict(module.named_children())
+        if part.lstrip("-").isdigit() and part not in children and abs(int(part)) <= len(children):
+            part = list(children)[int(part)]
+        if part not in children:
+            names = [name for name, _ in model.named_modules() if name]
+            raise UserError(f"{type(model).__name__} has no module {path!r}.{nearest(path, names)}")
+        module = children[part]
+    return module
+
+
+def default_taps(model: nn.Module, wants: str, images: Tensor) -> list[str]:
+    """Where to look at a model, for what a method wants: the model's own `taps`, or those a probe forward finds.
+
+    `wants` is `logits` (nothing) or a `+` of `stages`, `preact` and `embed`.
+    """
+    if wants == "logits":
+        return []
+    places = getattr(model, "taps", None) or discover(model, images)[0]
+    return [tap for kind in wants.split("+") for tap in places.get(kind, places["stages"])]
+
+
+def default_head(model: nn.Module, images: Tensor) -> str:
+    """Path of the classifier: the model's own `head`, or the last linear layer that a probe forward calls."""
+    return model.head if isinstance(getattr(model, "head", None), str) else discover(model, images)[1]
+
+
+@torch.no_grad()
+def discover(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Taps of an unknown model, {"stages": ..., "embed": ...}, and its head, from one forward in eval mode.
+
+    A stage is the last module that puts out maps of one spatial size; the embedding is what enters the last linear
+    layer. Maps of the deepest four sizes count.
+    """
+    last_at: dict[tuple[int, ...], str] = {}
+    linear: list[str] = []
+
+    def watch(name: str):
+        def note(module, args, out):
+            out = _tensor(out)
+            if isinstance(out, Tensor) and out.ndim == 4 and min(out.shape[-2:]) > 1:
+                last_at.pop(tuple(out.shape[-2:]), None)
+                last_at[tuple(out.shape[-2:])] = name
+            if isinstance(module, nn.Linear):
+                linear.append(name)
+
+        return note
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
+    training = model.training
+    try:
+        model.eval()(images)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    if not last_at:
+        raise UserError(
+            f"{type(model).__name__} shows no feature maps: name its taps with --student.taps / --teacher.taps."
+        )
+    head = linear[-1] if linear else ""
+    return {"stages": tuple(last_at.values())[-DEEPEST:], "embed": (f"{head}:in",) if head else ()}, head
+
+
+def _tensor(out) -> Tensor:
+    return out[0] if isinstance(out, tuple | list) and out else out
