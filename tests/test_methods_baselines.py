@@ -123,6 +123,31 @@ def test_every_method_in_every_case(name, case):
         assert x.grad is None
 
 
+def test_weights_are_the_published_ones():
+    ours = {name: (method.weight, method.task_weight, method.warmup) for name, method in METHODS.items()}
+    assert ours == {
+        "kd": (0.9, 0.1, 0),
+        "dkd": (1, 1, 20),
+        "dist": (2, 1, 0),
+        "nkd": (1, 1, 0),
+        "wttm": (4, 1, 0),
+        "fitnet": (100, 1, 0),
+        "at": (1000, 1, 0),
+        "nst": (50, 1, 0),
+        "vid": (1, 1, 0),
+        "ofd": (1e-3, 1, 0),
+        "sp": (3000, 1, 0),
+        "cc": (0.02, 1, 0),
+        "rkd": (1, 1, 0),
+        "pkt": (30000, 1, 0),
+        "crd": (0.8, 1, 0),
+        "simkd": (1, 0, 0),
+        "catkd": (15, 1, 0),
+        "freekd": (1, 1, 0),
+        "figkd": (1, 1, 0),
+    }
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_no_method_breaks_the_graph_or_waits_for_the_device(name):
     # one full graph: no loop over data, no item(), no shape that depends on values
@@ -440,6 +465,18 @@ def test_heads_that_do_not_fit_are_refused(method):
         method(Probe(student, teacher._replace(feats=[teacher.feats[-1].neg()]), None))
     with pytest.raises(ValueError, match="reads 16 channels but its last tap has 12"):
         method(Probe(student, teacher._replace(feats=teacher.feats[:2]), None))
+
+
+@pytest.mark.parametrize("loss", [relations.sp_loss, relations.pkt_loss, maps.nst_loss, maps.mse_loss])
+def test_losses_keep_float32_under_autocast(loss):
+    # cosines of near neighbours differ in digits that bfloat16 does not have
+    torch.manual_seed(0)
+    shape = (4, 8) if loss is relations.pkt_loss else (4, 8, 3, 3)
+    s, t = torch.rand(shape).bfloat16(), torch.rand(shape).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        half = loss(s, t)
+    assert half.dtype == torch.float32
+    assert torch.equal(half, loss(s.float(), t.float()))
 
 
 def test_haar_keeps_energy_and_finds_only_details():
