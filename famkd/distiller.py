@@ -18,9 +18,19 @@ class Distiller(nn.Module):
     Student and methods are its parameters. The teacher is held aside: never trained, saved or put in train mode.
     """
 
-    def __init__(self, task: Task, student: nn.Module, teacher: nn.Module | None, methods: Mapping[str, type[Method]], *,
-                 probe: Batch, labels: Tensor | None = None, options: Mapping[str, dict] | None = None,
-                 student_taps: tuple[str, ...] = (), teacher_taps: tuple[str, ...] = ()):  # fmt: skip
+    def __init__(
+        self,
+        task: Task,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        methods: Mapping[str, type[Method]],
+        *,
+        probe: Batch,
+        labels: Tensor | None = None,
+        options: Mapping[str, dict] | None = None,
+        student_taps: tuple[str, ...] = (),
+        teacher_taps: tuple[str, ...] = (),
+    ):
         """Builds each method from both views of one probe batch.
 
         Args:
@@ -38,17 +48,24 @@ class Distiller(nn.Module):
             self._picks[name] = (_indices(student_wants, own), _indices(teacher_wants, others))
         needs_head = bool(methods)
         self.student = Tapped(student, student_wants, default_head(student, probe.images) if needs_head else "")
-        self._aside = (teacher and freeze(Tapped(teacher, teacher_wants, default_head(teacher, probe.images))),)
+        self._aside = (teacher and freeze(Tapped(teacher, teacher_wants, default_head(teacher, probe.images))), student)
         self.methods = nn.ModuleDict()
         if methods:
             views = self._probe(probe)
             for name, method in methods.items():
                 student_view, teacher_view = self._view(name, *views)
                 self.methods[name] = method(Probe(student_view, teacher_view, labels), **(options or {}).get(name, {}))
+                dressed = self.methods[name].dress(Tapped(student, self.taps(name)[0]))
+                self._aside = (self.teacher, dressed or self.deployed)
 
     @property
     def teacher(self) -> Tapped | None:
         return self._aside[0]
+
+    @property
+    def deployed(self) -> nn.Module:
+        """What is measured and exported: the student, or what a method makes of it (SimKD adds the teacher's head)."""
+        return self._aside[1]
 
     def taps(self, name: str) -> tuple[list[str], list[str]]:
         """Module paths that a method looks at, of the student and of the teacher."""

@@ -20,8 +20,16 @@ class Step:
         backward: `Fabric.backward`.
     """
 
-    def __init__(self, distiller: nn.Module, optimizer: torch.optim.Optimizer, take: Callable[..., Batch],
-                 backward: Callable[[Tensor], None], names: list[str], device: torch.device, engine: Engine):  # fmt: skip
+    def __init__(
+        self,
+        distiller: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        take: Callable[..., Batch],
+        backward: Callable[[Tensor], None],
+        names: list[str],
+        device: torch.device,
+        engine: Engine,
+    ):
         self.distiller, self.optimizer, self.take, self.backward = distiller, optimizer, take, backward
         self.names = names
         self.engine = choose_engine(engine, device)

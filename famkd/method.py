@@ -36,13 +36,17 @@ class Method(nn.Module):
     the class attributes below are its published defaults, which a recipe may override per pair.
     """
 
-    wants: ClassVar[str] = "logits"  # "logits" | "stages" | "preact" | "embed" | "stages+embed"
+    wants: ClassVar[str] = "logits"  # "logits", or stages, preact, embed and last joined by +
     weight: ClassVar[float] = 1.0  # of the method's losses
     task_weight: ClassVar[float] = 1.0  # of the student's own loss beside it
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
+
+    def dress(self, student: nn.Module) -> nn.Module | None:
+        """The network to measure and export in place of the student (given with this method's taps), if not itself."""
+        return None
 
     def describe(self) -> dict[str, object]:
         """Notes for readers of the saved method, one JSON value per key (taps and shapes of filters, say)."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from famkd.build import weights_file
 from famkd.data import build_data
 from famkd.errors import UserError
 from famkd.models import build_model, load_weights
@@ -43,14 +44,16 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     shown: list[tuple[str, Run]] = [(_role(recipe), run)]
     alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
     if recipe.method_names and (alone.path / "recipe.yaml").is_file() and alone.finished:
-        if not differences(alone.recipe, without_teacher(recipe)):
+        comparable = not differences(alone.recipe, without_teacher(recipe))
+        if comparable:
             shown.insert(0, (f"student {recipe.student.model} alone", alone))
-    teacher = Path(recipe.teacher.weights)
-    if recipe.method_names and (teacher / "recipe.yaml").is_file():
+    teacher = weights_file(recipe.teacher, runs).parent if recipe.method_names else Path()
+    if (teacher / "metrics.jsonl").is_file():
         shown.insert(0, (f"teacher {recipe.teacher.model}", Run(teacher)))
-    rows = [[role, *_figures(each), str(each.path)] for role, each in shown]
-    table(f"{recipe.name}, seed {recipe.seed}", ["", "last top-1 %", "best top-1 %", "seconds", "run"], rows)
-    console.print(f"curves: {run.path / 'metrics.jsonl'}   weights: {run.path / 'student.safetensors'}")
+    rows = [[role, *_figures(each)] for role, each in shown]
+    table(f"{recipe.name}, seed {recipe.seed}", ["", "last top-1 %", "best top-1 %", "seconds"], rows)
+    for role, each in shown:
+        console.print(f"{role}: {each.path}")
 
 
 def _role(recipe) -> str:

@@ -68,7 +68,7 @@ class Run:
     @property
     def finished(self) -> bool:
         rows = self.metrics()
-        return bool(rows) and rows[-1]["epoch"] >= self.recipe.optim.epochs
+        return (self.path / "recipe.yaml").is_file() and bool(rows) and rows[-1]["epoch"] >= self.recipe.optim.epochs
 
     def student_state(self, best: bool = False) -> dict[str, Tensor]:
         return safetensors.torch.load_file(self.path / ("best.safetensors" if best else "student.safetensors"))

@@ -1,4 +1,4 @@
-"""Features of any model by module path: `layer3`, `layer3.-1.relu2`, and `layer3.-1.relu2:in` for what enters a module."""
+"""Features of any model by module path: `layer3`, `layer3.-1.relu2`, `layer3.-1.relu2:in` for what enters a module."""
 
 from collections.abc import Iterable
 
@@ -77,11 +77,14 @@ def find_module(model: nn.Module, path: str) -> nn.Module:
 def default_taps(model: nn.Module, wants: str, images: Tensor) -> list[str]:
     """Where to look at a model, for what a method wants: the model's own `taps`, or those a probe forward finds.
 
-    `wants` is `logits` (nothing) or a `+` of `stages`, `preact` and `embed`.
+    `wants` is `logits` (nothing), or several joined by `+` of `stages`, `preact` (stages before their activation),
+    `embed` (the vector that enters the classifier) and `last` (the map that enters the global pooling).
     """
     if wants == "logits":
         return []
-    places = getattr(model, "taps", None) or discover(model, images)[0]
+    places = dict(getattr(model, "taps", None) or discover(model, images)[0])
+    pool = next((f"{name}:in" for name, _ in model.named_children() if name in ("avgpool", "global_pool")), None)
+    places["last"] = (pool or places["stages"][-1],)
     return [tap for kind in wants.split("+") for tap in places.get(kind, places["stages"])]
 
 

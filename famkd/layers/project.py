@@ -65,11 +65,6 @@ def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:
     return feat if tuple(feat.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(feat, size)
 
 
-def resize(feat: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map (B, C, H, W) at (height, width) by nearest neighbour, up or down, as ReviewKD moves between stages."""
-    return feat if tuple(feat.shape[2:]) == tuple(size) else F.interpolate(feat, tuple(size), mode="nearest")
-
-
 def flat(embed: Tensor) -> Tensor:
     """An embedding (B, C) from (B, C) or from (B, C, H, W), whose positions are averaged."""
     if embed.dim() == 4:

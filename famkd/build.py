@@ -1,0 +1,103 @@
+"""From a recipe to live objects: networks with their weights, the distiller, the optimiser."""
+
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from famkd.data import build_data
+from famkd.data.resident import Resident
+from famkd.distiller import Distiller
+from famkd.errors import UserError
+from famkd.methods import METHODS
+from famkd.models import build_model, load_weights
+from famkd.recipe import Net, Optim, Recipe, method_options
+from famkd.run import Run
+from famkd.tasks import Classification
+
+FOREIGN = ("timm:", "torchvision:")
+
+
+def build_fabric(recipe: Recipe) -> Fabric:
+    """The device and the arithmetic of a recipe."""
+    fabric = Fabric(accelerator=recipe.accelerator, devices=1)
+    if recipe.precision != "auto":
+        return Fabric(accelerator=recipe.accelerator, devices=1, precision=recipe.precision)
+    on_gpu = fabric.device.type == "cuda"
+    return Fabric(accelerator=recipe.accelerator, devices=1, precision="bf16-mixed") if on_gpu else fabric
+
+
+def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Resident:
+    data = recipe.data
+    return build_data(
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment
+    )  # fmt: skip
+
+
+def build_distiller(recipe: Recipe, data: Resident, runs: str | Path = "runs", *, weights: bool = True) -> Distiller:
+    """Student, teacher and methods on the data's device, the methods shaped by one real batch.
+
+    Args:
+        weights: False leaves networks as they are born, for a run whose own states are loaded next.
+    """
+    classes, methods = len(data.classes), {name: METHODS[name] for name in recipe.method_names}
+    student = build_network(recipe.student, classes, runs, weights=weights).to(data.device)
+    teacher = build_network(recipe.teacher, classes, runs, weights=weights).to(data.device) if methods else None
+    options = {
+        name: {key: getattr(recipe.section(name), key) for key in method_options(method)}
+        for name, method in methods.items()
+    }
+    try:
+        return Distiller(
+            Classification(), student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
+            student_taps=recipe.student.taps, teacher_taps=recipe.teacher.taps,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"{recipe.method} cannot teach this pair: {error}.") from error
+
+
+def build_network(net: Net, classes: int, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
+    """A model, channels last, with its weights: from a file, a run, a trained recipe, or its own pretrained ones."""
+    pretrained = weights and net.weights == "pretrained"
+    model = build_model(net.model, classes, pretrained=pretrained)
+    if weights and net.weights and not pretrained:
+        load_weights(model, weights_file(net, runs))
+    return model.to(memory_format=torch.channels_last)
+
+
+def weights_file(net: Net, runs: str | Path = "runs") -> Path:
+    """The file that a network's `weights` mean."""
+    name = net.weights.removeprefix("recipe:")
+    path = recipe_run(name, runs).path if name != net.weights else Path(net.weights)
+    return path / "student.safetensors" if path.is_dir() else path
+
+
+def recipe_run(name: str, runs: str | Path = "runs", seed: int = 0) -> Run:
+    """Where a shipped recipe of plain training leaves its run."""
+    return Run(Path(runs) / name / f"none-seed{seed}")
+
+
+def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """SGD; on a GPU its learning rate is a tensor, so that a captured step can read a new one."""
+    parameters = [p for p in distiller.parameters() if p.requires_grad]
+    on_gpu = parameters[0].is_cuda
+    lr = torch.tensor(optim.lr, device=parameters[0].device) if on_gpu else optim.lr
+    return torch.optim.SGD(
+        parameters, lr=lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay,
+        fused=on_gpu or None,
+    )  # fmt: skip
+
+
+def open_distiller(
+    run: Run, device: torch.device | str = "cpu", runs: str | Path = "runs"
+) -> tuple[Distiller, Resident]:
+    """A run as training left it, in eval mode, with its data; the teacher too where its weights are found."""
+    recipe = run.recipe
+    data = build_recipe_data(recipe, device)
+    distiller = build_distiller(recipe, data, runs, weights=False)
+    if recipe.method_names and recipe.teacher.weights not in ("", "pretrained"):
+        load_weights(distiller.teacher.model, weights_file(recipe.teacher, runs))
+    distiller.student.model.load_state_dict(run.student_state())
+    distiller.methods.load_state_dict(run.method_state()[0])
+    return distiller.eval(), data
