@@ -1,5 +1,6 @@
 """Features of any model by module path: `layer3`, `layer3.-1.relu2`, `layer3.-1.relu2:in` for what enters a module."""
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -24,7 +25,7 @@ class Tapped(nn.Module):
     def __init__(self, model: nn.Module, taps: Iterable[str] = (), head: str = ""):
         super().__init__()
         self.model, self.taps = model, list(taps)
-        self.head_path = head or getattr(model, "head", "")
+        self.head_path = head or own_head(model)
         self._seen: dict[str, Tensor] = {}
         self._handles = [self._hook(tap) for tap in self.taps]
         if self.taps and not hasattr(model, "taps"):  # a later in-place activation would overwrite what a tap kept
@@ -65,7 +66,7 @@ def find_module(model: nn.Module, path: str) -> nn.Module:
     module = model
     for part in path.split(".") if path else []:
         children = dict(module.named_children())
-        if part.lstrip("-").isdigit() and part not in children and abs(int(part)) <= len(children):
+        if part not in children and re.fullmatch(r"-?[0-9]+", part) and -len(children) <= int(part) < len(children):
             part = list(children)[int(part)]
         if part not in children:
             names = [name for name, _ in model.named_modules() if name]
@@ -90,7 +91,12 @@ def default_taps(model: nn.Module, wants: str, images: Tensor) -> list[str]:
 
 def default_head(model: nn.Module, images: Tensor) -> str:
     """Path of the classifier: the model's own `head`, or the last linear layer that a probe forward calls."""
-    return model.head if isinstance(getattr(model, "head", None), str) else discover(model, images)[1]
+    return own_head(model) or discover(model, images)[1]
+
+
+def own_head(model: nn.Module) -> str:
+    """The path that a network of this package keeps in `head`; elsewhere that name may be the classifier itself."""
+    return model.head if isinstance(getattr(model, "head", None), str) else ""
 
 
 @torch.no_grad()
