@@ -41,6 +41,9 @@ class Method(nn.Module):
     task_weight: ClassVar[float] = 1.0  # of the student's own loss beside it
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
 
+    def __init__(self, probe: Probe | None = None):
+        super().__init__()
+
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
 

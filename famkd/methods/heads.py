@@ -119,7 +119,7 @@ class SimKD(Method):
         factor: How many times narrower than the teacher's channels the bottleneck is.
     """
 
-    wants, weight, task_weight = "stages", 1.0, 0.0
+    wants, weight, task_weight = "last", 1.0, 0.0
 
     def __init__(self, probe: Probe, *, factor: int = 2):
         super().__init__()
@@ -148,7 +148,7 @@ class CATKD(Method):
         size: Height and width to which the class maps are pooled; 4 for ShuffleNet students.
     """
 
-    wants, weight = "stages", 15.0
+    wants, weight = "last", 15.0
 
     def __init__(self, probe: Probe, *, size: int = 2):
         super().__init__()
