@@ -12,7 +12,7 @@ from famkd.distiller import Distiller
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
-from famkd.recipe import Net, Optim, Recipe, method_options
+from famkd.recipe import Net, Optim, Recipe, load_recipe, method_options
 from famkd.run import Run
 from famkd.tasks import Classification
 
@@ -21,11 +21,18 @@ FOREIGN = ("timm:", "torchvision:")
 
 def build_fabric(recipe: Recipe) -> Fabric:
     """The device and the arithmetic of a recipe."""
-    fabric = Fabric(accelerator=recipe.accelerator, devices=1)
     if recipe.precision != "auto":
-        return Fabric(accelerator=recipe.accelerator, devices=1, precision=recipe.precision)
-    on_gpu = fabric.device.type == "cuda"
-    return Fabric(accelerator=recipe.accelerator, devices=1, precision="bf16-mixed") if on_gpu else fabric
+        return one_device(recipe.accelerator, recipe.precision)
+    fabric = one_device(recipe.accelerator)
+    return one_device(recipe.accelerator, "bf16-mixed") if fabric.device.type == "cuda" else fabric
+
+
+def one_device(accelerator: str, precision: str | None = None) -> Fabric:
+    """Fabric on one device; UserError for an accelerator that is unknown or not there."""
+    try:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise UserError(f"There is no accelerator {accelerator!r} here: pass auto, cpu, cuda or mps.") from error
 
 
 def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Resident:
@@ -73,9 +80,13 @@ def weights_file(net: Net, runs: str | Path = "runs") -> Path:
     return path / "student.safetensors" if path.is_dir() else path
 
 
-def recipe_run(name: str, runs: str | Path = "runs", seed: int = 0) -> Run:
-    """Where a shipped recipe of plain training leaves its run."""
-    return Run(Path(runs) / name / f"none-seed{seed}")
+def recipe_run(name: str, runs: str | Path = "runs") -> Run:
+    """Where a recipe, shipped or a file, leaves its run when nothing else is asked for."""
+    return default_run(load_recipe(name), runs)
+
+
+def default_run(recipe: Recipe, runs: str | Path = "runs") -> Run:
+    return Run(Path(runs) / recipe.name / f"{recipe.method}-seed{recipe.seed}")
 
 
 def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
@@ -83,10 +94,13 @@ def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer
     parameters = [p for p in distiller.parameters() if p.requires_grad]
     on_gpu = parameters[0].is_cuda
     lr = torch.tensor(optim.lr, device=parameters[0].device) if on_gpu else optim.lr
-    return torch.optim.SGD(
-        parameters, lr=lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay,
-        fused=on_gpu or None,
-    )  # fmt: skip
+    try:
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay,
+            fused=on_gpu or None,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(f"SGD cannot run so: {error}. Mend --optim.") from error
 
 
 def open_distiller(

@@ -158,6 +158,8 @@ def parse_recipe(tree: dict, flags: list[str], *, name: str, prog: str = "famkd 
     names = _method_names(_chosen_method(flags) or tree.get("method", "none"))
     for unknown in [n for n in names if n not in METHODS]:
         raise UserError(f"There is no method {unknown!r}.{nearest(unknown, METHODS)} See `famkd ls methods`.")
+    if len(set(names)) < len(names):
+        raise UserError(f"The method {'+'.join(names)} names one method twice: pass each once and raise its weight.")
     chosen = {key: value for key, value in tree.items() if key in names or key not in METHODS}
     return tyro.cli(recipe_type(names), args=[*_as_flags(chosen), *flags], prog=prog, use_underscores=True)
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 
-from famkd.build import weights_file
+from famkd.build import one_device, weights_file
 from famkd.data import build_data
 from famkd.errors import UserError
 from famkd.models import build_model, load_weights
@@ -28,7 +27,7 @@ def evaluate(
         weights = str(Path(run) / ("best.safetensors" if best else "student.safetensors"))
     if not weights:
         raise UserError("A bare model needs --weights: a checkpoint file.")
-    device = Fabric(accelerator=accelerator, devices=1).device
+    device = one_device(accelerator).device
     images = build_data(data or "cifar100", root or "data", 1, device=device, augment=False)
     network = build_model(model, len(images.classes))
     load_weights(network, weights)

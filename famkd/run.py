@@ -11,13 +11,13 @@ resume.pt              optimiser and epoch, for famkd only; may be deleted
 """
 
 import contextlib
+import io
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,11 @@ class Run:
 
     @property
     def machine(self) -> dict[str, Any]:
-        return json.loads((self.path / "machine.json").read_text())
+        path = self.path / "machine.json"
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch."""
@@ -71,35 +75,39 @@ class Run:
         return (self.path / "recipe.yaml").is_file() and bool(rows) and rows[-1]["epoch"] >= self.recipe.optim.epochs
 
     def student_state(self, best: bool = False) -> dict[str, Tensor]:
-        return safetensors.torch.load_file(self.path / ("best.safetensors" if best else "student.safetensors"))
+        return _tensors(self.path / ("best.safetensors" if best else "student.safetensors"))[0]
 
     def method_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State dict of the methods, and the notes of its header: {"taps": ..., "modules": {path: notes}}."""
         path = self.path / "method.safetensors"
         if not path.is_file():
             return {}, {"taps": {}, "modules": {}}
-        with safetensors.safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["notes"])  # noqa: SIM118
+        state, header = _tensors(path)
+        return state, json.loads(header["notes"])
 
     def filter_epochs(self) -> list[int]:
         return sorted(int(path.stem) for path in (self.path / "filters").glob("*.safetensors"))
 
     def filter_summary(self, epoch: int) -> dict[str, Tensor]:
         """Summaries after an epoch, "module path/figure" to tensor."""
-        return safetensors.torch.load_file(self.path / "filters" / f"{epoch:04d}.safetensors")
+        return _tensors(self.path / "filters" / f"{epoch:04d}.safetensors")[0]
 
     # writing ---------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else writes here meanwhile; the lock goes when its owner ends, however it ends."""
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path / ".lock")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise UserError(f"Another process is writing {self.path}: wait for it, or pass another --out.") from None
-        with lock:
+        except OSError as error:
+            raise UserError(f"Cannot write into {self.path}: {error.strerror}. Pass another --out.") from error
+        try:
             yield
+        finally:
+            lock.release()
 
     def begin(self, recipe: Recipe, device: str) -> None:
         write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
@@ -127,10 +135,9 @@ class Run:
         write_atomically(self.path / "metrics.jsonl", _lines(metrics))
 
     def write_resume(self, state: dict[str, Any]) -> None:
-        with tempfile.SpooledTemporaryFile() as buffer:
-            torch.save(state, buffer)
-            buffer.seek(0)
-            write_atomically(self.path / "resume.pt", buffer.read())
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_atomically(self.path / "resume.pt", buffer.getbuffer())
 
     def read_resume(self) -> dict[str, Any] | None:
         path = self.path / "resume.pt"
@@ -174,18 +181,19 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Replace a file at once or not at all, and make it last: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is overwritten by the next
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(file.name, path)
+        os.replace(part, path)
     except OSError as error:
-        with contextlib.suppress(OSError, UnboundLocalError):
-            os.unlink(file.name)
+        with contextlib.suppress(OSError):
+            part.unlink()
         reason = error.strerror or error
         raise UserError(f"Cannot write {path}: {reason}. What was there before is untouched.") from error
 
@@ -204,7 +212,20 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in path.read_text().splitlines() if line]
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. Restore a copy, or train again.") from error
+        raise _damaged(path, error) from error
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({' '.join(str(error).split())})"
+    return UserError(f"{path} {reason}: restore a copy, or train again.")
 
 
 def _commit() -> str | None:

@@ -8,7 +8,16 @@ from pathlib import Path
 import torch
 from lightning_fabric import seed_everything
 
-from famkd.build import FOREIGN, build_distiller, build_fabric, build_optimizer, build_recipe_data, recipe_run
+from famkd.build import (
+    FOREIGN,
+    build_distiller,
+    build_fabric,
+    build_network,
+    build_optimizer,
+    build_recipe_data,
+    default_run,
+    recipe_run,
+)
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
 from famkd.engine import Step
@@ -17,6 +26,7 @@ from famkd.loggers import open_loggers
 from famkd.progress import Reporter, reporting
 from famkd.recipe import Net, Optim, Recipe, differences, load_recipe, without_teacher
 from famkd.run import FORMAT, Run, notes_of
+from famkd.taps import Tapped
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -29,13 +39,13 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
     Errors: UserError for anything the user can mend; the run directory then holds its last good epoch.
     """
     recipe = checked(recipe)
-    train_teacher(recipe, runs)
-    if recipe.baseline and recipe.method_names:
-        train(without_teacher(recipe), resume=True, runs=runs)
-    run = Run(out or Path(runs) / recipe.name / f"{recipe.method}-seed{recipe.seed}")
+    run = Run(out) if out else default_run(recipe, runs)
     with run.locked():
         if not _must_train(run, recipe, resume):
             return run
+        train_teacher(recipe, runs)
+        if recipe.baseline and recipe.method_names:
+            train(without_teacher(recipe), resume=True, runs=runs)
         seed_everything(recipe.seed, verbose=False)
         fabric = build_fabric(recipe)
         data = build_recipe_data(recipe, fabric.device)
@@ -75,7 +85,7 @@ def train_epoch(
     if broken:
         raise UserError(
             f"A loss is not finite in epoch {epoch}: {', '.join(broken)}. The run directory holds epoch {epoch - 1}; "
-            "lower --lr or the method's weight and start over, or go on with --resume."
+            "lower --lr or the method's weight and pass another --out."
         )
     trained = time.perf_counter() - start
     distiller.eval()
@@ -106,6 +116,10 @@ def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
 
 def checked(recipe: Recipe) -> Recipe:
     """The recipe, once it can mean something: a student, and a teacher with weights where a method needs one."""
+    for flag, value, least in (("data.batch_size", recipe.data.batch_size, 1), ("optim.epochs", recipe.optim.epochs, 1),
+                               ("optim.lr", recipe.optim.lr, 0), ("seed", recipe.seed, 0)):  # fmt: skip
+        if not value >= least:
+            raise UserError(f"--{flag} is {value}: pass {least} or more.")
     if not recipe.student.model:
         raise UserError("No student is named: pass --student.model, or a recipe that has one.")
     if not recipe.method_names:
@@ -125,12 +139,14 @@ def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
     name = recipe.teacher.weights.removeprefix("recipe:")
     if not recipe.method_names or name == recipe.teacher.weights or recipe_run(name, runs).finished:
         return
+    for net in (recipe.student, recipe.teacher):  # a misspelt name is told now, not when the teacher is done
+        Tapped(build_network(replace(net, weights=""), 2), net.taps)
     train(load_recipe(name, "--data.root", recipe.data.root), resume=True, runs=runs)
 
 
 def _must_train(run: Run, recipe: Recipe, resume: bool) -> bool:
     """Whether anything is left to do in a run directory; UserError where it holds something else."""
-    if not (run.path / "recipe.yaml").is_file():
+    if not (run.path / "recipe.yaml").is_file() or not run.metrics():  # without a finished epoch nothing is lost
         return True
     changed = differences(run.recipe, recipe)
     if changed:
@@ -139,7 +155,7 @@ def _must_train(run: Run, recipe: Recipe, resume: bool) -> bool:
         )
     if run.finished:
         return False
-    if not resume and run.metrics():
+    if not resume:
         raise UserError(f"{run.path} holds an unfinished run: pass --resume to go on, or another --out.")
     return True
 
