@@ -1,0 +1,37 @@
+# Everything runs from .venv, which the first target that needs it makes.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: quickstart test lint notebooks bench faults clean
+
+quickstart: $(VENV)/.core
+	$(BIN)/famkd train quickstart
+
+test: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebooks: $(VENV)/.all
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
+bench: $(VENV)/.core
+	$(BIN)/famkd bench cifar100/resnet56-resnet20 --against naive
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.all: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,viz,zoo,export,log]'
+	touch $@ $(VENV)/.core
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
