@@ -3,16 +3,17 @@
 import re
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
+from famkd.discovery import discover
 from famkd.errors import UserError, nearest
-
-DEEPEST = 4  # stages that are taken of a model that does not name its own
+from famkd.layout import as_maps, first_tensor, image_size, says_channels_last, says_prefix
 
 
 class Tapped(nn.Module):
     """A model whose forward answers its output and the features at its taps, in the order given.
+
+    Tokens (B, N, C) and maps with channels last (B, H, W, C) are answered as maps (B, C, H, W).
 
     Args:
         model: any module; its state dict stays its own under `.model`.
@@ -37,8 +38,8 @@ class Tapped(nn.Module):
         path, entering = tap.removesuffix(":in"), tap.endswith(":in")
         module, seen = find_module(self.model, path), self._seen
         if entering:
-            return module.register_forward_pre_hook(lambda _, args: seen.__setitem__(tap, _tensor(args)))
-        return module.register_forward_hook(lambda _, args, out: seen.__setitem__(tap, _tensor(out)))
+            return module.register_forward_pre_hook(lambda _, args: seen.__setitem__(tap, first_tensor(args)))
+        return module.register_forward_hook(lambda _, args, out: seen.__setitem__(tap, first_tensor(out)))
 
     @property
     def head(self) -> nn.Module | None:
@@ -52,7 +53,7 @@ class Tapped(nn.Module):
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
         feats = [self._seen[tap] for tap in self.taps]
         self._seen.clear()
-        return out, feats
+        return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
 
     def remove(self) -> nn.Module:
         """Take the hooks off again and return the plain model."""
@@ -97,44 +98,3 @@ def default_head(model: nn.Module, images: Tensor) -> str:
 def own_head(model: nn.Module) -> str:
     """The path that a network of this package keeps in `head`; elsewhere that name may be the classifier itself."""
     return model.head if isinstance(getattr(model, "head", None), str) else ""
-
-
-@torch.no_grad()
-def discover(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Taps of an unknown model, {"stages": ..., "embed": ...}, and its head, from one forward in eval mode.
-
-    A stage is the last module that puts out maps of one spatial size; the embedding is what enters the last linear
-    layer. Maps of the deepest four sizes count.
-    """
-    last_at: dict[tuple[int, ...], str] = {}
-    linear: list[str] = []
-
-    def watch(name: str):
-        def note(module, args, out):
-            out = _tensor(out)
-            if isinstance(out, Tensor) and out.ndim == 4 and min(out.shape[-2:]) > 1:
-                last_at.pop(tuple(out.shape[-2:]), None)
-                last_at[tuple(out.shape[-2:])] = name
-            if isinstance(module, nn.Linear):
-                linear.append(name)
-
-        return note
-
-    handles = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
-    training = model.training
-    try:
-        model.eval()(images)
-    finally:
-        model.train(training)
-        for handle in handles:
-            handle.remove()
-    if not last_at:
-        raise UserError(
-            f"{type(model).__name__} shows no feature maps: name its taps with --student.taps / --teacher.taps."
-        )
-    head = linear[-1] if linear else ""
-    return {"stages": tuple(last_at.values())[-DEEPEST:], "embed": (f"{head}:in",) if head else ()}, head
-
-
-def _tensor(out) -> Tensor:
-    return out[0] if isinstance(out, tuple | list) and out else out
