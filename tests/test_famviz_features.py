@@ -1,0 +1,217 @@
+"""Frequency amplitude differences: against numpy, against bands taken out on purpose, and on trained runs."""
+
+import shutil
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+matplotlib.use("Agg")
+from famkd.data.bands import bands, bands_truth
+from famkd.errors import UserError
+from famkd.method import View
+from famkd.recipe import load_recipe
+from famkd.tasks import Classification
+from famkd.train import train
+from famviz.amplitude import bootstrap_band, compare_stage, image_spectra
+from famviz.features import amplitude_difference, differences_figure, differences_table, leaving, network_spectra
+from famviz.networks import cast, networks, run_images, trained_distiller
+
+
+class Through(nn.Module):
+    """A network whose one stage is `body`."""
+
+    taps = {"stages": ("body",)}
+
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x):
+        return self.body(x).mean((2, 3))
+
+
+class Without(nn.Module):
+    """Takes one wave, and its mirror image, out of every map."""
+
+    def __init__(self, ky: int, kx: int):
+        super().__init__()
+        self.at = ky, kx
+
+    def forward(self, x):
+        spectrum = torch.fft.fft2(x)
+        for sign in (1, -1):
+            spectrum[..., (sign * self.at[0]) % x.shape[-2], (sign * self.at[1]) % x.shape[-1]] *= 0.1
+        return torch.fft.ifft2(spectrum).real
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.from_numpy(bands().x_test[:60]).permute(0, 3, 1, 2).float() / 255
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 6)])  # odd and even: DC and Nyquist lie differently
+def test_spectra_and_curves_equal_a_naive_numpy(size):
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 4, 3, *size)) + 1
+    stage = compare_stage("s", "a", {n: image_spectra(torch.from_numpy(m)) for n, m in zip("ab", maps)})
+    for name, batch in zip("ab", maps):
+        amplitude = np.sqrt(np.square(np.abs(np.fft.fft2(batch, norm="ortho"))).mean(1))
+        decibels = 20 * np.log10(amplitude)
+        plane = np.fft.fftshift(decibels - decibels[:, :1, :1], axes=(1, 2)).mean(0)
+        np.testing.assert_allclose(stage.planes[name], plane, atol=1e-6)
+        ky, kx = (np.arange(n) - n // 2 for n in size)
+        short = min(size) / 2
+        radius = np.hypot(ky[:, None] / (size[0] / 2), kx[None] / (size[1] / 2)) * short
+        curve = [plane[np.rint(radius) == ring].mean() for ring in range(min(size) // 2 + 1)]
+        np.testing.assert_allclose(stage.curves[name], curve, atol=1e-6)
+    gap = stage.curves["b"] - stage.curves["a"]
+    assert stage.rms_db("b") == pytest.approx(np.sqrt((gap[1:] ** 2).mean()))
+
+
+@pytest.mark.parametrize("label", [0, 2, 4])
+def test_a_missing_band_is_found_where_it_was_taken_out(images, label):
+    ky, kx = bands_truth().wave_vectors()[label].round().astype(int)
+    student = Through(Without(ky, kx))
+    (stage,) = amplitude_difference({"teacher": Through(nn.Identity()), "student": student}, images)
+    gap = stage.difference("student")
+    lowest = np.argwhere(gap < -10) - 16
+    assert sorted(map(tuple, lowest.tolist())) == sorted([(ky, kx), (-ky, -kx)])
+    assert gap.min() == pytest.approx(-20, abs=1e-3)
+    worst = np.abs(stage.difference_curve("student")).argmax()
+    assert stage.frequency[worst] == round(np.hypot(ky, kx))
+    assert stage.difference_bands["student"][1, worst] < 0
+
+
+def test_same_networks_do_not_differ_and_gain_is_no_difference(images):
+    louder = nn.Conv2d(3, 3, 1, bias=False)
+    nn.init.dirac_(louder.weight)
+    louder.weight.data *= 10
+    models = {"teacher": Through(nn.Identity()), "same": Through(nn.Identity()), "louder": Through(louder)}
+    (stage,) = amplitude_difference(models, images)
+    assert stage.rms_db("same") == 0
+    assert stage.rms_db("louder") == pytest.approx(0, abs=1e-4)
+    assert stage.dc["louder"] - stage.dc["teacher"] == pytest.approx(20, abs=1e-3)
+
+
+def test_unequal_sizes_meet_at_the_frequencies_that_both_have(images):
+    models = {"teacher": Through(nn.Identity()), "student": Through(nn.AvgPool2d(2))}
+    (stage,) = amplitude_difference(models, images)
+    assert stage.planes["teacher"].shape == stage.planes["student"].shape == (16, 16)
+    assert stage.planes["teacher"][8, 8] == stage.planes["student"][8, 8] == 0
+    assert stage.difference_curve("student")[-1] < stage.difference_curve("student")[1] < 0.5  # averaging is a low-pass
+
+
+def test_the_bootstrap_band_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    covered = []
+    for seed in range(150):
+        low, high = bootstrap_band(rng.normal(3.0, 2.0, (60, 4)), seed=seed)
+        covered.append((low <= 3) & (high >= 3))
+    assert 0.90 <= np.mean(covered) <= 0.985
+    curves = rng.normal(size=(20, 3))
+    assert np.array_equal(bootstrap_band(curves, seed=5), bootstrap_band(curves, seed=5))
+    assert not np.array_equal(bootstrap_band(curves, seed=5), bootstrap_band(curves, seed=6))
+
+
+def test_a_network_is_left_as_it_was(images):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(inplace=True),
+                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).train()  # fmt: skip
+    model[1].eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert network_spectra(model, images)
+    assert [m.training for m in model] == [True, False, True, True, True, True]
+    assert model[2].inplace
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One epoch each on digits: a teacher, the student alone, by fam and by fam_review."""
+    root = tmp_path_factory.mktemp("work") / "runs"
+    flags = ("--data.name", "digits", "--data.root", "", "--optim.epochs", "1")
+    teacher = load_recipe("digits/resnet20", *flags, "--student.model", "resnet14x0.5")
+    train(teacher, runs=root)
+    found = {}
+    for method in ("fam", "fam_review"):
+        recipe = load_recipe("quickstart", *flags, "--method", method, "--teacher.model", "resnet14x0.5")
+        recipe = replace(recipe, teacher=replace(recipe.teacher, weights=str(root / "digits/resnet20/none-seed0")))
+        found[method] = train(recipe, runs=root)
+    return found
+
+
+def test_networks_of_a_run_are_those_that_training_left(runs):
+    found = networks(runs["fam"])
+    assert list(found) == ["teacher", "student alone", "student"]
+    shown = run_images(runs["fam"], 10_000)
+    logits = found["student"](shown.images)
+    accuracy = 100 * (logits.argmax(1) == shown.labels).double().mean().item()
+    assert accuracy == pytest.approx(runs["fam"].metrics()[-1]["top1"])
+    assert all(not p.requires_grad for net in found.values() for p in net.parameters())
+    assert not any(m.training or m._forward_hooks for net in found.values() for m in net.modules())
+    assert list(cast(list(runs.values()))) == ["teacher", "student alone", "student by fam", "student by fam_review"]
+
+
+def test_the_output_of_a_method_is_what_training_compares(runs):
+    """Rebuilt filters on the student's stages, done by hand, have the spectrum that is shown."""
+    shown = run_images(runs["fam"], 40)
+    distiller = trained_distiller(runs["fam"])
+    _, feats = distiller.student(shown.images)
+    view: View = Classification().teach(distiller.teacher, shown)
+    stages = amplitude_difference(runs["fam"], count=40)
+    assert [stage.name for stage in stages] == ["layer1", "layer2", "layer3"]
+    for stage, own, module, target in zip(stages, feats, leaving(distiller.methods["fam"]), view.feats):
+        by_hand = image_spectra(module(own)).mean(0)
+        np.testing.assert_allclose(stage.planes["fam output"] + stage.dc["fam output"], by_hand, atol=1e-4)
+        np.testing.assert_allclose(
+            stage.planes["teacher"] + stage.dc["teacher"], image_spectra(target).mean(0), atol=1e-4
+        )
+
+
+def test_a_review_shows_every_level_that_has_frequencies(runs):
+    stages = amplitude_difference(runs["fam_review"], count=30)
+    assert [s.name for s in stages] == ["layer1", "layer2", "layer3"]  # and not the embedding
+    assert [s.planes["teacher"].shape for s in stages] == [(8, 8), (4, 4), (2, 2)]
+    assert all(set(s.planes) == {"teacher", "student alone", "student", "fam_review output"} for s in stages)
+
+
+def test_the_table_has_a_row_for_each_run_stage_and_network(runs):
+    rows = differences_table(runs.values(), count=30)
+    assert len(rows) == 2 * 3 * 3
+    assert {row["method"] for row in rows} == {"fam", "fam_review"}
+    alone = {m: [r["rms_db"] for r in rows if r["of"] == "student alone" and r["method"] == m] for m in runs}
+    assert alone["fam"] == pytest.approx(alone["fam_review"])  # the same network beside the same teacher
+    assert all(row["rms_db"] > 0 for row in rows)
+
+
+def test_a_moved_run_still_finds_its_teacher_and_leaves_the_generator_alone(runs, tmp_path, monkeypatch):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(runs["fam"].path.parents[1], moved / "runs")
+    path = moved / "runs" / runs["fam"].path.relative_to(runs["fam"].path.parents[1])
+    recipe = (path / "recipe.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    (path / "recipe.yaml").write_text(recipe.replace(str(runs["fam"].path.parents[1]), "runs"))
+    state = torch.get_rng_state()
+    assert list(networks(path)) == ["teacher", "student alone", "student"]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_figure_shows_differences_symmetric_about_zero_and_belongs_to_nobody(runs):
+    import matplotlib.pyplot as plt
+
+    stages = amplitude_difference(runs["fam"], count=20)
+    figure = differences_figure(stages)
+    signed = [each for each in figure.findobj(matplotlib.image.AxesImage) if each.cmap.name == "RdBu_r"]
+    assert len(signed) >= 9
+    assert all(low == -high for low, high in (image.get_clim() for image in signed))
+    assert "student alone" in {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+    assert plt.get_fignums() == []
+
+
+def test_networks_without_images_are_refused_in_words():
+    with pytest.raises(UserError, match="need images"):
+        amplitude_difference({"teacher": Through(nn.Identity())})
