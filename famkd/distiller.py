@@ -55,7 +55,10 @@ class Distiller(nn.Module):
             for name, method in methods.items():
                 student_view, teacher_view = self._view(name, *views)
                 self.methods[name] = method(Probe(student_view, teacher_view, labels), **(options or {}).get(name, {}))
-                dressed = self.methods[name].dress(Tapped(student, self.taps(name)[0]))
+                worn = Tapped(student, self.taps(name)[0])
+                dressed = self.methods[name].dress(worn)
+                if dressed is None:
+                    worn.remove()  # else its hooks would stay on the student and keep every batch's features
                 self._aside = (self.teacher, dressed or self.deployed)
 
     @property
