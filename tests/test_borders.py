@@ -1,0 +1,108 @@
+"""Who may import whom, read from the source itself; and importing anything does nothing but define."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import famkd
+
+PACKAGE = Path(famkd.__file__).parent
+FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+# Each part and the parts that it may import, besides errors. Layers know nothing of models or runs, methods nothing
+# of models, data, recipes or training; whatever is later in the list may build on what is earlier, never backwards.
+MAY = {
+    "errors": "",
+    "layout": "",
+    "layers": "",
+    "method": "",
+    "methods": "method layers",
+    "models": "",
+    "data": "method",
+    "discovery": "layout",
+    "taps": "layout discovery",
+    "tasks": "method taps",
+    "distiller": "method taps tasks",
+    "engine": "method",
+    "recipe": "method methods",
+    "run": "recipe",
+    "loggers": "recipe",
+    "progress": "",
+    "build": "data distiller methods models recipe run tasks",
+    "train": "build data distiller engine loggers progress recipe run taps",
+    "results": "build data models progress recipe run tasks",
+    "export": "build data distiller models recipe run tasks",
+    "__main__": "data methods models progress recipe results train export",
+    "__init__": "layers method methods models taps distiller recipe run build train",
+}
+NEVER = {
+    "famviz",
+    "plotly",
+    "matplotlib",
+    "ipywidgets",
+    "anywidget",
+    "pytorch_grad_cam",
+    "pandas",
+    "tests",
+    "benchmarks",
+}
+ONLY_INSIDE = {"timm", "pycocotools", "onnx", "onnxruntime", "onnxscript", "tensorboard", "wandb", "mlflow", "sklearn"}
+
+
+def imports(path: Path, inside: bool = True) -> set[str]:
+    """Dotted names that a file imports; without those inside functions if asked so."""
+    found, waiting = set(), list(ast.parse(path.read_text()).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports by dots"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif not inside and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def part(file: str) -> str:
+    return file.removeprefix("famkd/").split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_parts_import_only_what_they_may(file):
+    own = part(file)
+    assert own in MAY, f"{file} is new: give it a row in MAY"
+    used = {name.split(".")[1] for name in imports(FILES[file]) if name.startswith("famkd.")}
+    names = {name for name in used if name in MAY}  # `from famkd import thing` may name no part
+    assert names - {own, "errors"} <= set(MAY[own].split())
+
+
+def test_the_table_has_no_circle():
+    order = list(MAY)
+    for own, others in MAY.items():
+        assert all(order.index(other) < order.index(own) for other in others.split()), own
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_outside_packages(file):
+    def packages(names):
+        return {name.split(".")[0] for name in names}
+
+    assert not packages(imports(FILES[file])) & NEVER
+    assert not packages(imports(FILES[file], inside=False)) & ONLY_INSIDE
+
+
+def test_the_walk_sees_what_it_should(tmp_path):
+    path = tmp_path / "sample.py"
+    path.write_text("import a.b\nif 1:\n    from c import d\nclass K:\n    def f(self):\n        import timm\n")
+    assert imports(path) == {"a.b", "c", "c.d", "timm"}
+    assert imports(path, inside=False) == {"a.b", "c", "c.d"}
+
+
+def test_importing_everything_prints_nothing_and_loads_nothing_optional(python):
+    modules = [file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in FILES]
+    code = f"import sys, importlib\n[importlib.import_module(name) for name in {modules!r}]\n"
+    code += f"print(sorted(set(sys.modules) & {NEVER | ONLY_INSIDE!r}))"
+    assert python("-c", code) == (0, "[]\n", "")
