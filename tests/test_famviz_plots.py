@@ -1,0 +1,110 @@
+"""Every view as a figure: what is drawn is what the arrays say, and nothing is left open."""
+
+import sys
+
+import numpy as np
+import pytest
+from famviz_runs import make_run
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import famviz
+from famviz import plots, spectra, style
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    return famviz.open(make_run(tmp_path_factory.mktemp("plots") / "run", highpass="gaussian", cutoff=0.5))
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+@pytest.mark.parametrize("pair", [None, (2, 1)])
+def test_amplitude_is_in_decibels_of_the_largest(opened, ax, pair):
+    each = opened.filters[0]
+    assert plots.filter_amplitude(each, pair, ax) is ax
+    half = each.amplitude() if pair is None else np.abs(each.response[pair])
+    wanted = 20 * np.log10(np.maximum(spectra.full_plane(half, 9) / np.abs(each.response).max(), 1e-3))
+    np.testing.assert_allclose(ax.images[0].get_array(), wanted, rtol=1e-5)
+    assert ax.images[0].get_clim() == (-60, 0)
+    assert ax.lines  # the high-pass is outlined
+
+
+def test_outline_closes_around_what_the_highpass_removes(ax, tmp_path):
+    each = famviz.open(make_run(tmp_path / "run")).filters[1]  # ideal: DC alone, between -0.5 and 0.5
+    plots.filter_amplitude(each, None, ax)
+    ends = {tuple(np.round(point, 6)) for line in ax.lines for point in line.get_xydata()}
+    assert ends == {(x, y) for x in (-0.5, 0.5) for y in (-0.5, 0.5)}
+    assert len(ax.lines) == 4
+
+
+def test_phase_is_cyclic_with_fixed_ends_and_masked_where_weak(opened, ax):
+    each = opened.filters[0]
+    plots.filter_phase(each, (0, 0), ax)
+    image = ax.images[0]
+    assert image.get_clim() == (-np.pi, np.pi)
+    assert image.cmap.name == "twilight"
+    assert image.get_array().mask[4, 4]  # DC, cut by the high-pass
+    np.testing.assert_allclose(image.get_array()[0, 0], np.angle(each.plane()[0, 0, 0, 0]))
+
+
+def test_kernel_has_a_range_symmetric_about_zero(opened, ax):
+    plots.filter_kernel(opened.filters[1], (1, 2), ax)
+    low, high = ax.images[0].get_clim()
+    assert low == -high
+    wanted = np.fft.fftshift(np.fft.irfft2(opened.filters[1].response[1, 2], s=(8, 8)))
+    np.testing.assert_allclose(ax.images[0].get_array(), wanted, atol=1e-6)
+
+
+VIEWS = {
+    "complex": lambda run, ax: plots.filter_complex(run.filters[0], (0, 1), ax),
+    "radial": lambda run, ax: plots.radial_curves(run.filters, ax),
+    "energy": lambda run, ax: plots.energy_map(run.filters[0], ax),
+    "life": lambda run, ax: plots.filter_life(run, "layer2", ax),
+    "share": lambda run, ax: plots.share_bars(run, ax),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_views_draw_on_the_axes_they_are_given_or_on_their_own(opened, ax, view):
+    assert view(opened, ax) is ax
+    assert ax.has_data()
+    own = view(opened, None)
+    assert isinstance(own, Axes)
+    assert own is not ax
+
+
+def test_training_curves_show_every_loss_and_score(opened):
+    losses, scores = plots.training_curves([opened, opened])
+    assert len(losses.lines) == len(scores.lines) == 4
+    np.testing.assert_allclose(losses.lines[0].get_ydata(), [2, 1, 2 / 3])
+
+
+def test_contact_sheet_starts_with_the_strongest(opened):
+    sheet = plots.contact_sheet(opened.filters[0], 6, columns=4)
+    out, inn = np.unravel_index(opened.filters[0].energy().argmax(), (4, 4))
+    titles = [ax.get_title() for ax in sheet.axes]
+    assert titles[0] == f"{inn} \u2192 {out}"
+    assert sum(bool(title) for title in titles) == 6
+
+
+def test_figures_are_written_in_each_form(opened, tmp_path):
+    written = style.save(plots.overview(opened.filters[0], (1, 1)), tmp_path / "deep" / "figure.png", style.FORMATS)
+    assert [path.suffix for path in written] == [".png", ".svg", ".pdf"]
+    starts = [path.read_bytes()[:5] for path in written]
+    assert starts[0].startswith(b"\x89PNG")
+    assert starts[1:] == [b"<?xml", b"%PDF-"]
+
+
+def test_the_same_figure_is_the_same_bytes(opened):
+    one, two = (style.to_bytes(plots.energy_map(opened.filters[0]), "svg") for _ in range(2))
+    assert one == two
+
+
+def test_nothing_stays_open(opened):
+    plots.overview(opened.filters[0])
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
