@@ -1,0 +1,156 @@
+"""One page that tells a run whole: filters to explore, curves, differences, evidence, recipe, machine; no network."""
+
+import base64
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from famkd.errors import UserError
+from famviz import plots, style
+from famviz.opening import Opened, Source, open_runs
+
+HERE = Path(__file__).parent
+BUDGET = 4 << 20  # bytes of filters in the page, a third more when written as text
+
+
+def write_report(runs: Source | Opened | Sequence[Source | Opened], path: str | Path = "report.html") -> Path:
+    """Write the report of one run, or of several side by side, the first in front; returns its path.
+
+    Errors: UserError where a run cannot be opened or the page not be written.
+    """
+    opened = open_runs(list(runs) if isinstance(runs, list | tuple) else [runs])
+    sections = [("Filters", filters_section(opened)), ("Curves", curves_section(opened))]
+    sections += [("How amplitudes differ", differences_section(opened)), ("Where networks look", cam_section(opened))]
+    sections += [("Recipe", recipe_section(opened)), ("Machine", machine_section(opened))]
+    body = "".join(f"<section><h2>{title}</h2>{content}</section>\n" for title, content in sections)
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page("famviz: " + ", ".join(run.name for run in opened), body), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return path
+
+
+def page(title: str, body: str) -> str:
+    """A self-contained page around a body; the title is escaped, the body is taken as HTML."""
+    from famviz.widgets import module
+
+    css = (HERE / "explorer.css").read_text() + (HERE / "report.css").read_text()
+    script = module().replace("export default", "const explorer =") + (HERE / "page.js").read_text()
+    title = html.escape(title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n'
+        f"<style>{css}</style></head>\n<body><h1>{title}</h1>\n{body}\n"
+        f'<script type="module">\n{script}</script></body></html>\n'
+    )
+
+
+def explorer_fragment(traits: dict, buffers: dict[str, dict[str, bytes]]) -> str:
+    """A mount point and its data: JSON that no value can break out of, bytes as base64."""
+    coded = {name: {k: base64.b64encode(v).decode() for k, v in held.items()} for name, held in buffers.items()}
+    text = json.dumps({"traits": traits, "buffers": coded}).replace("<", "\\u003c")
+    return f'<div class="famviz-mount"><script type="application/json">{text}</script></div>'
+
+
+def filters_section(runs: list[Opened]) -> str:
+    """The explorer on the first run that holds filters, the others to compare it with."""
+    holding = [run for run in runs if run.filters]
+    if not holding:
+        return "<p>No run here holds a frequency filter.</p>"
+    from famviz.widgets import FilterExplorer
+
+    without = [html.escape(run.name) for run in runs if not run.filters]
+    note = f"<p>Without frequency filters: {', '.join(without)}.</p>" if without else ""
+    explorer = FilterExplorer(holding)
+    try:
+        return note + explorer.to_fragment(BUDGET) + "".join(_sheet(each) for each in holding[0].filters)
+    finally:
+        explorer.close()
+
+
+def curves_section(runs: list[Opened]) -> str:
+    """Losses and accuracy of all runs in one picture, then each run's last and best figures."""
+    trained = [run for run in runs if run.run and run.run.metrics()]
+    if not trained:
+        return "<p>No training log: a bare checkpoint, or no epoch done yet.</p>"
+    rows = []
+    for run in trained:
+        metrics = run.run.metrics()
+        scores = [row["top1"] for row in metrics if "top1" in row]
+        best = f"{scores[-1]:.2f}", f"{max(scores):.2f}"
+        seconds = sum(row["seconds"] for row in run.run.timing())
+        rows.append((run.name, str(len(metrics)), *best, f"{seconds:.0f}"))
+    return svg(plots.training_curves(trained)) + _table(("run", "epochs", "last top-1 %", "best top-1 %", "s"), rows)
+
+
+def differences_section(runs: list[Opened]) -> str:
+    """Amplitude spectra of student and teacher, where data and weights are at hand."""
+    return _from_networks(runs, "features", "differences_figure")
+
+
+def cam_section(runs: list[Opened]) -> str:
+    """Class activation maps, where data and weights are at hand."""
+    return _from_networks(runs, "cam", "grid_figure")
+
+
+def recipe_section(runs: list[Opened]) -> str:
+    """Each run's resolved recipe, as saved."""
+    texts = [(run.name, (run.run.path / "recipe.yaml").read_text()) for run in runs if run.run]
+    return "".join(_details(name, text) for name, text in texts) or "<p>A bare checkpoint names no recipe.</p>"
+
+
+def machine_section(runs: list[Opened]) -> str:
+    """Where each run was made, as saved."""
+    parts = []
+    for run in runs:
+        if run.run and (run.run.path / "machine.json").is_file():
+            rows = [(key, "unknown" if value is None else str(value)) for key, value in run.run.machine.items()]
+            parts.append(f"<h3>{html.escape(run.name)}</h3>" + _table((), rows))
+    return "".join(parts) or "<p>Not recorded.</p>"
+
+
+def svg(thing) -> str:
+    """A figure as inline SVG, named for those who do not see it."""
+    text = style.to_bytes(thing, "svg").decode()
+    return f'<div class="figure">{text[text.index("<svg") :]}</div>'
+
+
+def png(thing, words: str) -> str:
+    """A figure as an inline picture, for what would be thousands of marks in SVG."""
+    data = base64.b64encode(style.to_bytes(thing, "png")).decode()
+    return f'<div class="figure"><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></div>'
+
+
+def _sheet(each) -> str:
+    picture = png(plots.contact_sheet(each), f"strongest filters of {each.title}")
+    return f"<details><summary>Strongest filters, {html.escape(each.title)}</summary>{picture}</details>"
+
+
+def _from_networks(runs: list[Opened], module: str, function: str) -> str:
+    """Figures that need the run's data and weights; a sentence in words where these are not at hand."""
+    from importlib import import_module
+
+    parts, trained = [], [run for run in runs if run.run]
+    for run in [run for run in trained if run.run.recipe.method_names] or trained:
+        try:
+            figure = getattr(import_module(f"famviz.{module}"), function)(run.run)
+            parts.append(f"<h3>{html.escape(run.name)}</h3>{png(figure, f'{function} of {run.name}')}")
+        except Exception as error:  # whatever a missing file, a moved data set or an odd network raises
+            reason = html.escape(f"{run.name}: left out, {' '.join(str(error).split())[:300]}")
+            parts.append(f"<p>{reason}</p>")
+    return "".join(parts) or "<p>Left out: a bare checkpoint comes without networks and data.</p>"
+
+
+def _details(name: str, text: str) -> str:
+    return f"<details><summary>{html.escape(name)}</summary><pre>{html.escape(text)}</pre></details>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells, tag):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+    lines = [line(heads, "th")] * bool(heads) + [line(row, "td") for row in rows]
+    return f'<table class="plain">{"".join(lines)}</table>'
