@@ -1,0 +1,138 @@
+"""Runs side by side: grouped by recipe, with their spread over seeds and a paired test against one of the groups."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import ttest_rel
+
+from famkd.errors import UserError, nearest
+from famkd.formats import Format, write_table
+from famkd.groups import Group, find_runs, group_scores, read_scores
+from famkd.published import Figure, published_beside, published_for
+
+
+class Paired(NamedTuple):
+    """Mean difference over common seeds, its 95 % confidence interval and the p of a two-sided paired t-test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = False, format: Format = "table") -> str:
+    """A table of runs, given as directories, folders of such, or patterns.
+
+    Args:
+        against: method or group that the others are tested against; by itself the student alone, where it is there.
+        published: figures of other papers for the same pairs beside ours.
+
+    Errors: UserError where nothing is finished, or `against` names no group.
+    """
+    scores, apart = read_scores(find_runs(runs))
+    groups, repeated = group_scores(scores)
+    apart += repeated
+    if not groups:
+        raise UserError(f"No finished run among them. {' '.join(apart)}".strip())
+    bases = {name: _base(name, groups, against) for name in dict.fromkeys(g.recipe.name for g in groups)}
+    if against and not any(bases.values()):
+        labels = [group.label for group in groups]
+        raise UserError(f"There is no group {against!r}.{nearest(against, labels)} There are: {'; '.join(labels)}.")
+    header = _header(format, next(iter(scores)).figure, published)
+    rows = [_row(group, bases[group.recipe.name], format, published) for group in _ordered(groups, bases)]
+    if published:
+        beside = published_beside([group.recipe for group in groups])
+        rows += [_published_row(figure, len(header)) for figure in beside]
+    tested = [base.label for base in bases.values() if base and len(base.scores) > 1]
+    return write_table(format, header, rows, _notes(tested, apart), left=2)
+
+
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
+    """Test one group against another, run by run of the same seed; None below two common seeds."""
+    seeds = sorted(one.keys() & other.keys())
+    if len(seeds) < 2:
+        return None
+    a, b = ([group[seed] for seed in seeds] for group in (one, other))
+    difference = statistics.mean(a) - statistics.mean(b)
+    with np.errstate(all="ignore"):  # differences without spread have no t
+        test = ttest_rel(a, b)
+        low, high = test.confidence_interval(0.95)
+    return Paired(difference, float(low), float(high), float(test.pvalue), len(seeds))
+
+
+def _base(recipe: str, groups: list[Group], against: str) -> Group | None:
+    here = [group for group in groups if group.recipe.name == recipe]
+    wanted = against or "none"
+    named = [g for g in here if g.label == wanted] or [g for g in here if g.recipe.method == wanted]
+    if against and len(named) > 1:
+        raise UserError(f"{against} is several groups of {recipe}: name one of {'; '.join(g.label for g in named)}.")
+    return named[0] if len(named) == 1 else None
+
+
+def _ordered(groups: list[Group], bases: Mapping[str, Group | None]) -> list[Group]:
+    def place(group: Group):
+        base = bases[group.recipe.name]
+        return group.recipe.name, group is not base, -statistics.mean(group.last().values())
+
+    return sorted(groups, key=place)
+
+
+def _header(format: Format, figure: str, published: bool) -> list[str]:
+    what = "top-1 %" if figure == "top1" else figure
+    if format == "csv":
+        header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std"]
+        header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high", "p"]
+    else:
+        header = ["recipe", "method", "seeds", f"last {what}", f"best-epoch {what}", "s/epoch", "peak MiB"]
+        header += ["difference [95 % CI]", "p"]
+    return header + ["published"] * published
+
+
+def _row(group: Group, base: Group | None, format: Format, published: bool) -> list[str]:
+    runs = group.scores.values()
+    last, best = [run.last for run in runs], [run.best for run in runs]
+    seconds = statistics.median([second for run in runs for second in run.seconds] or [float("nan")])
+    peak = max((run.peak_mib for run in runs if run.peak_mib), default=None)
+    test = paired(group.last(), base.last()) if base and base is not group else None
+    row = [group.recipe.name, group.label, str(len(last))]
+    if format == "csv":
+        row += [" ".join(map(str, group.scores)), *_moments(last), *_moments(best), f"{seconds:.4g}", f"{peak or ''}"]
+        row += [base.label, str(test.n), *(f"{value:.6g}" for value in test[:4])] if test else [""] * 6
+    else:
+        row += [_spread(last), _spread(best), f"{seconds:.2f}", f"{peak:.0f}" if peak else "–"]
+        row += _tested(test) if test else ["–", "–"]
+    return row + [published_for(group.recipe)] * published
+
+
+def _published_row(figure: Figure, width: int) -> list[str]:
+    pair = f"{figure.teacher}-{figure.student}"
+    return [pair, figure.method, "0", *[""] * (width - 4), str(figure)]
+
+
+def _moments(values: list[float]) -> list[str]:
+    return [f"{statistics.mean(values):.6g}", f"{statistics.stdev(values):.6g}" if len(values) > 1 else ""]
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _tested(test: Paired) -> list[str]:
+    p = "–" if np.isnan(test.p) or test.low == test.high else f"{test.p:.3f}" if test.p >= 0.001 else "<0.001"
+    interval = "" if np.isnan(test.low) else f" [{test.low:+.2f}, {test.high:+.2f}]"
+    return [f"{test.difference:+.2f}{interval}", p]
+
+
+def _notes(tested: list[str], apart: list[str]) -> list[str]:
+    notes = ["Mean ± standard deviation over seeds. The last epoch counts; the best epoch is chosen on the test set."]
+    if tested:
+        notes.append(
+            f"Difference and p: last epoch against {' or '.join(dict.fromkeys(tested))}, paired by seed (two-sided "
+            "t-test, not corrected for the number of groups)."
+        )
+    return notes + apart

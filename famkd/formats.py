@@ -1,0 +1,70 @@
+"""One table, four ways to write it: for the terminal, Markdown, CSV and HTML."""
+
+import csv
+import html
+import io
+import shutil
+import sys
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Format = Literal["table", "markdown", "csv", "html"]
+
+
+def write_table(format: Format, header: list[str], rows: list[list[str]], notes: list[str], left: int = 1) -> str:
+    """A table of texts with notes under it; the first `left` columns to the left, the others to the right.
+
+    CSV has no notes: they would not be data.
+    """
+    if format == "csv":
+        return _csv(header, rows)
+    write = {"table": _text, "markdown": _markdown, "html": _html}[format]
+    return write(header, rows, notes, left)
+
+
+def _text(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
+    width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 200
+    grid = Table(box=box.SIMPLE)
+    for place, name in enumerate(header):
+        grid.add_column(escape(name), justify="left" if place < left else "right", overflow="fold")
+    for row in rows:
+        grid.add_row(*map(escape, row))
+    buffer = io.StringIO()
+    Console(file=buffer, width=width, highlight=False).print(grid)
+    lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
+    return "\n".join([*filter(None, lines), *notes]) + "\n"
+
+
+def _markdown(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(map(_one_cell, cells))} |"
+
+    rule = f"|{'|'.join(':--' if place < left else '--:' for place in range(len(header)))}|"
+    paragraphs = [f"\n{html.escape(note, quote=False)}" for note in notes]
+    return "\n".join([line(header), rule, *map(line, rows), *paragraphs]) + "\n"
+
+
+def _one_cell(text: str) -> str:
+    """A cell that neither ends its column nor becomes markup."""
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+def _csv(header: list[str], rows: list[list[str]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    return buffer.getvalue()
+
+
+def _html(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
+    def line(tag: str, cells: list[str]) -> str:
+        style = ("", ' style="text-align: right"')
+        inner = "".join(f"<{tag}{style[n >= left]}>{html.escape(cell)}</{tag}>" for n, cell in enumerate(cells))
+        return f"<tr>{inner}</tr>"
+
+    body = "\n".join(line("td", row) for row in rows)
+    under = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    return f"<table>\n<thead>{line('th', header)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{under}\n"

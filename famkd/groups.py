@@ -1,0 +1,120 @@
+"""Finished runs, grouped by what they have in common: the recipe apart from its seed."""
+
+import glob
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from famkd.errors import UserError
+from famkd.recipe import Recipe
+from famkd.run import Run
+
+IRRELEVANT = ("seed", "baseline", "log", "data.root")  # fields of a recipe that do not decide what comes out
+
+
+class Score(NamedTuple):
+    """What one finished run came to."""
+
+    path: Path
+    recipe: Recipe
+    figure: str  # what is measured: top1, or the first figure of another task
+    last: float
+    best: float
+    seconds: list[float]  # of each epoch
+    peak_mib: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs that differ in their seed alone."""
+
+    label: str
+    scores: Mapping[int, Score]  # by seed
+
+    @property
+    def recipe(self) -> Recipe:
+        return next(iter(self.scores.values())).recipe
+
+    def last(self) -> dict[int, float]:
+        return {seed: score.last for seed, score in self.scores.items()}
+
+
+def find_runs(places: Iterable[str | Path]) -> list[Path]:
+    """Run directories at, under or matching some paths; UserError for a path that leads to none."""
+    found: dict[Path, None] = {}
+    for place in map(str, places):
+        matches = [Path(match) for match in sorted(glob.glob(place, recursive=True))] or [Path(place)]
+        inside = [file.parent for match in matches for file in sorted(match.rglob("recipe.yaml"))]
+        if not inside:
+            raise UserError(f"There is no run at {place}: name run directories, folders of runs or a pattern.")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def read_scores(paths: Iterable[Path]) -> tuple[list[Score], list[str]]:
+    """Scores of the finished runs, and a sentence on each of the others."""
+    scores, apart = [], []
+    for path in paths:
+        run = Run(path)
+        try:
+            recipe, rows, timing = run.recipe, run.metrics(), run.timing()
+        except (UserError, SystemExit) as error:  # the recipe parser ends the process on a field that it does not know
+            reason = error if isinstance(error, UserError) else "its recipe is of another version of famkd."
+            apart.append(f"Unreadable: {path}: {reason}")
+            continue
+        done = rows[-1]["epoch"] if rows else 0
+        if done < recipe.optim.epochs:
+            apart.append(f"Unfinished: {path}, epoch {done} of {recipe.optim.epochs}.")
+            continue
+        figure = next(key for key in rows[-1] if "." not in key and key not in ("epoch", "lr"))
+        values = [row[figure] for row in rows]
+        peaks = [row["peak_mib"] for row in timing if row.get("peak_mib")]
+        seconds = [row["seconds"] for row in timing]
+        scores.append(Score(path, recipe, figure, values[-1], max(values), seconds, max(peaks, default=None)))
+    return scores, apart
+
+
+def group_scores(scores: Iterable[Score]) -> tuple[list[Group], list[str]]:
+    """Groups by recipe minus seed, and a sentence on each run that repeats another's seed and so is left out."""
+    by_recipe: dict[str, dict[int, Score]] = defaultdict(dict)
+    settings: dict[str, dict[str, Any]] = {}
+    repeated = []
+    for score in scores:
+        flat = {key: value for key, value in flatten(score.recipe.to_dict()).items() if key not in IRRELEVANT}
+        key = repr(sorted(flat.items(), key=lambda item: item[0]))
+        settings[key] = flat
+        first = by_recipe[key].setdefault(score.recipe.seed, score)
+        if first is not score:
+            repeated.append(f"Left out: {score.path} repeats recipe and seed of {first.path}.")
+    labels = _labels(settings)
+    return [Group(labels[key], dict(sorted(runs.items()))) for key, runs in by_recipe.items()], repeated
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _labels(settings: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """The method, and what sets a group apart from the usual one of its recipe and method."""
+    families: dict[tuple, list[str]] = defaultdict(list)
+    for key, flat in settings.items():
+        families[flat["name"], flat["method"]].append(key)
+    labels = {}
+    for (_, method), keys in families.items():
+        usual = {name: _usual([settings[key].get(name) for key in keys]) for key in keys for name in settings[key]}
+        for key in keys:
+            apart = [f"{n.removeprefix(f'{method}.')}={v}" for n, v in settings[key].items() if usual[n] != repr(v)]
+            labels[key] = f"{method} {' '.join(apart)}".strip()
+    return labels
+
+
+def _usual(values: list[Any]) -> str | None:
+    """What most have, as text; None where no value is commoner than all others."""
+    (first, count), *rest = Counter(map(repr, values)).most_common(2)
+    return None if rest and rest[0][1] == count else first
