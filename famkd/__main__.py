@@ -1,4 +1,4 @@
-"""The command line: famkd train | eval | ls."""
+"""The command line: famkd train | eval | compare | sweep | export | ls."""
 
 import argparse
 import sys
@@ -14,7 +14,10 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd train RECIPE|FILE [--flag value ...]   train a student; RECIPE --help explains every field
   famkd eval RUN                               measure a run's student on the test set
   famkd eval --model M --weights F --data D --root DIR    measure a bare checkpoint
-  famkd ls recipes|models|methods|data         what there is, one name a line
+  famkd compare RUN ...                        runs side by side, over seeds; folders and patterns too
+  famkd sweep NAME|FILE                        a grid of trainings: resumable, then compared
+  famkd export RUN --to onnx|pt2|safetensors   the student alone, checked against the run
+  famkd ls recipes|models|methods|data|sweeps  what there is, one name a line
 
 famkd COMMAND --help tells more. First steps: famkd train quickstart
 """
@@ -92,13 +95,75 @@ def eval_command(argv: list[str]) -> None:
     tyro.cli(measure, args=argv, prog="famkd eval", use_underscores=True)
 
 
+def compare_command(argv: list[str]) -> None:
+    from famkd.formats import Format
+
+    def show(
+        runs: Annotated[list[str], tyro.conf.Positional],
+        /,
+        against: str = "",
+        published: bool = False,
+        format: Format = "table",
+    ) -> None:
+        """Runs side by side: mean and spread over seeds, and a paired test.
+
+        Args:
+            runs: Run directories, folders of them, or patterns.
+            against: Method or group to test the others against; by itself `none`, the student alone.
+            published: Figures of other papers for the same pairs beside ours.
+            format: How the table is written.
+        """
+        from famkd.compare import compare
+
+        print(compare(runs, against=against, published=published, format=format), end="")
+
+    tyro.cli(show, args=argv, prog="famkd compare", use_underscores=True)
+
+
+def sweep_command(argv: list[str]) -> None:
+    def run(
+        source: Annotated[str, tyro.conf.Positional],
+        /,
+        jobs: int = 0,
+        on: Literal["local", "ray"] = "local",
+        runs: str = "runs",
+        against: str = "",
+    ) -> None:
+        """Train a grid of recipes, methods, seeds and flags, then compare; finished runs are not repeated.
+
+        Args:
+            source: A sweep from `famkd ls sweeps`, or a YAML file: `recipe: quickstart`, `method: [kd, at]`, ...
+            jobs: Trainings at once; by itself one per GPU, or one on a machine without.
+            on: This machine, or a Ray cluster.
+            runs: Folder of run directories.
+            against: Method or group to test the others against.
+        """
+        from famkd.sweep import sweep
+
+        text, failed = sweep(source, jobs=jobs, on=on, runs=runs, against=against)
+        print(text, end="")
+        if failed:
+            print(
+                f"{len(failed)} failed:", *(f"  {job.title}: {why}" for job, why in failed), sep="\n", file=sys.stderr
+            )
+            sys.exit(1)
+
+    tyro.cli(run, args=argv, prog="famkd sweep", use_underscores=True)
+
+
 def ls_command(argv: list[str]) -> None:
-    def show(kind: Annotated[Literal["recipes", "models", "methods", "data"], tyro.conf.Positional], /) -> None:
+    def show(
+        kind: Annotated[Literal["recipes", "models", "methods", "data", "sweeps"], tyro.conf.Positional], /
+    ) -> None:
         """List what there is, one name a line, first the name."""
         if kind == "recipes":
             from famkd.recipe import shipped_recipes
 
             lines = [(name, _first_comment(path)) for name, path in shipped_recipes().items()]
+        elif kind == "sweeps":
+            from famkd.sweep import shipped_sweeps
+
+            lines = [(name, _first_comment(path)) for name, path in shipped_sweeps().items()]
         elif kind == "models":
             from famkd.models import MODELS
 
@@ -126,7 +191,13 @@ def _first_comment(path: Path) -> str:
     return line.removeprefix("#").strip() if line.startswith("#") else ""
 
 
-COMMANDS = {"train": train_command, "eval": eval_command, "ls": ls_command}
+COMMANDS = {
+    "train": train_command,
+    "eval": eval_command,
+    "compare": compare_command,
+    "sweep": sweep_command,
+    "ls": ls_command,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,100 @@
+"""Trainings as processes of their own, on this machine or on a Ray cluster."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from famkd.errors import UserError
+from famkd.recipe import Recipe, differences
+from famkd.run import Run
+
+LOG = "train.log"  # in the run directory: what the process said
+
+
+class Job(NamedTuple):
+    """One training: its recipe, its run directory and the command that carries it out."""
+
+    title: str
+    recipe: Recipe
+    out: Path
+    command: list[str]
+
+    @property
+    def done(self) -> bool:
+        run = Run(self.out)
+        return run.finished and not differences(run.recipe, self.recipe)
+
+
+class Outcome(NamedTuple):
+    """How a job ended; `why` is empty where it ended well."""
+
+    job: Job
+    why: str
+
+
+def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
+    """Carry out jobs on this machine, GPUs in turn or CPU cores shared; outcomes in the order in which they end."""
+    gpus = visible_gpus()
+    at_once = at_once or max(1, len(gpus))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = {} if gpus or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        running = {}
+        for place, job in enumerate(jobs):
+            extra = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else share
+            running[pool.submit(run_job, job.command, str(job.out), extra)] = job
+        for ended in as_completed(running):
+            yield Outcome(running[ended], ended.result())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_on_ray(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
+    """Carry out jobs on a Ray cluster, each on a GPU of its own where there are any; Ray decides how many at once.
+
+    All machines must share the working folder, for it holds data and run directories.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--on ray needs the package ray: pip install ray, or leave --on out.") from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    need = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+    remote = ray.remote(max_retries=0, **need)(run_job)
+    running = {remote.remote(job.command, str(job.out), {}, str(Path.cwd())): job for job in jobs}
+    while running:
+        (ended, *_), _ = ray.wait(list(running), num_returns=1)
+        try:
+            why = ray.get(ended)
+        except Exception as error:  # whatever a cluster may lose: a node, its memory, the connection
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+        yield Outcome(running.pop(ended), why)
+
+
+def run_job(command: list[str], out: str, extra: dict[str, str], folder: str = ".") -> str:
+    """One training as a process; what it says goes to a log in its run directory. Answers why it failed, or ""."""
+    log = Path(folder, out, LOG)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {shlex.join(command)}\n")
+        file.flush()
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **extra}, cwd=folder)
+    if done.returncode == 0:
+        return ""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f"{lines[-1].strip()} (exit code {done.returncode}, {Path(out) / LOG})"
+
+
+def visible_gpus() -> list[str]:
+    """GPUs by the names under which a process may be given one of them."""
+    import torch
+
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name for name in named.split(",") if name.strip()]
+    return names[:count] if len(names) >= count else [str(number) for number in range(count)]

@@ -1,0 +1,142 @@
+"""A grid of trainings, each a process of its own: resumable, and none that fails stops the others."""
+
+import itertools
+import re
+import sys
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from famkd.build import recipe_run
+from famkd.compare import compare
+from famkd.errors import UserError, nearest
+from famkd.jobs import Job, Outcome, run_here, run_on_ray
+from famkd.progress import console
+from famkd.recipe import load_recipe
+from famkd.run import Run
+
+
+def sweep(
+    source: str, *, jobs: int = 0, on: Literal["local", "ray"] = "local", runs: str | Path = "runs", against: str = ""
+) -> tuple[str, list[Outcome]]:
+    """Run every training of a grid that is not finished yet; answer the comparison and those that failed.
+
+    Args:
+        source: a sweep of the package by name, or a YAML file.
+        jobs: trainings at once; by itself one per GPU, or one on a machine without.
+        on: this machine's devices, or a Ray cluster whose machines share this folder.
+        runs: where run directories go, under the sweep's name; teachers go where `famkd train` puts them.
+    """
+    path = find_sweep(source)
+    todo = plan(read_grid(path), Path(runs), path.stem)
+    carry_out = run_on_ray if on == "ray" else run_here
+    teachers = teacher_jobs(todo, Path(runs))
+    lost = {outcome.job.out: outcome.why for outcome in _told(carry_out(teachers, jobs), len(teachers)) if outcome.why}
+    waiting = [job for job in todo if not job.done]
+    orphans = [
+        Outcome(job, f"its teacher failed: {lost[t]}") for job in waiting if (t := teacher_of(job, runs)) in lost
+    ]
+    ready = [job for job in waiting if teacher[job.out] not in lost]
+    console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {len(ready)} to go")
+    outcomes = [*orphans, *_told(carry_out(ready, jobs), len(ready))]
+    begun = [job.out for job in todo if (job.out / "recipe.yaml").is_file()]
+    text = compare(begun, against=against) if any(Run(out).finished for out in begun) else ""
+    return text, [outcome for outcome in outcomes if outcome.why]
+
+
+def find_sweep(source: str) -> Path:
+    """A sweep of the package by name, or a file."""
+    shipped = shipped_sweeps()
+    path = shipped.get(source, Path(source))
+    if not path.is_file():
+        raise UserError(f"There is no sweep or file {source!r}.{nearest(source, shipped)} See `famkd ls sweeps`.")
+    return path
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """Every sweep in the package: name to file."""
+    return {path.stem: path for path in sorted(Path(str(files("famkd") / "sweeps")).glob("*.yaml"))}
+
+
+def read_grid(path: Path) -> list[dict[str, str | list[str]]]:
+    """The cells of a sweep file: each a recipe and flags, every value a string (a list for flags that take several).
+
+    The file is one table or a list of tables; of each, every combination of its lists is a cell.
+    """
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"Cannot read the sweep {path}: {' '.join(str(error).split())}") from error
+    tables = tree if isinstance(tree, list) else [tree]
+    if not tables or not all(isinstance(table, dict) and "recipe" in table for table in tables):
+        raise UserError(f"{path} is no sweep: write `recipe: quickstart` and lists such as `method: [kd, at]`.")
+    cells = []
+    for table in tables:
+        options = [value if isinstance(value, list) else [value] for value in table.values()]
+        if not all(options):
+            raise UserError(f"{path}: {list(table)[options.index([])]} has no values.")
+        cells += [dict(zip(table, choice)) for choice in itertools.product(*options)]
+    return cells
+
+
+def plan(cells: list[dict[str, Any]], runs: Path, name: str) -> list[Job]:
+    """A job for every cell, in a directory named after what varies; equal cells become one job.
+
+    Every recipe is read here, so a misspelt flag ends the sweep before it has begun.
+    """
+    keys = list(dict.fromkeys(key for cell in cells for key in cell if key not in ("recipe", "method", "seed")))
+    varying = [key for key in keys if len({str(cell.get(key)) for cell in cells}) > 1]
+    jobs: dict[Path, Job] = {}
+    for cell in cells:
+        flags = [part for key, value in cell.items() if key != "recipe" for part in _flag(key, value)]
+        recipe = load_recipe(cell["recipe"], *flags, "--no_baseline")
+        options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
+        leaf = re.sub(r"[^\w.+=-]+", "_", f"{recipe.method}{options}-seed{recipe.seed}")
+        out = runs / name / recipe.name / leaf
+        command = [*_train(cell["recipe"], runs), "--out", str(out), *flags, "--no_baseline"]
+        jobs.setdefault(out, Job(f"{recipe.name} {leaf}", recipe, out, command))
+    return list(jobs.values())
+
+
+def teacher_jobs(jobs: Iterable[Job], runs: Path) -> list[Job]:
+    """Trainings of the teachers that jobs name by `recipe:NAME` and nobody has finished: done before the grid."""
+    wanted: dict[Path, Job] = {}
+    for job in jobs:
+        out = teacher_of(job, runs)
+        if out is None or out in wanted or job.done or Run(out).finished:
+            continue
+        name, root = job.recipe.teacher.weights.removeprefix("recipe:"), job.recipe.data.root
+        command = [*_train(name, runs), "--data.root", root]
+        wanted[out] = Job(f"teacher {name}", load_recipe(name, "--data.root", root), out, command)
+    return list(wanted.values())
+
+
+def teacher_of(job: Job, runs: str | Path) -> Path | None:
+    """The run directory of a teacher named by `recipe:NAME`."""
+    weights = job.recipe.teacher.weights
+    named = weights.startswith("recipe:") and job.recipe.method_names
+    return recipe_run(weights.removeprefix("recipe:"), runs).path if named else None
+
+
+def _train(recipe: str, runs: Path) -> list[str]:
+    return [sys.executable, "-m", "famkd", "train", recipe, "--runs", str(runs), "--resume"]
+
+
+def _flag(key: str, value: str | list[str]) -> list[str]:
+    """A setting of a sweep as a flag of `famkd train`."""
+    if value in ("true", "false"):
+        parent, dot, leaf = key.rpartition(".")
+        return [f"--{parent}{dot}{'' if value == 'true' else 'no_'}{leaf}"]
+    return [f"--{key}", *(value if isinstance(value, list) else [value])]
+
+
+def _told(outcomes: Iterable[Outcome], count: int) -> list[Outcome]:
+    """All outcomes, each told of as it comes."""
+    kept = []
+    for outcome in outcomes:
+        kept.append(outcome)
+        console.print(f"[{len(kept)}/{count}] {outcome.job.title}: {outcome.why or 'done'}", markup=False)
+    return kept
