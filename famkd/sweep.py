@@ -36,9 +36,8 @@ def sweep(
     teachers = teacher_jobs(todo, Path(runs))
     lost = {outcome.job.out: outcome.why for outcome in _told(carry_out(teachers, jobs), len(teachers)) if outcome.why}
     waiting = [job for job in todo if not job.done]
-    orphans = [
-        Outcome(job, f"its teacher failed: {lost[t]}") for job in waiting if (t := teacher_of(job, runs)) in lost
-    ]
+    teacher = {job.out: teacher_of(job, runs) for job in waiting}
+    orphans = [Outcome(job, f"its teacher failed: {lost[t]}") for job in waiting if (t := teacher[job.out]) in lost]
     ready = [job for job in waiting if teacher[job.out] not in lost]
     console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {len(ready)} to go")
     outcomes = [*orphans, *_told(carry_out(ready, jobs), len(ready))]
