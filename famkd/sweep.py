@@ -17,6 +17,7 @@ from famkd.jobs import Job, Outcome, run_here, run_on_ray
 from famkd.progress import console
 from famkd.recipe import load_recipe
 from famkd.run import Run
+from famkd.train import checked
 
 
 def sweep(
@@ -91,7 +92,7 @@ def plan(cells: list[dict[str, Any]], runs: Path, name: str) -> list[Job]:
     jobs: dict[Path, Job] = {}
     for cell in cells:
         flags = [part for key, value in cell.items() if key != "recipe" for part in _flag(key, value)]
-        recipe = load_recipe(cell["recipe"], *flags, "--no_baseline")
+        recipe = checked(load_recipe(cell["recipe"], *flags, "--no_baseline"))
         options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
         leaf = re.sub(r"[^\w.+=-]+", "_", f"{recipe.method}{options}-seed{recipe.seed}")
         out = runs / name / recipe.name / leaf
