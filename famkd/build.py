@@ -10,6 +10,7 @@ from famkd.data import build_data
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
 from famkd.errors import UserError
+from famkd.fold import fold_batch_norms
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.recipe import Net, Optim, Recipe, load_recipe, method_options
@@ -42,15 +43,20 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Res
     )  # fmt: skip
 
 
-def build_distiller(recipe: Recipe, data: Resident, runs: str | Path = "runs", *, weights: bool = True) -> Distiller:
+def build_distiller(
+    recipe: Recipe, data: Resident, runs: str | Path = "runs", *, weights: bool = True, fold: bool = False
+) -> Distiller:
     """Student, teacher and methods on the data's device, the methods shaped by one real batch.
 
     Args:
         weights: False leaves networks as they are born, for a run whose own states are loaded next.
+        fold: merge the teacher's batch norms into its convolutions; the same function, and less of it.
     """
     classes, methods = len(data.classes), {name: METHODS[name] for name in recipe.method_names}
     student = build_network(recipe.student, classes, runs, weights=weights).to(data.device)
     teacher = build_network(recipe.teacher, classes, runs, weights=weights).to(data.device) if methods else None
+    if teacher and fold:
+        fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
     options = {
         name: {key: getattr(recipe.section(name), key) for key in method_options(method)}
         for name, method in methods.items()
@@ -92,12 +98,12 @@ def default_run(recipe: Recipe, runs: str | Path = "runs") -> Run:
 def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
     """SGD; on a GPU its learning rate is a tensor, so that a captured step can read a new one."""
     parameters = [p for p in distiller.parameters() if p.requires_grad]
-    on_gpu = parameters[0].is_cuda
+    on_gpu, fused = parameters[0].is_cuda, parameters[0].device.type in ("cuda", "cpu")
     lr = torch.tensor(optim.lr, device=parameters[0].device) if on_gpu else optim.lr
     try:
         return torch.optim.SGD(
             parameters, lr=lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay,
-            fused=on_gpu or None,
+            fused=fused or None,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"SGD cannot run so: {error}. Mend --optim.") from error

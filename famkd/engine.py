@@ -1,6 +1,8 @@
 """One training step, and how it is run: eager, compiled, or captured once as a CUDA graph."""
 
-from collections.abc import Callable
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +13,8 @@ from famkd.method import Batch
 
 Engine = Literal["auto", "eager", "compile", "graph"]
 
+COMPILE_PAYS = 2000  # steps on a CPU; compiling a CIFAR pair takes one to two minutes and saves half of each step
+
 
 class Step:
     """Batch in, weights moved, losses added to a running sum on the device: nothing waits for anything.
@@ -18,6 +22,8 @@ class Step:
     Args:
         take: makes a `Batch` of what the data set yields; inside the step, so that a graph captures augmentation too.
         backward: `Fabric.backward`.
+        names: groups of losses in the order of `weights`: "task", then each method.
+        engine: what `choose_engine` answered.
     """
 
     def __init__(
@@ -32,7 +38,7 @@ class Step:
     ):
         self.distiller, self.optimizer, self.take, self.backward = distiller, optimizer, take, backward
         self.names = names
-        self.engine = choose_engine(engine, device)
+        self.engine = engine
         self.weights = torch.zeros(len(names), device=device)
         self.sums: Tensor | None = None
         self.labels: list[str] = []
@@ -89,30 +95,47 @@ class _Graph:
 
     def __init__(self, step: Step, piece: NamedTuple, warmup: int = 3):
         self.inputs = type(piece)(*(t.clone() for t in piece))
-        state = _mutable(step)
-        kept = [t.detach().clone() for t in state]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(warmup):
-                step._run(self.inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        known = {id(t) for t in state}
-        with torch.no_grad():
-            for tensor, value in zip(state, kept):
-                tensor.copy_(value)
-            for tensor in _mutable(step):  # momentum that the warm-up made: zero is what a first step starts from
-                if id(tensor) not in known:
-                    tensor.zero_()
-        step.optimizer.zero_grad(set_to_none=True)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            step._run(self.inputs)
+        rehearse(step, self.inputs, warmup)
+        self.replay = _capture(lambda: step._run(self.inputs))
 
     def __call__(self, piece: NamedTuple) -> None:
         for held, fresh in zip(self.inputs, piece):
             held.copy_(fresh, non_blocking=True)
-        self.graph.replay()
+        self.replay()
+
+
+def rehearse(step: Step, piece: NamedTuple, times: int) -> None:
+    """Run a step so that everything it allocates lazily exists, and leave no trace of having done so."""
+    state = _mutable(step)
+    kept = [t.detach().clone() for t in state]
+    with _side_stream():
+        for _ in range(times):
+            step._run(piece)
+    known = {id(t) for t in state}
+    with torch.no_grad():
+        for tensor, value in zip(state, kept):
+            tensor.copy_(value)
+        for tensor in _mutable(step):  # momentum and sums that the rehearsal made: a first step starts from zero
+            if id(tensor) not in known:
+                tensor.zero_()
+    step.optimizer.zero_grad(set_to_none=True)
+
+
+def _capture(run: Callable[[], None]) -> Callable[[], None]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+@contextlib.contextmanager
+def _side_stream() -> Iterator[None]:
+    """Lazy initialisation must not happen on the stream that is captured."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        yield
+    torch.cuda.current_stream().wait_stream(side)
 
 
 def _mutable(step: Step) -> list[Tensor]:
@@ -122,10 +145,16 @@ def _mutable(step: Step) -> list[Tensor]:
     return [*step.distiller.parameters(), *step.distiller.buffers(), *moments, *sums]
 
 
-def choose_engine(engine: Engine, device: torch.device) -> Engine:
-    """`auto` is graph on a CUDA device and eager elsewhere; UserError for a graph without CUDA."""
+def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
+    """`auto` is graph on a CUDA device; elsewhere compile where the run is long enough to pay for compiling.
+
+    UserError for a graph without CUDA, and for compile without a C++ compiler.
+    """
+    compiler = device.type == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
     if engine == "auto":
-        return "graph" if device.type == "cuda" else "eager"
+        return "graph" if device.type == "cuda" else "compile" if compiler and steps >= COMPILE_PAYS else "eager"
     if engine == "graph" and device.type != "cuda":
         raise UserError("engine graph needs a CUDA device: use --engine compile or eager here.")
+    if engine == "compile" and not compiler:
+        raise UserError("engine compile needs a C++ compiler: install g++ or clang, or use --engine eager.")
     return engine

@@ -20,7 +20,7 @@ from famkd.build import (
 )
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
-from famkd.engine import Step
+from famkd.engine import Step, choose_engine
 from famkd.errors import UserError
 from famkd.loggers import open_loggers
 from famkd.progress import Reporter, reporting
@@ -49,10 +49,11 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         seed_everything(recipe.seed, verbose=False)
         fabric = build_fabric(recipe)
         data = build_recipe_data(recipe, fabric.device)
-        distiller = build_distiller(recipe, data, runs)
+        distiller = build_distiller(recipe, data, runs, fold=True)
         wrapped, optimizer = fabric.setup(distiller, build_optimizer(distiller, recipe.optim))
+        engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
         groups = ["task", *recipe.method_names]
-        step = Step(wrapped, optimizer, data.take, fabric.backward, groups, fabric.device, recipe.engine)
+        step = Step(wrapped, optimizer, data.take, fabric.backward, groups, fabric.device, engine)
         saved = run.read_resume() if resume else None
         metrics, timing = _restore(saved, distiller, optimizer) if saved else ([], [])
         run.begin(recipe, str(fabric.device))
