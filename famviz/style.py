@@ -48,7 +48,9 @@ def figure(width: float = 3.4, height: float = 2.6) -> Figure:
 def to_bytes(thing, form: str = "png") -> bytes:
     """An axes' or figure's picture as png, svg or pdf, without a time stamp."""
     buffer = io.BytesIO()
-    dated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
+    dated = {"png": {}, "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")), "pdf": {"CreationDate": None}}[
+        form
+    ]
     with context():
         _figure_of(thing).savefig(buffer, format=form, metadata=dated)
     return buffer.getvalue()

@@ -1,0 +1,106 @@
+"""The report, the prepared notebook and the command line."""
+
+import json
+import re
+
+import browser
+import pytest
+import torch
+from browser import settled
+from famviz_runs import make_run, released_state
+
+from famviz import report
+from famviz.__main__ import main, prepare_notebook
+
+chromium, page = browser.chromium, browser.page
+SMALL = {"shapes": ((2, 5), (2, 4))}
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("report") / "run", "--data.root", "nowhere", **SMALL)
+
+
+def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
+    path = report.write_report(run.path, tmp_path / "deep" / "report.html")
+    text = path.read_text()
+    assert len(text) < 8e6
+    addresses = set(re.findall(r"https?://[^\"'\s<>)]+", text))
+    assert {a for a in addresses if not a.startswith("http://www.w3.org/")} == set()  # names of XML, not places
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", text)
+    titles = ["Filters", "Curves", "How amplitudes differ", "Where networks look", "Recipe", "Machine"]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == titles
+
+
+def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
+    second = make_run(tmp_path / "second", "--data.root", "nowhere", seed=3, **SMALL)
+    path = report.write_report([run.path, second.path], tmp_path / "report.html")
+    page.context.set_offline(True)
+    page.goto(f"file://{path}")
+    page.wait_for_selector(".famviz[data-seq]")
+    seq = settled(page)
+    page.select_option(".fv-other select", index=1)
+    assert settled(page) > seq
+    assert page.locator(".fv-diff").is_visible()
+    assert page.locator("section").nth(1).locator("svg").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
+    text = report.write_report(run.path, tmp_path / "report.html").read_text()
+    for title in ("How amplitudes differ", "Where networks look"):
+        section = text[text.index(f"<h2>{title}") :].partition("</section>")[0]
+        assert "left out" in section
+        assert "<img" not in section
+    torch.save(released_state((8,)), tmp_path / "bare.pth")
+    text = report.write_report(tmp_path / "bare.pth", tmp_path / "report.html").read_text()
+    assert "a bare checkpoint comes without networks and data" in text
+    assert "A bare checkpoint names no recipe" in text
+
+
+def test_what_users_write_is_never_markup(tmp_path, page):
+    run = make_run(tmp_path / f"run{EVIL.replace('/', '_')}", "--data.root", "nowhere", **SMALL)
+    recipe = run.path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("name: quickstart", f'name: "{EVIL}"'))
+    machine = {**run.machine, "device": EVIL, "command": EVIL}
+    (run.path / "machine.json").write_text(json.dumps(machine))
+    path = report.write_report(run.path, tmp_path / "report.html")
+    assert "<img src=x" not in path.read_text()
+    page.goto(f"file://{path}")
+    page.wait_for_selector(".famviz[data-seq]")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_the_report_command_says_where_the_page_is(run, tmp_path, capsys):
+    main(["report", str(run.path), "-o", str(tmp_path / "r.html")])
+    assert re.search(r"r\.html: \d\.\d MB, opens without a network", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["report", "nowhere"], "famviz: There is nothing at nowhere"),
+    (["lab", "nowhere"], "famviz: There is nothing at nowhere"),
+    (["reprot"], "There is no command 'reprot'. Did you mean report?"),
+])  # fmt: skip
+def test_mistakes_end_in_a_sentence_and_code_two(argv, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "famviz report RUN" in capsys.readouterr().out
+
+
+def test_the_prepared_notebook_opens_its_run(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = prepare_notebook(str(run.path), tmp_path)
+    cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    names = {}
+    exec("".join(cells[0]), names)
+    assert [each.student for each in names["run"].filters] == ["layer1", "layer2"]
+    assert any("FilterExplorer" in "".join(cell) for cell in cells)
