@@ -4,12 +4,14 @@ from pathlib import Path
 
 import torch
 
-from famkd.build import one_device, weights_file
+from famkd.build import one_device, open_distiller, weights_file
 from famkd.data import build_data
 from famkd.errors import UserError
+from famkd.method import Method
+from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.progress import console, table
-from famkd.recipe import differences, without_teacher
+from famkd.recipe import Recipe, differences, without_teacher
 from famkd.run import Run
 from famkd.tasks import Classification
 
@@ -29,10 +31,22 @@ def evaluate(
         raise UserError("A bare model needs --weights: a checkpoint file.")
     device = one_device(accelerator).device
     images = build_data(data or "cifar100", root or "data", 1, device=device, augment=False)
-    network = build_model(model, len(images.classes))
-    load_weights(network, weights)
+    if run and _dressed(recipe):
+        if best:
+            raise UserError(
+                f"{recipe.method} measures more than the student, kept of the last epoch: leave --best out."
+            )
+        network = open_distiller(Run(run), device)[0].deployed
+    else:
+        network = build_model(model, len(images.classes))
+        load_weights(network, weights)
     network = network.to(device, memory_format=torch.channels_last).eval()
     return Classification().evaluate(network, images.test(batch_size))
+
+
+def _dressed(recipe: Recipe) -> bool:
+    """Whether a method puts another network in the student's place, as SimKD does with the teacher's head."""
+    return any(METHODS[name].dress is not Method.dress for name in recipe.method_names)
 
 
 def closing_table(run: Run, runs: str | Path = "runs") -> None:
