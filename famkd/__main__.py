@@ -1,4 +1,4 @@
-"""The command line: famkd train | eval | compare | sweep | export | ls."""
+"""The command line: famkd train | eval | compare | sweep | export | bench | ls."""
 
 import argparse
 import sys
@@ -17,6 +17,7 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd compare RUN ...                        runs side by side, over seeds; folders and patterns too
   famkd sweep NAME|FILE                        a grid of trainings: resumable, then compared
   famkd export RUN --to onnx|pt2|safetensors   the student alone, checked against the run
+  famkd bench RECIPE [--against naive]         where a step's time goes on this machine
   famkd ls recipes|models|methods|data|sweeps  what there is, one name a line
 
 famkd COMMAND --help tells more. First steps: famkd train quickstart
@@ -53,12 +54,22 @@ def train_command(argv: list[str]) -> None:
     place.add_argument("--out")
     place.add_argument("--runs", default="runs")
     place.add_argument("--resume", action="store_true")
+    place.add_argument("--seeds", type=int, nargs="+")
+    place.add_argument("--jobs", type=int, default=0)
     known, flags = place.parse_known_args(argv)
     if known.recipe is None:
         if flags and flags[0] in ("-h", "--help"):
             load_recipe("quickstart", "--help")
         raise UserError("Name a recipe or a file: famkd train quickstart, or one of `famkd ls recipes`.")
     recipe = load_recipe(known.recipe, *flags)
+    if known.seeds:
+        if known.out:
+            raise UserError("--seeds makes a run for each seed and cannot put them all into one --out: pass --runs.")
+        from famkd.seeds import train_seeds
+
+        options = {"runs": known.runs, "resume": known.resume, "jobs": known.jobs}
+        _close(*train_seeds(known.recipe, flags, known.seeds, **options))
+        return
     run = train(recipe, out=known.out, resume=known.resume, runs=known.runs)
     closing_table(run, known.runs)
 
@@ -141,14 +152,42 @@ def sweep_command(argv: list[str]) -> None:
         from famkd.sweep import sweep
 
         text, failed = sweep(source, jobs=jobs, on=on, runs=runs, against=against)
-        print(text, end="")
-        if failed:
-            print(
-                f"{len(failed)} failed:", *(f"  {job.title}: {why}" for job, why in failed), sep="\n", file=sys.stderr
-            )
-            sys.exit(1)
+        _close(text, failed)
 
     tyro.cli(run, args=argv, prog="famkd sweep", use_underscores=True)
+
+
+def bench_command(argv: list[str]) -> None:
+    """Measure a recipe's training step: images/s, its parts, its share of the device, and against the naive form."""
+    from famkd.bench import as_json, as_text, bench, save_csv
+    from famkd.cost import cost_table
+    from famkd.recipe import load_recipe
+
+    own = argparse.ArgumentParser(prog="famkd bench", description=bench_command.__doc__, allow_abbrev=False)
+    own.add_argument("recipe", help="a recipe; every flag of famkd train goes behind it")
+    own.add_argument("--against", choices=["naive"], help="also time the literal formulation, in the same process")
+    own.add_argument("--steps", type=int, default=20, help="timed steps; the median counts")
+    own.add_argument("--noise", action="store_true", help="random 32 px images, where the data set is not at hand")
+    own.add_argument("--attention", action="store_true", help="cost of each attention module instead")
+    own.add_argument("--format", choices=["text", "json"], default="text")
+    own.add_argument("--save", metavar="FOLDER", help="append a row to FOLDER/<device>-<torch>.csv")
+    known, flags = own.parse_known_args(argv)
+    recipe = load_recipe(known.recipe, *flags)
+    if known.attention:
+        print(cost_table(recipe, known.steps, known.format), end="")
+        return
+    figures = bench(recipe, steps=known.steps, against_naive=bool(known.against), noise=known.noise)
+    print(as_json(figures) if known.format == "json" else as_text(figures))
+    if known.save:
+        print(f"kept in {save_csv(figures, Path(known.save))}", file=sys.stderr)
+
+
+def _close(text: str, failed: list) -> None:
+    """Print a comparison, then what failed; exit code 1 if anything did."""
+    print(text, end="")
+    if failed:
+        print(f"{len(failed)} failed:", *(f"  {job.title}: {why}" for job, why in failed), sep="\n", file=sys.stderr)
+        sys.exit(1)
 
 
 def ls_command(argv: list[str]) -> None:
@@ -196,6 +235,7 @@ COMMANDS = {
     "eval": eval_command,
     "compare": compare_command,
     "sweep": sweep_command,
+    "bench": bench_command,
     "ls": ls_command,
 }
 

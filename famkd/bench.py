@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,7 +9,9 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from famkd.build import build_distiller, build_fabric, build_optimizer, build_recipe_data
+from famkd.build import build_distiller, build_fabric, build_optimizer
+from famkd.clock import Clock
+from famkd.data import DATA
 from famkd.data.images import Images
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
@@ -33,9 +34,8 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     Teacher and student start from random weights: they cost what trained ones cost.
     """
     fabric = build_fabric(recipe)
-    data = (
-        Resident(_noise(), recipe.data.batch_size, fabric.device) if noise else build_recipe_data(recipe, fabric.device)
-    )
+    images = _noise() if noise else DATA[recipe.data.name](recipe.data.root)
+    data = Resident(images, recipe.data.batch_size, fabric.device)
     step, distiller = _prepared(recipe, data, fabric)
     pieces = list(data.epoch(1))
     turn = iter(range(10**9))
@@ -53,7 +53,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     }
     figures["batch"] = data.batch_size
     if against_naive:
-        literal = _naive_step(recipe, data, fabric)
+        literal = _naive_step(recipe, images, data, fabric)
         literal()
         whole, slow = clock.in_turn([ours, literal], max(3, steps // 4))
         figures |= {"naive_ms_per_step": slow, "ratio": slow / whole}
@@ -67,29 +67,6 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     return figures
 
 
-class Clock:
-    """Milliseconds of calls, the device waited for."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-
-    def once(self, call: Callable[[], object]) -> float:
-        self._wait()
-        start = time.perf_counter()
-        call()
-        self._wait()
-        return 1000 * (time.perf_counter() - start)
-
-    def in_turn(self, calls: list[Callable[[], object]], n: int) -> list[float]:
-        """Median of each over n rounds; taking turns lets a machine's drift fall on all alike."""
-        rounds = [[self.once(call) for call in calls] for _ in range(n)]
-        return [sorted(times)[n // 2] for times in zip(*rounds)]
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-
 def _prepared(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distiller]:
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
@@ -100,7 +77,7 @@ def _prepared(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distiller]:
     return step, distiller
 
 
-def _naive_step(recipe: Recipe, data: Resident, fabric) -> Callable[[], None]:
+def _naive_step(recipe: Recipe, images: Images, data: Resident, fabric) -> Callable[[], None]:
     """One step of the literal formulation: plain layout, eager, single precision, a decoding loader."""
     torch.manual_seed(recipe.seed)
     distiller = (
@@ -111,7 +88,7 @@ def _naive_step(recipe: Recipe, data: Resident, fabric) -> Callable[[], None]:
     optim = recipe.optim
     optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
     weights = loss_weights(recipe, 1)
-    loader = NaiveLoader(_noise(), data.batch_size, fabric.device)
+    loader = NaiveLoader(images, data.batch_size, fabric.device)
     batches = iter(batch for _ in iter(int, 1) for batch in loader)
 
     def step() -> None:
