@@ -53,8 +53,10 @@ def build_distiller(
         fold: merge the teacher's batch norms into its convolutions; the same function, and less of it.
     """
     classes, methods = len(data.classes), {name: METHODS[name] for name in recipe.method_names}
-    student = build_network(recipe.student, classes, runs, weights=weights).to(data.device)
-    teacher = build_network(recipe.teacher, classes, runs, weights=weights).to(data.device) if methods else None
+    student = build_network(recipe.student, classes, runs, weights=weights, size=data.size).to(data.device)
+    teacher = None
+    if methods:
+        teacher = build_network(recipe.teacher, classes, runs, weights=weights, size=data.size).to(data.device)
     if teacher and fold:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
     options = {
@@ -70,10 +72,12 @@ def build_distiller(
         raise UserError(f"{recipe.method} cannot teach this pair: {error}.") from error
 
 
-def build_network(net: Net, classes: int, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
+def build_network(
+    net: Net, classes: int, runs: str | Path = "runs", *, weights: bool = True, size: tuple[int, int] | None = None
+) -> nn.Module:
     """A model, channels last, with its weights: from a file, a run, a trained recipe, or its own pretrained ones."""
     pretrained = weights and net.weights == "pretrained"
-    model = build_model(net.model, classes, pretrained=pretrained)
+    model = build_model(net.model, classes, pretrained=pretrained, size=size)
     if weights and net.weights and not pretrained:
         load_weights(model, weights_file(net, runs))
     return model.to(memory_format=torch.channels_last)

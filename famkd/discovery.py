@@ -58,6 +58,9 @@ def discover(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[str, ...
     training = model.training
     try:
         model.eval()(images)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        reason, shape = " ".join(str(error).split())[:120], "x".join(map(str, getattr(images, "shape", ())[1:]))
+        raise UserError(f"{type(model).__name__} does not run on images of {shape}: {reason}.") from error
     finally:
         model.train(training)
         for handle in handles:

@@ -46,16 +46,19 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build_model(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
+def build_model(
+    name: str, num_classes: int, pretrained: bool = False, size: tuple[int, int] | None = None
+) -> nn.Module:
     """Build the network `name`, one of `MODELS` or `timm:NAME` or `torchvision:NAME`.
 
-    Only the two libraries have weights to download; for `MODELS` take `load_weights`.
+    Only the two libraries have weights to download; for `MODELS` take `load_weights`. `size` is the height and width
+    of the images to come, which networks of the libraries that are made for one size are then made for.
     """
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
-        return build_timm(rest, num_classes, pretrained)
+        return build_timm(rest, num_classes, pretrained, size)
     if library == "torchvision" and rest:
-        return build_torchvision(rest, num_classes, pretrained)
+        return build_torchvision(rest, num_classes, pretrained, size)
     if name not in MODELS:
         hint = nearest(name, MODELS) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(MODELS)}."
         raise UserError(f"There is no model {name!r}.{hint}")

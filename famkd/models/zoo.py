@@ -6,8 +6,10 @@ from torch import nn
 
 from famkd.errors import UserError, nearest
 
+Size = tuple[int, int]  # height and width of images
 
-def build_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+
+def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None = None) -> nn.Module:
     """Build timm's network `name`, which may end in `.tag` to choose among its weights."""
     try:
         import timm
@@ -19,12 +21,20 @@ def build_timm(name: str, num_classes: int, pretrained: bool) -> nn.Module:
     if pretrained and not timm.is_model_pretrained(name):
         raise UserError(f"timm has no weights for {name!r}.{nearest(name, timm.list_pretrained())}")
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except OSError as error:
-        raise _undelivered(f"timm:{name}") from error
+        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+    except Exception as error:  # the hub's client has its own for a network that is down, and changes them
+        if not pretrained:
+            raise
+        raise _undelivered(f"timm:{name}", error) from error
+    if size and hasattr(model, "set_input_size") and tuple(model.patch_embed.img_size or size) != tuple(size):
+        try:
+            model.set_input_size(img_size=size)
+        except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
+            raise _unfit(f"timm:{name}", size, error) from error
+    return model
 
 
-def build_torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Module:
+def build_torchvision(name: str, num_classes: int, pretrained: bool, size: Size | None = None) -> nn.Module:
     """Build torchvision's network `name`, if `pretrained` with its best weights, whose classifier may be replaced."""
     from torchvision import models
 
@@ -34,7 +44,12 @@ def build_torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Modul
         # A detector would download its backbone's weights unasked.
         detects = "weights_backbone" in signature(models.get_model_builder(name)).parameters
         options = {"weights_backbone": None} if detects else {}
-        return models.get_model(name, num_classes=num_classes, **options)
+        if size and name.startswith("vit_"):
+            options["image_size"] = size[0]
+        try:
+            return models.get_model(name, num_classes=num_classes, **options)
+        except (RuntimeError, AssertionError) as error:
+            raise _unfit(f"torchvision:{name}", size, error) from error
     weights = models.get_model_weights(name).DEFAULT
     classes = len(weights.meta["categories"])
     if classes != num_classes and name not in models.list_models(module=models):
@@ -42,7 +57,7 @@ def build_torchvision(name: str, num_classes: int, pretrained: bool) -> nn.Modul
     try:
         model = models.get_model(name, weights=weights)
     except OSError as error:
-        raise _undelivered(f"torchvision:{name}") from error
+        raise _undelivered(f"torchvision:{name}", error) from error
     if classes != num_classes:
         _replace_classifier(model, name, num_classes)
     return model
@@ -56,5 +71,15 @@ def _replace_classifier(model: nn.Module, name: str, num_classes: int) -> None:
     setattr(model.get_submodule(parent), attribute, nn.Linear(last.in_features, num_classes))
 
 
-def _undelivered(name: str) -> UserError:
-    return UserError(f"The weights of {name} could not be downloaded: check the network, or build it without them.")
+def _undelivered(name: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:100] or type(error).__name__
+    return UserError(
+        f"The weights of {name} could not be downloaded: check the network, put them into the library's cache, or "
+        f"name a checkpoint file ({reason})."
+    )
+
+
+def _unfit(name: str, size: Size | None, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:100]
+    images = f"images of {size[0]} x {size[1]} pixels" if size else "these classes"
+    return UserError(f"{name} cannot be built for {images} ({reason}): take larger images or another model.")
