@@ -77,7 +77,10 @@ def prepare_notebook(run: str, folder: Path) -> Path:
             "markdown",
             f"# {opened.name}\nRun menu, Run All Cells; after the first cell each stands alone.",
         ),
-        ("code", f"import os\n\nimport famviz\n\nos.chdir({os.getcwd()!r})\nrun = famviz.open({path!r})"),
+        (
+            "code",
+            f"%matplotlib inline\nimport os\n\nimport famviz\n\nos.chdir({os.getcwd()!r})\nrun = famviz.open({path!r})",
+        ),
         ("markdown", "## Filters\nArrow keys on the energy map choose a filter; every view follows."),
         ("code", "explorer = famviz.FilterExplorer(run)\nexplorer"),
         ("code", "from famviz import plots\n\nplots.contact_sheet(run.filters[0])"),

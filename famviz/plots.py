@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from famviz import spectra, style
 from famviz.opening import Filter, Opened
@@ -66,6 +67,7 @@ def filter_kernel(each: Filter, pair: Pair | None = None, ax: Axes | None = None
     ax = _axes(ax)
     image = ax.imshow(kernel, cmap=style.SIGNED, vmin=-top, vmax=top, extent=_extent(each.size))
     ax.set(title=_named("spatial kernel", pair), xlabel="x, px", ylabel="y, px")
+    _whole_ticks(ax)
     return _with_bar(ax, image, "weight", colorbar)
 
 
@@ -82,6 +84,7 @@ def radial_curves(filters: Sequence[Filter], ax: Axes | None = None, *, labels: 
         curve[curve <= FLOOR] = np.nan
         ax.plot(rings / max(1, rings[-1]), curve, marker="o", markersize=2.5, label=label)
     ax.set(xlabel="radial frequency, fraction of Nyquist", ylabel="mean |H|, dB of its peak", title="radial profile")
+    ax.set(xlim=(0, 1.04), ylim=(min(-3.0, ax.get_ylim()[0]), 0.5))
     if len(filters) > 1 or labels:
         ax.legend()
     return ax
@@ -93,8 +96,10 @@ def energy_map(each: Filter, ax: Axes | None = None, *, colorbar: bool = True) -
     energy = np.sqrt(each.energy())
     ax = _axes(ax)
     shown = spectra.decibel(energy, energy.max(), ENERGY_FLOOR)
-    image = ax.imshow(shown, cmap=style.ENERGY, vmin=ENERGY_FLOOR, vmax=0)
+    lowest = min(-5.0, 5 * np.floor(shown.min() / 5))
+    image = ax.imshow(shown, cmap=style.ENERGY, vmin=lowest, vmax=0)
     ax.set(title="energy of each filter", xlabel="input channel", ylabel="output channel")
+    _whole_ticks(ax)
     return _with_bar(ax, image, "dB of the strongest", colorbar)
 
 
@@ -115,7 +120,7 @@ def filter_life(opened: Opened, where: int | str = 0, ax: Axes | None = None, *,
     edges = (np.array(epochs[:1] + epochs) + np.array([-1] + [0] * len(epochs))) + 0.5
     image = ax.pcolormesh(edges, np.arange(len(rings) + 1) - 0.5, shown, cmap=style.AMPLITUDE, vmin=lowest, vmax=0,
                           rasterized=True)  # fmt: skip
-    ax.set_yticks(rings if len(rings) < 10 else rings[:: len(rings) // 6])
+    _whole_ticks(ax)
     return _with_bar(ax, image, "mean |H|, dB of the largest", colorbar)
 
 
@@ -219,6 +224,7 @@ def _extent(size: tuple[int, int]) -> tuple[float, float, float, float]:
 def _frequency_axes(ax: Axes, each: Filter, title: str) -> None:
     """Titles, and the edge of the high-pass where it halves the amplitude."""
     ax.set(title=title, xlabel="kx, cycles per map", ylabel="ky")
+    _whole_ticks(ax)
     gain = np.pad(spectra.full_plane(each.gain, each.size[1]), 1, mode="edge") >= 0.5
     (h, w), (ky, kx) = each.size, (n // 2 + 1.5 for n in each.size)
     down, across = gain[1:] != gain[:-1], gain[:, 1:] != gain[:, :-1]
@@ -226,6 +232,11 @@ def _frequency_axes(ax: Axes, each: Filter, title: str) -> None:
         ax.plot((j - kx + 1, j - kx + 2), (i - ky + 1, i - ky + 1), color="#ff5d5d", linewidth=1)
     for i, j in np.argwhere(across[1 : h + 1]):
         ax.plot((j - kx + 1, j - kx + 1), (i - ky + 1, i - ky + 2), color="#ff5d5d", linewidth=1)
+
+
+def _whole_ticks(ax: Axes) -> None:
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def _with_bar(ax: Axes, image, label: str, wanted: bool, ticks: tuple | None = None) -> Axes:

@@ -18,7 +18,7 @@ RULES = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "legend.frameon": False, "axes.linewidth": 0.6, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": False, "lines.linewidth": 1.4, "image.interpolation": "nearest",
-    "image.origin": "upper", "figure.dpi": 110, "savefig.dpi": 200, "savefig.bbox": "tight", "svg.fonttype": "none",
+    "image.origin": "upper", "figure.dpi": 110, "savefig.dpi": 200, "svg.fonttype": "none",
     "svg.hashsalt": "famviz", "pdf.fonttype": 42, "axes.prop_cycle": matplotlib.cycler(color=LINES),
 }  # fmt: skip
 
@@ -39,10 +39,17 @@ def styled(draw: Callable) -> Callable:
     return wrapped
 
 
+class Sheet(Figure):
+    """A figure that a notebook shows by itself, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return to_bytes(self)
+
+
 def figure(width: float = 3.4, height: float = 2.6) -> Figure:
     """A figure in inches that belongs to nobody's pyplot; 3.4 is the column of a paper."""
     with context():
-        return Figure(figsize=(width, height), layout="constrained")
+        return Sheet(figsize=(width, height), layout="constrained")
 
 
 def to_bytes(thing, form: str = "png") -> bytes:

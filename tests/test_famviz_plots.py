@@ -104,6 +104,10 @@ def test_the_same_figure_is_the_same_bytes(opened):
     assert one == two
 
 
+def test_a_notebook_shows_a_figure_without_pyplot(opened):
+    assert plots.energy_map(opened.filters[0]).figure._repr_png_().startswith(b"\x89PNG")
+
+
 def test_nothing_stays_open(opened):
     plots.overview(opened.filters[0])
     pyplot = sys.modules.get("matplotlib.pyplot")
