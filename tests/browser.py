@@ -1,7 +1,8 @@
 """A real browser for tests: headless Chromium on saved pages and on JupyterLab, offline and without console errors.
 
-A test module takes the fixtures by `chromium, page = browser.chromium, browser.page`; `lab` serves a folder of
-notebooks. A page that asks for anything outside this machine, or logs an error, fails its test.
+A test module takes the fixtures by `pytest_plugins = ("browser",)`, which makes one browser for all of them; `lab`
+serves a folder of notebooks. A page that asks for anything outside this machine, or logs an error, fails its test.
+PYTEST_DONT_REWRITE: test modules import the functions before pytest sees the plugin.
 """
 
 import json

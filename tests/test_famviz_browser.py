@@ -2,7 +2,6 @@
 
 import statistics
 
-import browser
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,7 @@ from famviz_runs import make_run, released_state
 import famviz
 from famviz import spectra
 
-chromium, page = browser.chromium, browser.page
+pytest_plugins = ("browser",)
 STEP = 80 / 254 / 60 * 255  # one amplitude code, in entries of the colour table
 
 

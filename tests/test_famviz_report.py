@@ -3,7 +3,6 @@
 import json
 import re
 
-import browser
 import pytest
 import torch
 from browser import settled
@@ -12,7 +11,7 @@ from famviz_runs import make_run, released_state
 from famviz import report
 from famviz.__main__ import main, prepare_notebook
 
-chromium, page = browser.chromium, browser.page
+pytest_plugins = ("browser",)
 SMALL = {"shapes": ((2, 5), (2, 4))}
 EVIL = "</script><img src=x onerror=alert(1)>"
 
