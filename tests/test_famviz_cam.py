@@ -228,6 +228,23 @@ def test_an_activation_in_place_does_not_overwrite_the_map(batch):
     np.testing.assert_array_equal(entering.evidence, b.evidence)
 
 
+def test_what_enters_a_module_is_kept_before_the_network_overwrites_it(batch):
+    class Doubling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.inner, self.last = nn.Conv2d(3, 4, 1), nn.Identity(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            x = self.first(x)
+            kept = self.inner(x).mean((2, 3))
+            x.mul_(0)
+            return self.last(kept)
+
+    torch.manual_seed(0)
+    model = Doubling()
+    assert np.abs(cam(model, batch, 0, layer="inner:in").evidence).max() > 0
+
+
 def test_tokens_fold_into_the_map_that_they_are(batch):
     """The same 4 x 4 features as a map and as tokens behind a class token have the same class activation map."""
 
@@ -305,6 +322,7 @@ def test_figures_about_maps_against_numpy():
     assert np.isnan(faith.rank_correlation(np.zeros_like(one), other)).all()
     ramp = np.arange(100.0).reshape(1, 10, 10)
     assert faith.top_pixels(ramp, 0.2).sum() == 20
+    assert faith.top_pixels(np.maximum(ramp - 94, 0), 0.2).sum() == 5  # zeros are no evidence, however few are above
     assert faith.top_iou(ramp, ramp[:, ::-1])[0] == 0
     assert faith.top_iou(ramp, np.roll(ramp, 1, 1))[0] == pytest.approx(10 / 30)
     mask = faith.masks_of_boxes([(8, 9, 10, 10)], (10, 10))

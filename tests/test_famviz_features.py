@@ -160,6 +160,8 @@ def test_the_output_of_a_method_is_what_training_compares(runs):
     """Rebuilt filters on the student's stages, done by hand, have the spectrum that is shown."""
     shown = run_images(runs["fam"], 40)
     distiller = trained_distiller(runs["fam"])
+    saved = runs["fam"].method_state()[0]
+    assert all(torch.equal(value, saved[key]) for key, value in distiller.methods.state_dict().items())
     _, feats = distiller.student(shown.images)
     view: View = Classification().teach(distiller.teacher, shown)
     stages = amplitude_difference(runs["fam"], count=40)
