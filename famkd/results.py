@@ -1,17 +1,20 @@
 """What a run came to: evaluation of its student, and the table that closes a training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from famkd.build import one_device, open_distiller, weights_file
+from famkd.build import build_distiller, build_network, build_recipe_data, one_device, weights_file
 from famkd.data import build_data
+from famkd.data.resident import Resident
 from famkd.errors import UserError
 from famkd.method import Method
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.progress import console, table
-from famkd.recipe import Recipe, differences, without_teacher
+from famkd.recipe import differences, without_teacher
 from famkd.run import Run
 from famkd.tasks import Classification
 
@@ -23,30 +26,41 @@ def evaluate(
     """Test-set figures of a run's student, or of a bare checkpoint of `model`."""
     if bool(run) == bool(model):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
+    device = one_device(accelerator).device
     if run:
-        recipe = Run.open(run).recipe
-        model, data, root = recipe.student.model, data or recipe.data.name, root or recipe.data.root
-        weights = str(Path(run) / ("best.safetensors" if best else "student.safetensors"))
+        network, images = open_deployed(Run.open(run), device, data, root, best)
+        return Classification().evaluate(network, images.test(batch_size))
     if not weights:
         raise UserError("A bare model needs --weights: a checkpoint file.")
-    device = one_device(accelerator).device
     images = build_data(data or "cifar100", root or "data", 1, device=device, augment=False)
-    if run and _dressed(recipe):
-        if best:
-            raise UserError(
-                f"{recipe.method} measures more than the student, kept of the last epoch: leave --best out."
-            )
-        network = open_distiller(Run(run), device)[0].deployed
-    else:
-        network = build_model(model, len(images.classes))
-        load_weights(network, weights)
+    network = build_model(model, len(images.classes), size=images.size)
+    load_weights(network, weights)
     network = network.to(device, memory_format=torch.channels_last).eval()
     return Classification().evaluate(network, images.test(batch_size))
 
 
-def _dressed(recipe: Recipe) -> bool:
-    """Whether a method puts another network in the student's place, as SimKD does with the teacher's head."""
-    return any(METHODS[name].dress is not Method.dress for name in recipe.method_names)
+def open_deployed(
+    run: Run, device: torch.device | str = "cpu", data: str = "", root: str = "", best: bool = False
+) -> tuple[nn.Module, Resident]:
+    """What a run is measured by and exported as, in eval mode, and its data: the student, or what a method makes of it.
+
+    Args:
+        data, root: another data set, or another place of the same one.
+        best: the student after its best epoch; methods keep their last state only, so not where one dresses it.
+    """
+    recipe = run.recipe
+    recipe = replace(recipe, data=replace(recipe.data, name=data or recipe.data.name, root=root or recipe.data.root))
+    images = build_recipe_data(recipe, device)
+    if not any(METHODS[name].dress is not Method.dress for name in recipe.method_names):
+        network = build_network(recipe.student, len(images.classes), weights=False, size=images.size).to(device)
+        load_weights(network, run.path / ("best.safetensors" if best else "student.safetensors"))
+        return network.eval(), images
+    if best:
+        raise UserError(f"{recipe.method} adds to the student what only its last epoch has: leave --best out.")
+    distiller = build_distiller(recipe, images, weights=False)
+    distiller.student.model.load_state_dict(run.student_state())
+    distiller.methods.load_state_dict(run.method_state()[0])
+    return distiller.eval().deployed.eval(), images
 
 
 def closing_table(run: Run, runs: str | Path = "runs") -> None:

@@ -33,6 +33,7 @@ class Resident:
         self.batch_size = min(batch_size, len(images.x_train))
         self.pad, self.flips = (images.pad, images.flip) if augment else (0, False)
         self.size = tuple(images.x_train.shape[1:3])
+        self.mean, self.std = images.mean, images.std
         p = self.pad
         train = torch.nn.functional.pad(torch.from_numpy(images.x_train), (0, 0, p, p, p, p))
         self._train, self._test = train.to(self.device), torch.from_numpy(images.x_test).to(self.device)

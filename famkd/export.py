@@ -1,0 +1,174 @@
+"""The student alone as a file for others: ONNX, a torch.export program or plain weights, checked against the run."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from famkd.data.resident import Resident
+from famkd.errors import UserError
+from famkd.models import load_weights
+from famkd.results import open_deployed
+from famkd.run import Run, write_atomically
+
+Target = Literal["onnx", "pt2", "safetensors"]
+Input = Literal["normalized", "unit", "bytes"]
+CHECKED = 32  # test images that the exported network is compared on
+CLOSE = 1e-3  # largest difference that passes, as a part of the largest logit
+REPEATS = 30  # of the latency measurement
+
+Network = Callable[[Tensor], Tensor]  # images to logits, both on the CPU
+
+
+class Report(NamedTuple):
+    """What was written, and what it costs to use."""
+
+    path: Path
+    bytes: int
+    parameters: int
+    macs: int  # multiply-accumulates for one image
+    difference: float  # largest, between the file's logits and the run's, on real test images
+    latency_ms: float  # median for one image on the CPU
+    threads: int
+    input: str
+    output: str
+
+
+class Normalizing(nn.Module):
+    """A network that takes raw pixels: it divides, subtracts the mean and divides by the deviation itself.
+
+    Args:
+        mean, std: of each channel, in 0..1.
+        full: the value of white: 255 for bytes, 1 for floats.
+    """
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], full: float):
+        super().__init__()
+        self.network = network
+        scale = 1 / (full * torch.tensor(std))
+        self.register_buffer("scale", scale[:, None, None])
+        self.register_buffer("shift", (-torch.tensor(mean) / torch.tensor(std))[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.network(pixels.float() * self.scale + self.shift)
+
+
+def export(
+    run: str | Path, to: Target = "onnx", *, input: Input = "normalized", out: str | Path = "", root: str = ""
+) -> Report:
+    """Write a run's student (for SimKD with its projector and head) and check the file on test images of the run.
+
+    Args:
+        input: what the file takes, (B, 3, H, W) of any B: normalized floats as in training, unit floats in 0..1, or
+            bytes (uint8, 0..255).
+        out: the file; by itself `student.onnx` and so on in the run directory.
+        root: folder or file of the data, where it has moved since.
+
+    Errors: UserError for missing packages, or where the file does not reproduce the run; nothing is written then.
+    """
+    if to == "safetensors" and input != "normalized":
+        raise UserError("safetensors holds weights only, no normalisation: choose --to onnx or pt2 for it.")
+    run = Run.open(run)
+    network, data = open_deployed(run, root=root)
+    network = network.to(memory_format=torch.contiguous_format)
+    pixels, wanted = _references(network, data, input)
+    whole = (
+        network if input == "normalized" else Normalizing(network, data.mean, data.std, 255 if input == "bytes" else 1)
+    )
+    path = Path(out) if out else run.path / ("exported.safetensors" if to == "safetensors" else f"student.{to}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".draft.{path.name}")
+    try:
+        reread = WRITERS[to](whole.eval(), pixels, draft, _header(run, data, input))
+        difference = (reread(pixels) - wanted).abs().max().item()
+        if not difference <= CLOSE * max(wanted.abs().max().item(), 1.0):
+            raise UserError(
+                f"The {to} file differs from the run by {difference:.3g} in its logits: nothing was written."
+            )
+        latency = _latency(reread, pixels[:1])
+        write_atomically(path, draft.read_bytes())
+    finally:
+        draft.unlink(missing_ok=True)
+    shape = f"(B, 3, {data.size[0]}, {data.size[1]})"
+    kind = {"normalized": "normalised float32", "unit": "float32 in 0..1", "bytes": "uint8"}[input]
+    return Report(
+        path, path.stat().st_size, sum(p.numel() for p in network.parameters()), _macs(network, data), difference,
+        latency, torch.get_num_threads(), f"images {shape} {kind}", f"logits (B, {len(data.classes)})",
+    )  # fmt: skip
+
+
+def _references(network: nn.Module, data: Resident, input: Input) -> tuple[Tensor, Tensor]:
+    """Test images as the file will be given them, and the run's logits for them."""
+    normal = next(data.test(CHECKED)).images.contiguous()
+    with torch.no_grad():
+        wanted = network(normal)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
+    unit = normal * std + mean
+    return {"normalized": normal, "unit": unit, "bytes": (unit * 255).round().to(torch.uint8)}[input], wanted
+
+
+def _header(run: Run, data: Resident, input: Input) -> dict[str, str]:
+    """What a reader needs to know to use the file."""
+    recipe = run.recipe
+    notes = {"model": recipe.student.model, "method": recipe.method, "classes": data.classes, "input": input,
+             "mean": data.mean, "std": data.std, "size": data.size}  # fmt: skip
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in notes.items()}
+
+
+def _write_safetensors(network: nn.Module, pixels: Tensor, path: Path, header: dict[str, str]) -> Network:
+    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    safetensors.torch.save_file(state, path, header)
+    load_weights(network, path)
+    return torch.no_grad()(network)
+
+
+def _write_pt2(network: nn.Module, pixels: Tensor, path: Path, header: dict[str, str]) -> Network:
+    program = torch.export.export(network, (pixels[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path, extra_files=header)
+    return torch.no_grad()(torch.export.load(path).module())
+
+
+def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str, str]) -> Network:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise UserError(f"--to onnx needs the package {error.name}: pip install famkd[export]") from None
+    program = torch.onnx.export(
+        network, (pixels[:2],), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False,
+    )  # fmt: skip
+    model = program.model_proto
+    onnx.helper.set_model_props(model, header)
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+def _macs(network: nn.Module, data: Resident) -> int:
+    """Multiply-accumulates of one image; the counter counts each as two operations."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(next(data.test(1)).images)
+    return counter.get_total_flops() // 2
+
+
+def _latency(network: Network, image: Tensor) -> float:
+    """Median milliseconds for one image."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        network(image)
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+WRITERS = {"onnx": _write_onnx, "pt2": _write_pt2, "safetensors": _write_safetensors}
