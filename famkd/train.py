@@ -1,9 +1,11 @@
 """Training, readable from top to bottom."""
 
+import sys
 import time
 from dataclasses import replace
 from math import cos, isfinite, pi
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from lightning_fabric import seed_everything
@@ -179,3 +181,13 @@ def _restore(saved: dict, distiller: Distiller, optimizer) -> tuple[list[dict], 
     distiller.methods.load_state_dict(saved["methods"])
     optimizer.load_state_dict(saved["optimizer"])
     return saved["metrics"], saved["timing"]
+
+
+class _Callable(ModuleType):
+    """Lets `famkd.train(recipe)` mean the function although `famkd.train` names this module."""
+
+    def __call__(self, *args, **options) -> Run:
+        return train(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

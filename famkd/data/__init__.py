@@ -7,9 +7,16 @@ import torch
 from famkd.data.bands import bands
 from famkd.data.images import Images, cifar100, digits, npz
 from famkd.data.resident import Resident
+from famkd.data.small_folder import folder
 from famkd.errors import UserError, nearest
 
-DATA: dict[str, Callable[[str], Images]] = {"bands": bands, "cifar100": cifar100, "digits": digits, "npz": npz}
+DATA: dict[str, Callable[[str], Images]] = {
+    "bands": bands,
+    "cifar100": cifar100,
+    "digits": digits,
+    "folder": folder,
+    "npz": npz,
+}
 
 
 def build_data(

@@ -36,7 +36,7 @@ def digits(root: str = "") -> Images:
     scans = load_digits()
     x = np.repeat((scans.images * (255 / 16)).round().astype(np.uint8)[..., None], 3, -1)
     y, test = scans.target.astype(np.int64), np.arange(len(x)) % 5 == 0
-    mean, std = _statistics(x[~test])
+    mean, std = channel_statistics(x[~test])
     return Images(x[~test], y[~test], x[test], y[test], [str(n) for n in range(10)], mean, std, pad=1, flip=False)
 
 
@@ -53,7 +53,7 @@ def cifar100(root: str = "data") -> Images:
 def npz(root: str = "data.npz") -> Images:
     """Your own small images: an .npz with x_train, y_train, x_test, y_test[, class_names]."""
     x_train, y_train, x_test, y_test, classes = _read_npz(Path(root))
-    mean, std = _statistics(x_train)
+    mean, std = channel_statistics(x_train)
     return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad=max(1, x_train.shape[1] // 8))
 
 
@@ -113,6 +113,7 @@ def _rgb(x: np.ndarray) -> np.ndarray:
     return x if x.shape[-1] == 3 else np.repeat(x, 3, -1)
 
 
-def _statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel in 0..1; a constant channel counts as nearly so."""
     mean, std = x.mean((0, 1, 2)) / 255, x.std((0, 1, 2)) / 255
     return tuple(mean.tolist()), tuple(np.maximum(std, 1e-3).tolist())
