@@ -34,9 +34,9 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     Teacher and student start from random weights: they cost what trained ones cost.
     """
     fabric = build_fabric(recipe)
-    images = _noise() if noise else DATA[recipe.data.name](recipe.data.root)
+    images = noise_images() if noise else DATA[recipe.data.name](recipe.data.root)
     data = Resident(images, recipe.data.batch_size, fabric.device)
-    step, distiller = _prepared(recipe, data, fabric)
+    step, distiller = prepared_step(recipe, data, fabric)
     pieces = list(data.epoch(1))
     turn = iter(range(10**9))
 
@@ -67,7 +67,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     return figures
 
 
-def _prepared(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distiller]:
+def prepared_step(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distiller]:
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
     wrapped, optimizer = fabric.setup(distiller, build_optimizer(distiller, recipe.optim))
@@ -195,7 +195,7 @@ def _machine(device: torch.device, engine: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _noise(n: int = 1280, size: int = 32, classes: int = 100) -> Images:
+def noise_images(n: int = 1280, size: int = 32, classes: int = 100) -> Images:
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=generator).numpy()
     y = (torch.arange(n) % classes).numpy()

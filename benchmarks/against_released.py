@@ -1,0 +1,87 @@
+"""A training step of ours against the released FAM-KD code's, in turn, in one process on one machine.
+
+    git clone https://github.com/cuong-pv/FAM-KD SOMEWHERE   (outside this project, nothing of it enters here)
+    python benchmarks/against_released.py SOMEWHERE [--pair resnet56-resnet20] [--steps 10] [--save benchmarks/results]
+
+Both see batches of 64 random images on the same device, both start from random weights. The released step is what its
+trainer does with a batch that is ready: forward of both networks, its losses, backward, SGD, and top-k and loss read
+back for its meters. Its loader is left out; ours is inside our step.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import yaml
+
+from famkd.bench import as_text, noise_images, prepared_step, save_csv
+from famkd.build import build_fabric
+from famkd.clock import Clock
+from famkd.data.resident import Resident
+from famkd.recipe import load_recipe
+from famkd.run import describe_machine
+
+CONFIGS = {"resnet56-resnet20": "res56_res20", "resnet32x4-resnet8x4": "res324_res84"}
+DEFAULTS = {"CE_WEIGHT": 1.0, "FAMKD_WEIGHT": 1.0, "WARMUP_EPOCHS": 20}
+
+
+def released_step(root: Path, pair: str, device: torch.device, batch_size: int):
+    """One step of the released code, as a function without arguments."""
+    sys.path.insert(0, str(root))
+    from distillers.FAM_KD import FAM_KD  # of the released repository
+    from models.cifar import cifar_model_dict
+
+    tree = yaml.safe_load((root / "configs/cifar100/FAM_KD" / f"{CONFIGS[pair]}.yaml").read_text())
+    kd = SimpleNamespace(TEMPERATURE=4, LOSS=SimpleNamespace(KD_WEIGHT=0.9))
+    cfg = SimpleNamespace(FAM_KD=SimpleNamespace(**{**DEFAULTS, **tree["FAM_KD"]}), KD=kd)
+    teacher, student = (cifar_model_dict[name][0](num_classes=100) for name in pair.split("-"))
+    distiller = FAM_KD(student, teacher, cfg).to(device).train()
+    optimizer = torch.optim.SGD(distiller.get_learnable_parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+    x, y = torch.randn(batch_size, 3, 32, 32, device=device), torch.arange(batch_size, device=device) % 100
+
+    def step() -> None:
+        optimizer.zero_grad()
+        logits, losses = distiller(image=x, target=y, epoch=1)
+        loss = sum(each.mean() for each in losses.values())
+        loss.backward()
+        optimizer.step()
+        loss.item(), logits.topk(5).indices.eq(y[:, None]).float().sum().item()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("released", type=Path)
+    parser.add_argument("--pair", choices=CONFIGS, default="resnet56-resnet20")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--save", type=Path)
+    args = parser.parse_args()
+    recipe = load_recipe(f"cifar100/{args.pair}", "--engine", args.engine)
+    fabric = build_fabric(recipe)
+    data = Resident(noise_images(), recipe.data.batch_size, fabric.device)
+    step, _ = prepared_step(recipe, data, fabric)
+    pieces = list(data.epoch(1))
+    ours, theirs = (lambda: step(pieces[0])), released_step(args.released, args.pair, fabric.device, data.batch_size)
+    for _ in range(3):
+        ours(), theirs()
+    clock = Clock(fabric.device)
+    rounds = [(clock.once(ours), clock.once(theirs)) for _ in range(args.steps)]
+    own, released = (sorted(times)[args.steps // 2] for times in zip(*rounds))
+    ratios = sorted(b / a for a, b in rounds)
+    machine = describe_machine(str(fabric.device))
+    figures = {
+        "pair": args.pair, "device": machine["device"], "torch": machine["torch"], "engine": step.engine,
+        "n": args.steps, "ms_per_step": own, "released_ms_per_step": released,
+        "ratio": ratios[args.steps // 2], "ratio_min": ratios[0], "ratio_max": ratios[-1],
+    }  # fmt: skip
+    print(as_text(figures))
+    if args.save:
+        print(f"kept in {save_csv(figures, args.save / 'against_released')}")
+
+
+if __name__ == "__main__":
+    main()
