@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from famkd.commands import compare_command, export_command, sweep_command
+from famkd.commands import bench_command, close_sweep, compare_command, export_command, sweep_command
 from famkd.errors import UserError, nearest
 
 USAGE = """famkd: knowledge distillation with frequency attention
@@ -69,7 +69,7 @@ def train_command(argv: list[str]) -> None:
         from famkd.seeds import train_seeds
 
         options = {"runs": known.runs, "resume": known.resume, "jobs": known.jobs}
-        _close(*train_seeds(known.recipe, flags, known.seeds, **options))
+        close_sweep(*train_seeds(known.recipe, flags, known.seeds, **options))
         return
     run = train(recipe, out=known.out, resume=known.resume, runs=known.runs)
     closing_table(run, known.runs)

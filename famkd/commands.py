@@ -1,6 +1,8 @@
-"""The commands for finished and for many runs: famkd compare | sweep | export."""
+"""The commands for finished, many and timed runs: famkd compare | sweep | bench | export."""
 
+import argparse
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -52,7 +54,7 @@ def sweep_command(argv: list[str]) -> None:
         from famkd.sweep import sweep
 
         text, failed = sweep(source, jobs=jobs, on=on, runs=runs, against=against)
-        _close(text, failed)
+        close_sweep(text, failed)
 
     tyro.cli(run, args=argv, prog="famkd sweep", use_underscores=True)
 
@@ -82,7 +84,7 @@ def bench_command(argv: list[str]) -> None:
         print(f"kept in {save_csv(figures, Path(known.save))}", file=sys.stderr)
 
 
-def _close(text: str, failed: list) -> None:
+def close_sweep(text: str, failed: list) -> None:
     """Print a comparison, then what failed; exit code 1 if anything did."""
     print(text, end="")
     if failed:

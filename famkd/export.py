@@ -41,8 +41,9 @@ class Report(NamedTuple):
     output: str
 
     def __str__(self) -> str:
+        cost = f"{self.bytes / 1e6:.3f} MB, {self.parameters:,} parameters, {self.macs / 1e6:.2f} million MACs"
         return (
-            f"{self.path}: {self.bytes / 1e6:.3f} MB, {self.parameters:,} parameters, {self.macs / 1e6:.2f} million MACs\n"
+            f"{self.path}: {cost}\n"
             f"takes {self.input}, gives {self.output}\n"
             f"largest difference from the run's logits on {CHECKED} test images: {self.difference:.1e}\n"
             f"one image on this CPU: {self.latency_ms:.3f} ms, median of {REPEATS}, {self.threads} thread(s)"
