@@ -117,7 +117,7 @@ function render({ model, el }) {
     }
     curves = (b ? [z, b] : [z]).map((f) => Array.from(radial(f), (a) => Math.max(20 * Math.log10(a / s.ref || 1e-30), s.floor)));
     drawCurves(curve, curves, s.floor);
-    share.textContent = s.L.share == null ? "" : `whole level: global branch ${num(100 * s.L.share, 0)} %, local ${num(100 - 100 * s.L.share, 0)} % on white input`;
+    share.textContent = s.L.share == null ? "" : `whole level on white input: global branch ${percent(s.L.share)} (γ ${num(s.L.gamma[0], 3)}), local ${percent(1 - s.L.share)} (γ ${num(s.L.gamma[1], 3)})`;
     share.style.setProperty("--part", 100 * (s.L.share ?? 0) + "%");
   }
 

@@ -6,6 +6,7 @@ const COLUMNS = ["out", "in", "energy dB", "centroid", "bandwidth", "angle °", 
 const DIGITS = [0, 0, 1, 3, 3, 0, 2];
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], PageUp: [-8, 0], PageDown: [8, 0] };
 const mod = (a, n) => ((a % n) + n) % n, clamp = (v, a, b) => Math.min(b, Math.max(a, v));
+const percent = (share) => num(100 * share, share > 0 && share < 0.01 ? 3 : 0) + " %";
 const num = (v, d = 2) => (+v).toFixed(d).replace("-", "−");
 
 function h(tag, props = {}, ...kids) {
@@ -89,7 +90,7 @@ function words(s) {
   if (s.epoch) return `Epoch ${s.epoch}: root mean square over all ${L.O * L.C} filters; phases are not kept per epoch.`;
   if (s.mean) return `All ${L.O * L.C} filters: root mean square amplitude; phase and kernel of their mean.`;
   return [`Output ${s.out}, input ${s.in}: energy ${num(decibel(L.now[n]), 1)} dB of the strongest`,
-    L.part && `global branch ${num(L.part[n] / 2.55, 0)} % here`,
+    L.part && `global branch ${L.part[n] ? num(L.part[n] / 2.55, 0) : "under 1"} % here`,
     row && `centroid ${num(row[3])}, bandwidth ${num(row[4])} of Nyquist, ${num(row[5], 0)}° (coherence ${num(row[6])})`,
     s.raw && L.raw && `raw plane: ${num(100 * L.ineffective, 1)} % of the level's stored energy never acts`]
     .filter(Boolean).join("; ") + ".";

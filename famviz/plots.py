@@ -134,7 +134,7 @@ def share_bars(opened: Opened, ax: Axes | None = None) -> Axes:
     ax.barh(names, shares, color=style.LINES[0], label="global: frequency filter")
     ax.barh(names, 1 - shares, left=shares, color=style.LINES[1], label="local: 1x1 convolution")
     for at, share in enumerate(shares):
-        ax.text(share + 0.02, at, f"{100 * share:.0f} %", va="center")
+        ax.text(share + 0.02, at, f"{100 * share:.{0 if share >= 0.01 else 3}f} %", va="center")
     ax.set(xlim=(0, 1), xlabel="share of energy on white input")
     ax.invert_yaxis()
     ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, handlelength=1, columnspacing=1)
