@@ -1,0 +1,218 @@
+"""The fast path is the same function: folding, rehearsal and capture, the literal modules, and what bench reports."""
+
+import contextlib
+import json
+from typing import NamedTuple
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from famkd import engine
+from famkd.bench import as_json, bench, noise_images, save_csv
+from famkd.cost import costs, modules
+from famkd.data.resident import Resident
+from famkd.distiller import Distiller
+from famkd.engine import Step, rehearse
+from famkd.errors import UserError
+from famkd.fold import fold_batch_norms
+from famkd.layers.fourier import FAM
+from famkd.layers.fusion import CrossAttention
+from famkd.method import Batch
+from famkd.methods import METHODS
+from famkd.models import build_model
+from famkd.naive import NaiveFilter, NaiveLoader, naive_modules
+from famkd.recipe import load_recipe
+from famkd.tasks import Classification
+
+FOLDABLE = {  # model -> batch norms that directly follow a convolution
+    "resnet8": 9, "resnet56": 57, "resnet8x4": 10, "vgg8": 5, "wrn_16_2": 7, "MobileNetV2": 53, "ShuffleV1": 49,
+    "ResNet50": 53,
+}  # fmt: skip
+
+
+def worn(name: str) -> nn.Module:
+    """A model whose batch norms have seen something, so that folding has something to get wrong."""
+    torch.manual_seed(0)
+    model = build_model(name, 10) if ":" not in name else torchvision.models.get_model(name.split(":")[1], weights=None)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.3, 0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", [*FOLDABLE, "torchvision:resnet18", "torchvision:mobilenet_v3_small"])
+def test_folding_keeps_the_function(name):
+    model, x = worn(name), torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = model(x)
+        folded = fold_batch_norms(model, x)
+        after = model(x)
+    assert (after - before).abs().max() <= 1e-4 * before.abs().max()
+    assert not torch.equal(after, before)
+    assert len(folded) == FOLDABLE.get(name, len(folded)) > 0
+    assert all(isinstance(model.get_submodule(path), nn.Identity) for path in folded)
+
+
+def test_folding_leaves_alone_what_somebody_else_reads():
+    class Shared(nn.Module):
+        """The batch norm's input is read a second time, by no module that a hook could see."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x):
+            y = self.conv(x)
+            return (self.bn(y) + y).mean((2, 3))
+
+    model, x = Shared().eval(), torch.randn(2, 3, 8, 8)
+    nn.init.constant_(model.bn.running_mean, 1.0)
+    with torch.no_grad():
+        before = model(x)
+        assert fold_batch_norms(model, x) == []
+        assert torch.equal(model(x), before)
+    assert isinstance(model.bn, nn.BatchNorm2d)
+
+
+def test_folding_keeps_a_tapped_convolution():
+    model = worn("resnet8")
+    folded = fold_batch_norms(model, torch.randn(2, 3, 32, 32), keep=("conv1",))
+    assert "bn1" not in folded
+    assert len(folded) == FOLDABLE["resnet8"] - 1
+
+
+class Piece(NamedTuple):
+    index: Tensor
+
+
+IMAGES = torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def take(piece: Piece) -> Batch:
+    return Batch(IMAGES[piece.index], piece.index % 4, piece.index)
+
+
+def a_step(kind: str = "eager") -> Step:
+    torch.manual_seed(0)
+    student, teacher = build_model("resnet8x0.5", 4), build_model("resnet8", 4)
+    probe = take(Piece(torch.arange(8)))
+    methods = {"fam_review": METHODS["fam_review"], "crd": METHODS["crd"]}
+    distiller = Distiller(Classification(), student, teacher, methods, probe=probe, labels=torch.arange(32) % 4)
+    parameters = [p for p in distiller.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-3)
+    step = Step(distiller.train(), optimizer, take, Tensor.backward, ["task", *methods], torch.device("cpu"), kind)
+    step.set_epoch(0.05, {"task": 1.0, "fam_review": 0.5, "crd": 0.1})
+    return step
+
+
+def test_a_rehearsal_leaves_no_trace():
+    """Weights, running statistics, CRD's memory, momentum and sums are as if the warm-up had never been."""
+    step, fresh = a_step(), a_step()
+    rehearse_on_cpu(step)
+    for (name, one), other in zip(step.distiller.state_dict().items(), fresh.distiller.state_dict().values()):
+        assert torch.equal(one, other), name
+    moments = [state["momentum_buffer"] for state in step.optimizer.state.values()]
+    assert len(moments) == len(step.optimizer.param_groups[0]["params"])
+    assert all(m.abs().max() == 0 for m in moments)
+    assert step.sums.abs().max() == 0
+
+
+def rehearse_on_cpu(step: Step) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_side_stream", contextlib.nullcontext)
+        rehearse(step, Piece(torch.arange(8)), 3)
+
+
+def test_a_captured_step_reads_new_inputs_rates_and_weights(monkeypatch):
+    """The graph engine with capture played by a recorder: replays equal plain steps, over a change of epoch."""
+    monkeypatch.setattr(engine, "_side_stream", contextlib.nullcontext)
+    monkeypatch.setattr(engine, "_capture", lambda run: run)
+    plain, captured = a_step("eager"), a_step("eager")
+    captured.engine = "graph"
+    for step in (plain, captured):
+        torch.manual_seed(7)
+        for epoch, lr in enumerate((0.05, 0.01)):
+            step.set_epoch(lr, {"task": 1.0, "fam_review": 0.5 * epoch, "crd": 0.0})
+            for start in (0, 8, 16, 24):
+                torch.manual_seed(start)  # CRD draws negatives; a rehearsal draws too
+                if step is captured and step._graph is None:
+                    step._graph = engine._Graph(step, Piece(torch.arange(start, start + 8)))
+                    torch.manual_seed(start)
+                step(Piece(torch.arange(start, start + 8)))
+    assert captured.means() == pytest.approx(plain.means(), rel=1e-5)
+    for one, other in zip(captured.distiller.parameters(), plain.distiller.parameters()):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 6), (7, 7)])
+def test_the_literal_modules_are_the_same_function(size):
+    torch.manual_seed(0)
+    fam, fuse = FAM(3, 4, size), CrossAttention(4)
+    x, y = torch.randn(2, 3, *size), torch.randn(2, 4, *size)
+    wanted_fam, wanted_fuse, response = fam(x), fuse(y, y), fam.filter.response()
+    literal = naive_modules(nn.ModuleDict({"fam": fam, "fuse": fuse}))
+    naive = literal["fam"].filter
+    assert isinstance(naive, NaiveFilter)
+    half = size[1] // 2 + 1
+    full = torch.zeros(4, 3, *size, dtype=torch.cfloat)
+    full[..., :half] = response
+    rows, cols = (-torch.arange(size[0])) % size[0], (-torch.arange(half, size[1])) % size[1]
+    full[..., half:] = response[..., rows, :][..., cols].conj()
+    with torch.no_grad():
+        naive.weight.copy_(full)
+    torch.testing.assert_close(literal["fam"](x), wanted_fam, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(literal["fuse"](y, y), wanted_fuse, rtol=1e-5, atol=1e-5)
+
+
+def test_the_literal_loader_decodes_what_the_data_set_holds():
+    images = noise_images(n=8)
+    still = type(images)(**{**images.__dict__, "pad": 0, "flip": False})
+    batch = next(iter(NaiveLoader(still, 8, torch.device("cpu"))))
+    ours = Resident(still, 8).probe()
+    torch.testing.assert_close(batch.images, ours.images[batch.index], rtol=1e-4, atol=1e-4)
+    assert torch.equal(batch.targets, ours.targets[batch.index])
+
+
+def test_bench_reports_every_part_under_a_plain_key(tmp_path):
+    recipe = load_recipe("quickstart", "--engine", "eager", "--data.batch_size", "16")
+    figures = bench(recipe, steps=2, against_naive=True)
+    assert json.loads(as_json(figures)) == figures
+    parts = [figures[f"{name}_ms"] for name in ("data", "teacher", "student", "method", "optimiser")]
+    assert sum(parts) >= figures["ms_per_step"] * 0.999
+    assert figures["ratio"] == pytest.approx(figures["naive_ms_per_step"] / figures["ms_per_step"])
+    assert figures["images_per_s"] == pytest.approx(16000 / figures["ms_per_step"])
+    assert 0 < figures["share_of_matmul_ceiling"] < 1
+    for _ in range(2):
+        path = save_csv(figures, tmp_path)
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_costs_cover_every_module_and_count_complex_numbers_twice():
+    rows = costs(load_recipe("quickstart", "--engine", "eager"), steps=1, batch=2, sizes=((4, 8),))
+    assert [row["module"] for row in rows] == list(modules(4, 8))
+    parameters = {row["module"]: row["parameters"] for row in rows}
+    assert parameters["AT map"] == 0
+    assert parameters["FAM dense"] == 4 * 4 * 8 * 5 * 2 + 4 * 4 + 4 + 2
+    assert parameters["naive FAM"] == 4 * 4 * 8 * 8 * 2 + 4 * 4 + 4 + 2
+    assert all(row["ms"] > 0 for row in rows)
+
+
+def test_seeds_train_apart_and_end_with_mean_and_spread(small, python, tmp_path):
+    flags = ("--epochs", "1", "--seeds", "0", "1", "--runs", str(tmp_path / "runs"))
+    code, out, err = python("-m", "famkd", "train", "small.yaml", *flags)
+    assert code == 0, err
+    assert (tmp_path / "runs/small/none-seed0/student.safetensors").is_file()
+    assert (tmp_path / "runs/small/none-seed1/student.safetensors").is_file()
+    assert "±" in out
+
+
+def test_seeds_refuse_one_directory(small):
+    from famkd.__main__ import train_command
+
+    with pytest.raises(UserError, match="--runs"):
+        train_command(["small.yaml", "--seeds", "0", "1", "--out", "x"])
