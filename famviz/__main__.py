@@ -50,7 +50,7 @@ def report_command(argv: list[str]) -> None:
 
 
 def lab_command(argv: list[str]) -> None:
-    """Open JupyterLab on a notebook for the run, in a folder of its own; ends with JupyterLab's exit code."""
+    """Become JupyterLab on a notebook for the run, in a folder of its own."""
     parser = argparse.ArgumentParser(prog="famviz lab", description="Open JupyterLab on a notebook for a run.")
     parser.add_argument("run", metavar="RUN", help="run directory or released .pth")
     asked, further = parser.parse_known_args(argv)
@@ -58,6 +58,8 @@ def lab_command(argv: list[str]) -> None:
     print(f"notebook: {notebook}", flush=True)
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", str(notebook), f"--ServerApp.root_dir={notebook.parent}"]
+    if os.name == "posix":  # its own process, so that Ctrl-C and signals reach JupyterLab alone
+        os.execv(sys.executable, [*command, *root, *further])
     sys.exit(subprocess.call([*command, *root, *further]))
 
 

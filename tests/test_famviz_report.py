@@ -103,3 +103,19 @@ def test_the_prepared_notebook_opens_its_run(run, tmp_path, monkeypatch):
     exec("".join(cells[0]).removeprefix("%matplotlib inline\n"), names)
     assert [each.student for each in names["run"].filters] == ["layer1", "layer2"]
     assert any("FilterExplorer" in "".join(cell) for cell in cells)
+
+
+def test_lab_hands_further_flags_to_jupyterlab(run, monkeypatch):
+    class Became(Exception):
+        pass
+
+    def become(program, command):
+        raise Became(command)
+
+    monkeypatch.setattr("os.execv", become)
+    with pytest.raises(Became) as became:
+        main(["lab", str(run.path), "--no-browser", "--port=1"])
+    command = became.value.args[0]
+    assert command[1:3] == ["-m", "jupyterlab"]
+    assert command[-2:] == ["--no-browser", "--port=1"]
+    assert command[3].endswith("look.ipynb")
