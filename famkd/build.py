@@ -39,7 +39,8 @@ def one_device(accelerator: str, precision: str | None = None) -> Fabric:
 def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Resident:
     data = recipe.data
     return build_data(
-        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment,
+        splits=data.splits, size=data.size, workers=data.workers, gpu_decode=data.gpu_decode,
     )  # fmt: skip
 
 

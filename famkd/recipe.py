@@ -27,6 +27,14 @@ class Data:
     """Images a step."""
     augment: bool = True
     """Random crop and, where the data set allows it, flip."""
+    size: int = 0
+    """Of imagenet: height and width of what the networks see, in pixels; 0 for 224."""
+    splits: tuple[str, str] = ("train", "val")
+    """Of imagenet: the folders under the root of training and test images; `. .` uses one tree of classes for both."""
+    workers: int = -1
+    """Of imagenet: processes that decode images; -1 for one per core, 0 for none."""
+    gpu_decode: bool = False
+    """Of imagenet: decode JPEGs on the GPU."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,8 @@ class Optim:
     """Nesterov's form of it."""
     weight_decay: float = 5e-4
     """L2 penalty on every trained parameter."""
+    accumulate: int = 1
+    """Parts that each process takes its share of a step in, one after the other, to save memory."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,15 @@ class Recipe:
     """Arithmetic of the networks; auto is bf16-mixed on a GPU and 32-true elsewhere."""
     accelerator: str = "auto"
     """Where to run: auto, cpu, cuda or mps."""
+    devices: int = 1
+    """Processes on each machine, one per GPU; batch_size is the total over all. torchrun and SLURM tell it themselves.
+    """
+    nodes: int = 1
+    """Machines, all of which see the run directory; torchrun and SLURM tell it themselves."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How processes work together; auto is ddp (DistributedDataParallel) where there are several."""
+    sync_bn: bool = False
+    """Batch norms of student and method take their statistics over all GPUs."""
     engine: Literal["auto", "eager", "compile", "graph"] = "auto"
     """How a step runs: auto is graph (one CUDA graph) on a GPU and eager elsewhere."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
@@ -108,6 +127,8 @@ class Recipe:
         plain = yaml.safe_dump(_listed(self.to_dict()), sort_keys=False, allow_unicode=True)
         return f"# resolved by famkd\n{plain}"
 
+
+PLACE = ("accelerator", "devices", "nodes", "strategy", "data.workers")  # fields that do not decide what comes out
 
 LOOP_OPTIONS = {
     "weight": "Weight of this method's losses.",
@@ -190,9 +211,10 @@ def find_recipe(source: str) -> tuple[Path, str]:
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    """Dotted names of the fields in which two recipes differ."""
+    """Dotted names of the fields in which two recipes differ, those aside that say where to run."""
     flat = [dict(zip(*_flat(r.to_dict()))) for r in (one, other)]
-    return sorted(key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key))
+    keys = (flat[0].keys() | flat[1].keys()) - set(PLACE)
+    return sorted(key for key in keys if flat[0].get(key) != flat[1].get(key))
 
 
 def _flat(tree: dict, prefix: str = "") -> tuple[list[str], list[Any]]:

@@ -1,4 +1,4 @@
-"""Data sets by name: each a function from a root to `Images`."""
+"""Data sets by name: each a function from a root to `Images`, or to a `Pair` too large to hold."""
 
 from collections.abc import Callable
 
@@ -6,23 +6,33 @@ import torch
 
 from famkd.data.bands import bands
 from famkd.data.images import Images, cifar100, digits, npz
+from famkd.data.items import Pair
 from famkd.data.resident import Resident
+from famkd.data.shards import imagenet
 from famkd.data.small_folder import folder
+from famkd.data.stream import Stream
 from famkd.errors import UserError, nearest
 
-DATA: dict[str, Callable[[str], Images]] = {
+DATA: dict[str, Callable[..., Images | Pair]] = {
     "bands": bands,
     "cifar100": cifar100,
     "digits": digits,
     "folder": folder,
+    "imagenet": imagenet,
     "npz": npz,
 }
 
 
 def build_data(
-    name: str, root: str, batch_size: int, *, device: torch.device | str = "cpu", seed: int = 0, augment: bool = True
-) -> Resident:
-    """A data set by name, on a device, ready to be trained on; UserError with the nearest names for an unknown one."""
+    name: str, root: str, batch_size: int, *, device: torch.device | str = "cpu", seed: int = 0, augment: bool = True,
+    splits: tuple[str, str] = ("train", "val"), **stream,
+) -> Resident | Stream:  # fmt: skip
+    """A data set by name, on a device, ready to be trained on; UserError with the nearest names for an unknown one.
+
+    `splits` and the options of `Stream` are for sets too large to hold.
+    """
     if name not in DATA:
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
+    if name == "imagenet":
+        return Stream(DATA[name](root, splits), batch_size, device, seed, augment, **stream)
     return Resident(DATA[name](root), batch_size, device, seed, augment)

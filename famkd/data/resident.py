@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from famkd import ranks
 from famkd.data.images import Images
 from famkd.method import Batch
 
@@ -20,7 +21,7 @@ class Plan(NamedTuple):
 
 
 class Resident:
-    """Training and test images on a device.
+    """Training and test images on a device; of several processes each goes through its share of every step.
 
     Order and augmentation of an epoch follow from (seed, epoch) alone, so a resumed run sees what it would have seen.
     A step always holds `batch_size` images; those left over wait for another epoch's order.
@@ -61,7 +62,7 @@ class Resident:
         """The pieces of one epoch's plan, counted from 1; `take` makes the batch, inside the training step."""
         plan = self.plan(number)
         for start in range(0, self.steps * self.batch_size, self.batch_size):
-            yield Plan(*(t[start : start + self.batch_size] for t in plan))
+            yield Plan(*(t[ranks.part(start, start + self.batch_size)] for t in plan))
 
     def take(self, plan: Plan) -> Batch:
         """Cut, flip and normalise the images of a piece of a plan."""
@@ -79,10 +80,11 @@ class Resident:
         return self.take(Plan(index, still, still, torch.zeros_like(index, dtype=torch.bool)))
 
     def test(self, batch_size: int = 500) -> Iterator[Batch]:
-        """All test images in order, the last batch as short as it comes."""
-        for start in range(0, len(self._test_labels), batch_size):
-            part = slice(start, start + batch_size)
-            index = torch.arange(start, start + len(self._test_labels[part]), device=self.device)
+        """All test images in order, of several processes each a share; the last batch as short as it comes."""
+        share = ranks.part(0, len(self._test_labels))
+        for start in range(share.start, share.stop, batch_size):
+            part = slice(start, min(start + batch_size, share.stop))
+            index = torch.arange(part.start, part.stop, device=self.device)
             yield Batch(self._normalised(self._test[part]), self._test_labels[part], index)
 
     def _normalised(self, pixels: Tensor) -> Tensor:

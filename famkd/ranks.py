@@ -1,0 +1,106 @@
+"""The processes that train one student together: which one this is, and what they tell each other.
+
+A process alone is rank 0 of 1, and each function here then costs nothing and changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from famkd.errors import UserError
+
+
+def rank() -> int:
+    """Number of this process; rank 0 alone writes and speaks."""
+    return dist.get_rank() if _joined() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def part(start: int, stop: int) -> slice:
+    """This process's share of a range: consecutive, every position in exactly one share."""
+    n, me, all_of_us = stop - start, rank(), world()
+    return slice(start + n * me // all_of_us, start + n * (me + 1) // all_of_us)
+
+
+@torch.compiler.disable
+def summed(x: Tensor) -> Tensor:
+    """Sum over processes."""
+    if world() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+def averaged(x: Tensor) -> Tensor:
+    """Mean over processes."""
+    return summed(x) / world() if world() > 1 else x
+
+
+@torch.compiler.disable
+def gathered(x: Tensor) -> Tensor:
+    """What every process holds, (N, ...) to (world N, ...) in order of rank; no gradient. N is the same everywhere."""
+    if world() == 1:
+        return x
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
+    dist.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)
+
+
+def first(call: Callable[[], Any]) -> Any:
+    """What rank 0 makes of `call`, told to everyone (so it can be pickled); a UserError there ends every process."""
+    if world() == 1:
+        return call()
+    box: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = call()
+        except UserError as error:
+            box[1] = error
+    dist.broadcast_object_list(box)
+    _agree([box[1]])
+    return box[0]
+
+
+def together(call: Callable[[], Any]) -> Any:
+    """What each process makes of `call`; a UserError in any ends every process, and is told once."""
+    if world() == 1:
+        return call()
+    answer, error = None, None
+    try:
+        answer = call()
+    except UserError as problem:
+        error = problem
+    errors: list[Any] = [None] * world()
+    dist.all_gather_object(errors, error)
+    _agree(errors)
+    return answer
+
+
+def average_statistics(module: torch.nn.Module) -> None:
+    """Give all processes the mean of their batch norms' running statistics, which each took from its own images."""
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    kept = [t for m in norms for t in (m.running_mean, m.running_var) if t is not None]
+    if world() > 1 and kept:
+        mean = averaged(torch.cat([t.detach() for t in kept]))
+        for tensor, value in zip(kept, mean.split([len(t) for t in kept])):
+            tensor.copy_(value)
+
+
+def _agree(errors: list[UserError | None]) -> None:
+    """Rank 0 raises the first of the errors, the others end in silence."""
+    told = next((error for error in errors if error), None)
+    if told and rank() == 0:
+        raise told
+    if told:
+        raise SystemExit(2)
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
