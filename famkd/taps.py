@@ -46,8 +46,12 @@ class Tapped(nn.Module):
         return find_module(self.model, self.head_path) if self.head_path else None
 
     def forward(self, *args):
+        return self.through(self.model, *args)
+
+    def through(self, part: nn.Module, *args):
+        """`forward` by a part of the model alone, a detector's backbone for instance."""
         self._seen.clear()
-        out = self.model(*args)
+        out = part(*args)
         missing = [tap for tap in self.taps if tap not in self._seen]
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
