@@ -40,7 +40,8 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Res
     data = recipe.data
     return build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment,
-        splits=data.splits, size=data.size, workers=data.workers, gpu_decode=data.gpu_decode,
+        splits=data.splits, boxes={"sides": data.sides, "longest": data.longest},
+        size=data.size, workers=data.workers, gpu_decode=data.gpu_decode,
     )  # fmt: skip
 
 

@@ -26,13 +26,17 @@ class Data:
     batch_size: int = 64
     """Images a step."""
     augment: bool = True
-    """Random crop and, where the data set allows it, flip."""
+    """Random crop and, where the data set allows it, flip; of coco, sides and flip."""
+    sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    """Of coco: pixels of an image's shorter side, one drawn for each image; tests take the last."""
+    longest: int = 1333
+    """Of coco: most pixels of the longer side."""
     size: int = 0
     """Of imagenet: height and width of what the networks see, in pixels; 0 for 224."""
     splits: tuple[str, str] = ("train", "val")
     """Of imagenet: the folders under the root of training and test images; `. .` uses one tree of classes for both."""
     workers: int = -1
-    """Of imagenet: processes that decode images; -1 for one per core, 0 for none."""
+    """Of imagenet and coco: processes or threads that decode images; -1 for one per core, 0 for none."""
     gpu_decode: bool = False
     """Of imagenet: decode JPEGs on the GPU."""
 
@@ -65,6 +69,8 @@ class Optim:
     """What it drops by."""
     lr_warmup: int = 0
     """Epochs over which the learning rate rises linearly at first."""
+    warmup_steps: int = 0
+    """Steps of the first epoch over which it rises linearly, for epochs as long as COCO's."""
     momentum: float = 0.9
     """Of SGD."""
     nesterov: bool = False
@@ -81,6 +87,8 @@ class Recipe:
 
     name: str = "recipe"
     """What the run is called; by itself the recipe's path without its ending."""
+    task: Literal["classification", "detection"] = "classification"
+    """What networks do with an image: tell its class, or find objects in it."""
     student: Net = field(default_factory=Net)
     """The network that is trained."""
     teacher: Net = field(default_factory=Net)
@@ -130,6 +138,8 @@ class Recipe:
 
 PLACE = ("accelerator", "devices", "nodes", "strategy", "data.workers")  # fields that do not decide what comes out
 
+GRID = 16  # of filters in detection, whose maps differ in size from batch to batch and would fill a GPU's memory
+
 LOOP_OPTIONS = {
     "weight": "Weight of this method's losses.",
     "task_weight": "Weight of the student's own loss beside it; of several methods the largest counts.",
@@ -176,11 +186,14 @@ def load_recipe(source: str | Path, *flags: str) -> Recipe:
 def parse_recipe(tree: dict, flags: list[str], *, name: str, prog: str = "famkd train RECIPE") -> Recipe:
     """One frozen recipe from nested settings and flags; the flags win."""
     tree = {"name": name, **tree}
-    names = _method_names(_chosen_method(flags) or tree.get("method", "none"))
+    names = _method_names(_chosen(flags, "method") or tree.get("method", "none"))
     for unknown in [n for n in names if n not in METHODS]:
         raise UserError(f"There is no method {unknown!r}.{nearest(unknown, METHODS)} See `famkd ls methods`.")
     if len(set(names)) < len(names):
         raise UserError(f"The method {'+'.join(names)} names one method twice: pass each once and raise its weight.")
+    if (_chosen(flags, "task") or tree.get("task")) == "detection":
+        filtered = [name for name in names if "grid" in method_options(METHODS[name])]
+        tree |= {name: {"grid": str(GRID), **(tree.get(name) or {})} for name in filtered}
     chosen = {key: value for key, value in tree.items() if key in names or key not in METHODS}
     return tyro.cli(recipe_type(names), args=[*_as_flags(chosen), *flags], prog=prog, use_underscores=True)
 
@@ -229,12 +242,12 @@ def _method_names(method: str) -> tuple[str, ...]:
     return () if method in ("none", "") else tuple(name.strip() for name in method.split("+"))
 
 
-def _chosen_method(flags: list[str]) -> str | None:
+def _chosen(flags: list[str], field: str) -> str | None:
     chosen = None
     for flag, value in zip(flags, [*flags[1:], ""]):
-        if flag == "--method":
+        if flag == f"--{field}":
             chosen = value
-        elif flag.startswith("--method="):
+        elif flag.startswith(f"--{field}="):
             chosen = flag.partition("=")[2]
     return chosen
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from famkd.data.bands import bands
+from famkd.data.coco import Coco
 from famkd.data.images import Images, cifar100, digits, npz
 from famkd.data.items import Pair
 from famkd.data.resident import Resident
@@ -13,9 +14,10 @@ from famkd.data.small_folder import folder
 from famkd.data.stream import Stream
 from famkd.errors import UserError, nearest
 
-DATA: dict[str, Callable[..., Images | Pair]] = {
+DATA: dict[str, Callable[..., Images | Pair | Coco]] = {
     "bands": bands,
     "cifar100": cifar100,
+    "coco": Coco,
     "digits": digits,
     "folder": folder,
     "imagenet": imagenet,
@@ -25,14 +27,16 @@ DATA: dict[str, Callable[..., Images | Pair]] = {
 
 def build_data(
     name: str, root: str, batch_size: int, *, device: torch.device | str = "cpu", seed: int = 0, augment: bool = True,
-    splits: tuple[str, str] = ("train", "val"), **stream,
-) -> Resident | Stream:  # fmt: skip
+    splits: tuple[str, str] = ("train", "val"), boxes: dict | None = None, **stream,
+) -> Resident | Stream | Coco:  # fmt: skip
     """A data set by name, on a device, ready to be trained on; UserError with the nearest names for an unknown one.
 
-    `splits` and the options of `Stream` are for sets too large to hold.
+    `splits` and the options of `Stream` are for sets too large to hold, those of `boxes` for `Coco`.
     """
     if name not in DATA:
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
+    if name == "coco":
+        return Coco(root, batch_size, device, seed, augment, workers=stream.get("workers", -1), **(boxes or {}))
     if name == "imagenet":
         return Stream(DATA[name](root, splits), batch_size, device, seed, augment, **stream)
     return Resident(DATA[name](root), batch_size, device, seed, augment)
