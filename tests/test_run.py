@@ -1,10 +1,12 @@
 """The run directory: written at once or not at all, by one process, and told apart from a damaged one."""
 
+import contextlib
 import json
 import os
 import signal
 import time
 
+import filelock
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -131,16 +133,15 @@ def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path, backgr
             time.sleep(0.05)
 
 
-def test_the_lock_is_free_although_somebody_keeps_the_error(tmp_path):
-    run = Run(tmp_path / "run")
-    kept = []
-    try:
-        with run.locked():
-            raise UserError("a loss is not finite")
-    except UserError as error:
-        kept.append(error)  # as a notebook does, with its frames and all they hold
-    with run.locked():
-        assert kept
+@pytest.mark.parametrize("error", [None, UserError("a loss is not finite")])
+def test_the_lock_is_let_go_at_once_although_somebody_keeps_it(tmp_path, monkeypatch, error):
+    made, real = [], filelock.FileLock
+    monkeypatch.setattr(filelock, "FileLock", lambda path: made.append(real(path)) or made[-1])
+    with contextlib.suppress(UserError), Run(tmp_path / "run").locked():
+        assert made[0].is_locked
+        if error:
+            raise error
+    assert not made[0].is_locked
 
 
 def test_a_directory_that_cannot_be_made(tmp_path):
