@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from famkd import ranks
 from famkd.method import Batch, View
+from famkd.metrics import coco_figures
 from famkd.taps import Tapped
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from famkd.errors import UserError, nearest
 from famkd.models.checkpoint import load_weights
+from famkd.models.detection import DETECTORS, build_detector
 from famkd.models.mobilenet import MobileNetV1, MobileNetV2
 from famkd.models.resnet import BasicBlock, Bottleneck, resnet_3_stages, resnet_4_stages
 from famkd.models.shufflenet import ShuffleV1, ShuffleV2
@@ -14,7 +15,7 @@ from famkd.models.vgg import VGG
 from famkd.models.wrn import WideResNet
 from famkd.models.zoo import build_timm, build_torchvision
 
-__all__ = ["MODELS", "build_model", "load_weights"]
+__all__ = ["DETECTORS", "MODELS", "build_model", "load_weights"]
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "resnet8": partial(resnet_3_stages, 8, 16, (16, 32, 64)),
@@ -59,8 +60,10 @@ def build_model(
         return build_timm(rest, num_classes, pretrained, size)
     if library == "torchvision" and rest:
         return build_torchvision(rest, num_classes, pretrained, size)
+    if name in DETECTORS:
+        return build_detector(name, num_classes, pretrained)
     if name not in MODELS:
-        hint = nearest(name, MODELS) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(MODELS)}."
+        hint = nearest(name, [*MODELS, *DETECTORS]) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(MODELS)}."
         raise UserError(f"There is no model {name!r}.{hint}")
     if pretrained:
         raise UserError(f"No weights of {name} can be downloaded: give a checkpoint file instead.")
