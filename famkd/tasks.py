@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd import ranks
-from famkd import ranks
 from famkd.method import Batch, View
 from famkd.metrics import coco_figures
 from famkd.taps import Tapped
