@@ -99,9 +99,10 @@ def eval_command(argv: list[str]) -> None:
             batch_size: Images at once.
             accelerator: auto, cpu, cuda or mps.
         """
-        from famkd.results import evaluate
+        from famkd.progress import table
+        from famkd.results import measure as measured
 
-        figures = evaluate(run, model, weights, data, root, best, batch_size, accelerator)
+        figures, by_class = measured(run, model, weights, data, root, best, batch_size, accelerator)
         print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
 
     tyro.cli(measure, args=argv, prog="famkd eval", use_underscores=True)
@@ -121,9 +122,9 @@ def ls_command(argv: list[str]) -> None:
 
             lines = [(name, _first_comment(path)) for name, path in shipped_sweeps().items()]
         elif kind == "models":
-            from famkd.models import MODELS
+            from famkd.models import DETECTORS, MODELS
 
-            lines = [(name, "") for name in MODELS]
+            lines = [(name, "") for name in (*MODELS, *DETECTORS)]
         elif kind == "methods":
             from famkd.methods import METHODS
 

@@ -1,5 +1,6 @@
 """From a recipe to live objects: networks with their weights, the distiller, the optimiser."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,10 +13,10 @@ from famkd.distiller import Distiller
 from famkd.errors import UserError
 from famkd.fold import fold_batch_norms
 from famkd.methods import METHODS
-from famkd.models import build_model, load_weights
+from famkd.models import DETECTORS, build_model, load_weights
 from famkd.recipe import Net, Optim, Recipe, load_recipe, method_options
 from famkd.run import Run
-from famkd.tasks import Classification
+from famkd.tasks import TASKS
 
 FOREIGN = ("timm:", "torchvision:")
 
@@ -34,6 +35,28 @@ def one_device(accelerator: str, precision: str | None = None) -> Fabric:
         return Fabric(accelerator=accelerator, devices=1, precision=precision)
     except (ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"There is no accelerator {accelerator!r} here: pass auto, cpu, cuda or mps.") from error
+
+
+def fit_to_task(recipe: Recipe) -> Recipe:
+    """The recipe, once networks, data, methods and engine are its task's; images of many sizes run eager."""
+    detects = recipe.task == "detection"
+    for net in (recipe.student, recipe.teacher) if recipe.method_names else (recipe.student,):
+        if detects and net.model not in DETECTORS:
+            known = ", ".join(DETECTORS)
+            raise UserError(f"{net.model or 'No model'} finds no objects in images: detection takes {known}.")
+        if not detects and net.model in DETECTORS:
+            raise UserError(f"{net.model} finds objects in images: pass --task detection, and --data coco.")
+    if detects != (recipe.data.name == "coco"):
+        other = "pass --data coco" if detects else "pass --task detection, and detectors as networks"
+        raise UserError(f"The data set {recipe.data.name} does not fit the task {recipe.task}: {other}.")
+    if not detects:
+        return recipe
+    for name in recipe.method_names:
+        if not METHODS[name].wants.startswith(("stages", "preact")):
+            raise UserError(f"{name} compares what one image shows as a whole: detection takes fam, reviewkd or mimic.")
+    if recipe.engine not in ("auto", "eager"):
+        raise UserError(f"Images of detection differ in size, so it runs eager: leave --engine {recipe.engine} out.")
+    return replace(recipe, engine="eager")
 
 
 def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Resident:
@@ -59,7 +82,9 @@ def build_distiller(
     teacher = None
     if methods:
         teacher = build_network(recipe.teacher, classes, runs, weights=weights, size=data.size).to(data.device)
-    if teacher and fold:
+    if teacher and recipe.task == "detection":
+        teacher.transform = student.transform  # the very same pixels
+    elif teacher and fold:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
     options = {
         name: {key: getattr(recipe.section(name), key) for key in method_options(method)}
@@ -67,7 +92,7 @@ def build_distiller(
     }
     try:
         return Distiller(
-            Classification(), student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
+            TASKS[recipe.task](), student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
             student_taps=recipe.student.taps, teacher_taps=recipe.teacher.taps,
         )  # fmt: skip
     except ValueError as error:

@@ -52,14 +52,17 @@ class Step:
     def set_epoch(self, lr: float, weights: dict[str, float]) -> None:
         """New learning rate and loss weights, written in place where a graph reads them; sums start over."""
         self.weights.copy_(torch.tensor([weights[name] for name in self.names]))
+        self.set_lr(lr)
+        self._count = 0
+        if self.sums is not None:
+            self.sums.zero_()
+
+    def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
             else:
                 group["lr"] = lr
-        self._count = 0
-        if self.sums is not None:
-            self.sums.zero_()
 
     def __call__(self, piece: NamedTuple) -> None:
         self._count += 1

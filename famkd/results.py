@@ -12,11 +12,11 @@ from famkd.data.resident import Resident
 from famkd.errors import UserError
 from famkd.method import Method
 from famkd.methods import METHODS
-from famkd.models import build_model, load_weights
+from famkd.models import DETECTORS, build_model, load_weights
 from famkd.progress import console, table
 from famkd.recipe import differences, without_teacher
-from famkd.run import Run
-from famkd.tasks import Classification
+from famkd.run import Run, leading
+from famkd.tasks import TASKS, Detection
 
 
 def evaluate(
@@ -24,19 +24,31 @@ def evaluate(
     batch_size: int = 500, accelerator: str = "auto",
 ) -> dict[str, float]:  # fmt: skip
     """Test-set figures of a run's student, or of a bare checkpoint of `model`."""
+    return measure(run, model, weights, data, root, best, batch_size, accelerator)[0]
+
+
+def measure(
+    run: str, model: str, weights: str, data: str, root: str, best: bool, batch_size: int, accelerator: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """`evaluate`, and of a detector average precision by class."""
     if bool(run) == bool(model):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
     device = one_device(accelerator).device
     if run:
         network, images = open_deployed(Run.open(run), device, data, root, best)
-        return Classification().evaluate(network, images.test(batch_size))
-    if not weights:
-        raise UserError("A bare model needs --weights: a checkpoint file.")
-    images = build_data(data or "cifar100", root or "data", 1, device=device, augment=False)
-    network = build_model(model, len(images.classes), size=images.size)
-    load_weights(network, weights)
-    network = network.to(device, memory_format=torch.channels_last).eval()
-    return Classification().evaluate(network, images.test(batch_size))
+        task = Run(run).recipe.task
+    else:
+        if not weights:
+            raise UserError("A bare model needs --weights: a checkpoint file.")
+        task, usual = ("detection", "coco") if model in DETECTORS else ("classification", "cifar100")
+        images = build_data(data or usual, root or "data", 1, device=device, augment=False)
+        network = build_model(model, len(images.classes), size=images.size)
+        load_weights(network, weights)
+        network = network.to(device, memory_format=torch.channels_last).eval()
+    if task == "detection":
+        figures, each = Detection().measure(network, images.test(batch_size))
+        return figures, dict(zip(images.classes, each, strict=True))
+    return TASKS[task]().evaluate(network, images.test(batch_size)), {}
 
 
 def open_deployed(
@@ -78,7 +90,8 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     if (teacher / "metrics.jsonl").is_file():
         shown.insert(0, (f"teacher {recipe.teacher.model}", Run(teacher)))
     rows = [[role, *_figures(each)] for role, each in shown]
-    table(f"{recipe.name}, seed {recipe.seed}", ["", "last top-1 %", "best top-1 %", "seconds"], rows)
+    what = leading(run.metrics()[-1]).replace("top1", "top-1") + " %"
+    table(f"{recipe.name}, seed {recipe.seed}", ["", f"last {what}", f"best {what}", "seconds"], rows)
     for role, each in shown:
         console.print(f"{role}: {each.path}")
 
@@ -88,5 +101,5 @@ def _role(recipe) -> str:
 
 
 def _figures(run: Run) -> list[str]:
-    scores = [row["top1"] for row in run.metrics()]
+    scores = [row[leading(row)] for row in run.metrics()]
     return [f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{sum(row['seconds'] for row in run.timing()):.1f}"]

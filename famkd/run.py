@@ -150,6 +150,11 @@ class Run:
             raise UserError(f"{path} is damaged ({reason}): delete it to start over, or restore a copy.") from error
 
 
+def leading(row: dict[str, Any]) -> str:
+    """Name of the figure that ranks epochs, the first that the task measured: no loss, which has a dot in its name."""
+    return next(key for key in row if "." not in key and key not in ("epoch", "lr"))
+
+
 def summarise(methods: nn.Module) -> dict[str, Tensor]:
     """What modules with a `summary()` say of themselves, in half precision."""
     return {

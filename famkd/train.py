@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import replace
-from math import cos, isfinite, pi
+from math import cos, inf, isfinite, pi
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +12,7 @@ from lightning_fabric import seed_everything
 
 from famkd.build import (
     FOREIGN,
+    fit_to_task,
     build_distiller,
     build_fabric,
     build_network,
@@ -27,7 +28,7 @@ from famkd.errors import UserError
 from famkd.loggers import open_loggers
 from famkd.progress import Reporter, reporting
 from famkd.recipe import Net, Optim, Recipe, differences, load_recipe, without_teacher
-from famkd.run import FORMAT, Run, notes_of
+from famkd.run import FORMAT, Run, leading, notes_of
 from famkd.taps import Tapped
 
 
@@ -80,7 +81,9 @@ def train_epoch(
     lr = learning_rate(recipe.optim, epoch)
     step.set_epoch(lr, loss_weights(recipe, epoch))
     distiller.train()
-    for piece in data.epoch(epoch):
+    for done, piece in enumerate(data.epoch(epoch), 1):
+        if epoch == 1 and done <= recipe.optim.warmup_steps:
+            step.set_lr(lr * done / recipe.optim.warmup_steps)
         step(piece)
         report.step()
     losses = step.means()
@@ -125,6 +128,7 @@ def checked(recipe: Recipe) -> Recipe:
             raise UserError(f"--{flag} is {value}: pass {least} or more.")
     if not recipe.student.model:
         raise UserError("No student is named: pass --student.model, or a recipe that has one.")
+    recipe = fit_to_task(recipe)
     if not recipe.method_names:
         return replace(recipe, teacher=Net())
     if not recipe.teacher.model:
@@ -164,8 +168,8 @@ def _must_train(run: Run, recipe: Recipe, resume: bool) -> bool:
 
 
 def _save(run: Run, metrics: list[dict], timing: list[dict], distiller: Distiller, optimizer) -> None:
-    score = [row["top1"] for row in metrics]
-    best = score[-1] > max(score[:-1], default=-1)
+    score = [row[leading(row)] for row in metrics]
+    best = score[-1] > max(score[:-1], default=-inf)
     taps = {name: dict(zip(("student", "teacher"), distiller.taps(name))) for name in distiller.methods}
     notes = {"taps": taps, "modules": notes_of(distiller.methods)}
     run.write_epoch(metrics, timing, distiller.student.model, distiller.methods, notes, best)

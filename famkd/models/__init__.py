@@ -63,7 +63,8 @@ def build_model(
     if name in DETECTORS:
         return build_detector(name, num_classes, pretrained)
     if name not in MODELS:
-        hint = nearest(name, [*MODELS, *DETECTORS]) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(MODELS)}."
+        known = [*MODELS, *DETECTORS]
+        hint = nearest(name, known) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(known)}."
         raise UserError(f"There is no model {name!r}.{hint}")
     if pretrained:
         raise UserError(f"No weights of {name} can be downloaded: give a checkpoint file instead.")
