@@ -104,6 +104,9 @@ def eval_command(argv: list[str]) -> None:
 
         figures, by_class = measured(run, model, weights, data, root, best, batch_size, accelerator)
         print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+        if by_class:
+            rows = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in by_class.items()]
+            table("AP by class; – is a class without objects in the test set", ["class", "AP %"], rows)
 
     tyro.cli(measure, args=argv, prog="famkd eval", use_underscores=True)
 
