@@ -2,10 +2,10 @@
 
 import statistics
 from collections.abc import Iterable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from scipy.stats import ttest_rel
 
 from famkd.errors import UserError, nearest
@@ -56,12 +56,13 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | Non
     seeds = sorted(one.keys() & other.keys())
     if len(seeds) < 2:
         return None
-    a, b = ([group[seed] for seed in seeds] for group in (one, other))
-    difference = statistics.mean(a) - statistics.mean(b)
-    with np.errstate(all="ignore"):  # differences without spread have no t
-        test = ttest_rel(a, b)
-        low, high = test.confidence_interval(0.95)
-    return Paired(difference, float(low), float(high), float(test.pvalue), len(seeds))
+    differences = [one[seed] - other[seed] for seed in seeds]
+    mean = statistics.mean(differences)
+    if max(differences) - min(differences) < 1e-9:  # no spread, so no t: a test would answer a certainty that is none
+        return Paired(mean, mean, mean, float("nan"), len(seeds))
+    test = ttest_rel(*([group[seed] for seed in seeds] for group in (one, other)))
+    low, high = test.confidence_interval(0.95)
+    return Paired(mean, float(low), float(high), float(test.pvalue), len(seeds))
 
 
 def _base(recipe: str, groups: list[Group], against: str) -> Group | None:
@@ -123,9 +124,10 @@ def _spread(values: list[float]) -> str:
 
 
 def _tested(test: Paired) -> list[str]:
-    p = "–" if np.isnan(test.p) or test.low == test.high else f"{test.p:.3f}" if test.p >= 0.001 else "<0.001"
-    interval = "" if np.isnan(test.low) else f" [{test.low:+.2f}, {test.high:+.2f}]"
-    return [f"{test.difference:+.2f}{interval}", p]
+    if isnan(test.p):
+        return [f"{test.difference:+.2f}", "–"]
+    p = f"{test.p:.3f}" if test.p >= 0.001 else "<0.001"
+    return [f"{test.difference:+.2f} [{test.low:+.2f}, {test.high:+.2f}]", p]
 
 
 def _notes(tested: list[str], apart: list[str]) -> list[str]:

@@ -158,7 +158,9 @@ def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str
     model = program.model_proto
     onnx.helper.set_model_props(model, header)
     onnx.save(model, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -36,10 +37,14 @@ class Tapped(nn.Module):
 
     def _hook(self, tap: str):
         path, entering = tap.removesuffix(":in"), tap.endswith(":in")
-        module, seen = find_module(self.model, path), self._seen
+        module = find_module(self.model, path)
         if entering:
-            return module.register_forward_pre_hook(lambda _, args: seen.__setitem__(tap, first_tensor(args)))
-        return module.register_forward_hook(lambda _, args, out: seen.__setitem__(tap, first_tensor(out)))
+            return module.register_forward_pre_hook(partial(self._keep, tap))
+        return module.register_forward_hook(partial(self._keep, tap))
+
+    def _keep(self, tap: str, module: nn.Module, args: tuple, *out) -> None:
+        """The hook itself; a method, so that a deep copy, as exporters make, keeps what it sees to itself."""
+        self._seen[tap] = first_tensor(*out or (args,))
 
     @property
     def head(self) -> nn.Module | None:
