@@ -169,6 +169,16 @@ def test_small_filters_start_balanced_too(kind):
     assert 0.7 < fam.filter(x).var() / fam.local(x).var() < 1.4
 
 
+@pytest.mark.parametrize("kind", ["dense", "separable", "lowrank"])
+def test_a_filter_that_starts_from_zero_can_learn(kind):
+    torch.manual_seed(0)
+    fam, x = FAM(3, 4, (8, 8), init="zero", filter=kind), torch.randn(2, 3, 8, 8)
+    assert fam.filter(x).abs().max() == 0
+    assert fam.filter.response().abs().max() == 0
+    fam(x).square().mean().backward()
+    assert fam.filter.weight.grad.abs().max() > 0
+
+
 def test_official_start_is_tiny_and_positive():
     torch.manual_seed(0)
     fam = FAM(16, 16, (32, 32), init="official", highpass="official")

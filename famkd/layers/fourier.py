@@ -15,7 +15,7 @@ from famkd.layers.official import official_draw, official_slope
 
 FilterKind = Literal["dense", "separable", "lowrank"]
 Branch = Literal["both", "global", "local"]
-Init = Literal["balanced", "official"]
+Init = Literal["balanced", "zero", "official"]
 
 # Up to this many pixels the DFT as one matrix product beats an FFT library (benchmarks/spectral.py prints it). A rule
 # fixed per device, not a stopwatch at start-up: a run and its resumption must take the same path to the last bit.
@@ -33,8 +33,9 @@ class FourierFilter(nn.Module):
             the filter's highest frequencies are idle.
         filter: `dense` mixes channels at every frequency, C_in C_out h w real numbers; `separable` filters each
             channel, then mixes; `lowrank` mixes down to `rank` channels, filters them, mixes up.
-        init: `balanced` gives the filter the variance of a default 1x1 convolution on white input; `official` is the
-            released code's all-positive draw, and its gradient scale, so that SGD follows the same trajectory.
+        init: `zero` starts from no filter at all, so that whatever is seen later was learned; `balanced` gives it the
+            variance of a default 1x1 convolution on white input; `official` is the released code's all-positive draw,
+            and its gradient scale, so that SGD follows the same trajectory.
 
     Shapes: dense `weight` (h, w // 2 + 1, C_in, 2, C_out), the 2 being (re, im), ready for one real batched product;
     otherwise `weight` (h, w // 2 + 1, 2, R), `up` (C_out, R) and, low-rank only, `down` (R, C_in).
@@ -73,7 +74,9 @@ class FourierFilter(nn.Module):
                 self.down = nn.Parameter(torch.randn(rank, c_in) / c_in**0.5)
         else:
             raise ValueError(f"unknown filter {filter!r}: dense, separable or lowrank")
-        if init == "official":
+        if init == "zero":
+            nn.init.zeros_(self.weight)
+        elif init == "official":
             self.slope = official_slope(size, highpass, cutoff)
         h, w = self.size
         if h * w <= (MATRIX_PIXELS_CUDA if torch.cuda.is_available() else MATRIX_PIXELS_CPU):
