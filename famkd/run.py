@@ -32,7 +32,7 @@ from famkd.errors import UserError
 from famkd.recipe import Recipe, load_recipe
 
 FORMAT = "1"
-EVERY_FILTERS = 1  # epochs between two filter summaries
+MOST_SUMMARIES = 80  # of each filter in a run: enough to replay its life, small enough to hand on
 
 
 class Run:
@@ -114,9 +114,10 @@ class Run:
         write_atomically(self.path / "machine.json", json.dumps(describe_machine(device), indent=1).encode())
 
     def write_epoch(
-        self, metrics: list[dict], timing: list[dict], student: nn.Module, methods: nn.Module, notes: dict, best: bool
-    ) -> None:
-        """Everything that readers may look at, after one epoch."""
+        self, metrics: list[dict], timing: list[dict], student: nn.Module, methods: nn.Module, notes: dict, best: bool,
+        epochs: int = 1,
+    ) -> None:  # fmt: skip
+        """Everything that readers may look at, after one epoch of `epochs`."""
         epoch = metrics[-1]["epoch"]
         state = _plain(student.state_dict())
         write_atomically(self.path / "student.safetensors", safetensors.torch.save(state))
@@ -127,7 +128,7 @@ class Run:
             data = safetensors.torch.save(_plain(methods.state_dict()), header)
             write_atomically(self.path / "method.safetensors", data)
             summaries = summarise(methods)
-            if summaries and epoch % EVERY_FILTERS == 0:
+            if summaries and epoch % max(1, epochs // MOST_SUMMARIES) == 0:
                 (self.path / "filters").mkdir(exist_ok=True)
                 data = safetensors.torch.save(summaries)
                 write_atomically(self.path / "filters" / f"{epoch:04d}.safetensors", data)
@@ -156,9 +157,9 @@ def leading(row: dict[str, Any]) -> str:
 
 
 def summarise(methods: nn.Module) -> dict[str, Tensor]:
-    """What modules with a `summary()` say of themselves, in half precision."""
+    """What modules with a `summary()` say of themselves, in bfloat16: half the bytes, and small energies stay above 0."""
     return {
-        f"{path}/{key}": value.detach().half().cpu().contiguous()
+        f"{path}/{key}": value.detach().bfloat16().cpu().contiguous()
         for path, module in methods.named_modules()
         if hasattr(module, "summary")
         for key, value in module.summary().items()

@@ -187,7 +187,7 @@ def test_a_summary_of_each_filter_and_epoch(run):
     assert run.filter_epochs() == [1, 2, 10]
     summary = run.filter_summary(10)
     assert list(summary) == ["fam.1/twice"]
-    assert summary["fam.1/twice"].dtype == torch.float16
+    assert summary["fam.1/twice"].dtype == torch.bfloat16
     assert torch.equal(summary["fam.1/twice"].float(), torch.tensor([[0.0, 6], [2, 8], [4, 10]]))
 
 

@@ -156,7 +156,9 @@ class FourierFilter(nn.Module):
     def summary(self) -> dict[str, Tensor]:
         """A small picture of the filter for one epoch: RMS amplitude per frequency and energy per channel pair."""
         power = self.response().abs().square()
-        return {"amplitude": power.mean((0, 1)).sqrt(), "energy": power.mean((2, 3))}
+        twice = torch.full_like(self.gain, 2.0)  # an interior column stands for both signs of its frequency
+        twice[:, self_conjugate_columns(self.size[1])] = 1
+        return {"amplitude": power.mean((0, 1)).sqrt(), "energy": (power * twice).sum((2, 3)) / twice.sum()}
 
 
 def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
@@ -200,7 +202,7 @@ class FAM(nn.Module):
     """Frequency attention module: gamma_1 F_global + gamma_2 F_local, (B, C_in, H, W) to (B, C_out, H, W).
 
     F_global is a `FourierFilter`, F_local a 1x1 convolution. A 1x1 map has a mean and no frequency: only the local
-    branch runs there, unless `init` is official. Source: Pham et al., WACV 2024.
+    branch runs there, unless `highpass` is official. Source: Pham et al., WACV 2024.
     """
 
     def __init__(
@@ -209,7 +211,7 @@ class FAM(nn.Module):
         super().__init__()
         if branch not in ("both", "global", "local"):
             raise ValueError(f"unknown branch {branch!r}: both, global or local")
-        point = tuple(size) == (1, 1) and options.get("init") != "official"
+        point = tuple(size) == (1, 1) and options.get("highpass") != "official"
         use_global, use_local = branch != "local" and not point, branch != "global" or point
         size = tuple(min(n, grid) if grid else n for n in size)
         self.filter = FourierFilter(c_in, c_out, size, **options) if use_global else None
