@@ -12,13 +12,13 @@ from lightning_fabric import seed_everything
 
 from famkd.build import (
     FOREIGN,
-    fit_to_task,
     build_distiller,
     build_fabric,
     build_network,
     build_optimizer,
     build_recipe_data,
     default_run,
+    fit_to_task,
     recipe_run,
 )
 from famkd.data.resident import Resident
