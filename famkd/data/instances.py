@@ -61,10 +61,12 @@ def _arranged(folder: Path, images: Sequence[dict], notes: Sequence[dict], kinds
     owner = np.asarray([place[note["image_id"]] for note in notes], np.int64)
     order = np.argsort(owner, kind="stable")
     notes = [notes[i] for i in order]
-    boxes = np.asarray([note["bbox"] for note in notes], np.float64).reshape(len(notes), -1)
-    if notes and (boxes.shape[1] != 4 or not np.isfinite(boxes).all() or (boxes[:, 2:] < 0).any()):
-        raise ValueError("a bbox must be four finite numbers, x, y, width and height, the last two not negative")
-    boxes = boxes.reshape(-1, 4)
+    four = "a bbox must be four finite numbers, x, y, width and height, the last two not negative"
+    if any(len(note["bbox"]) != 4 for note in notes):
+        raise ValueError(four)
+    boxes = np.asarray([note["bbox"] for note in notes], np.float64).reshape(-1, 4)
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] < 0).any():
+        raise ValueError(four)
     boxes[:, 2:] += boxes[:, :2]
     return Instances(
         folder,
