@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from famkd.__main__ import main
 from famkd.data import DATA
 from famkd.methods import METHODS
-from famkd.models import MODELS, build_model
+from famkd.models import DETECTORS, MODELS, build_model
 from famkd.recipe import shipped_recipes
 from famkd.run import Run
 
@@ -129,7 +129,7 @@ def test_the_help_of_other_commands(famkd, command):
 
 @pytest.mark.parametrize(
     ("kind", "table"),
-    [("recipes", shipped_recipes()), ("models", MODELS), ("methods", METHODS), ("data", DATA)],
+    [("recipes", shipped_recipes()), ("models", {**MODELS, **DETECTORS}), ("methods", METHODS), ("data", DATA)],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_lists_have_one_name_a_line_first(famkd, kind, table):
