@@ -143,22 +143,24 @@ def share_bars(opened: Opened, ax: Axes | None = None) -> Axes:
 
 @style.styled
 def training_curves(runs: Opened | Sequence[Opened], ax: Sequence[Axes] | None = None) -> np.ndarray:
-    """Losses (log scale) and held-out accuracy over epochs; `ax` is a pair of axes, and a pair is returned."""
+    """Losses (log scale) and the first two held-out figures over epochs; `ax` is a pair of axes, and so is the answer."""
     runs = [runs] if isinstance(runs, Opened) else list(runs)
     if ax is None:
         ax = style.figure(7.0, 2.6 if len(runs) == 1 else 2.8 + 0.17 * len(runs)).subplots(1, 2)
-    dashes = ("-", "--", ":", "-.")
+    dashes, measured = ("-", "--", ":", "-."), "accuracy"
     for at, run in enumerate(runs):
         rows = run.run.metrics() if run.run else []
+        figures = [key for key in (rows[0] if rows else {}) if "." not in key and key not in ("epoch", "lr")]
+        measured = "average precision" if "AP" in figures else measured
         epochs, prefix = [row["epoch"] for row in rows], f"{run.name}: " if len(runs) > 1 else ""
         for n, name in enumerate(key for key in (rows[0] if rows else {}) if "." in key):
             values = [row.get(name, np.nan) for row in rows]
             ax[0].plot(epochs, values, dashes[n % 4], color=style.LINES[at % 6], label=prefix + name)
-        for n, name in enumerate(key for key in ("top1", "top5") if rows and key in rows[0]):
+        for n, name in enumerate(figures[:2]):
             values = [row[name] for row in rows]
             ax[1].plot(epochs, values, dashes[n], color=style.LINES[at % 6], label=prefix + name)
     ax[0].set(xlabel="epoch", ylabel="loss", yscale="log", title="losses")
-    ax[1].set(xlabel="epoch", ylabel="%", title="accuracy on the test set")
+    ax[1].set(xlabel="epoch", ylabel="%", title=f"{measured} on the test set")
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if len(runs) > 1 else {}
     for each in ax:
         if each.lines:

@@ -79,11 +79,12 @@ def curves_section(runs: list[Opened]) -> str:
     rows = []
     for run in trained:
         metrics = run.run.metrics()
-        scores = [row["top1"] for row in metrics if "top1" in row]
+        what = leading(metrics[-1])
+        scores = [row[what] for row in metrics]
         best = f"{scores[-1]:.2f}", f"{max(scores):.2f}"
         seconds = sum(row["seconds"] for row in run.run.timing())
         rows.append((run.name, str(len(metrics)), *best, f"{seconds:.0f}"))
-    return svg(plots.training_curves(trained)) + _table(("run", "epochs", "last top-1 %", "best top-1 %", "s"), rows)
+    return svg(plots.training_curves(trained)) + _table(("run", "epochs", *(f"{n} {what.replace('top1', 'top-1')} %" for n in ("last", "best")), "s"), rows)
 
 
 def differences_section(runs: list[Opened]) -> str:
