@@ -143,7 +143,7 @@ def share_bars(opened: Opened, ax: Axes | None = None) -> Axes:
 
 @style.styled
 def training_curves(runs: Opened | Sequence[Opened], ax: Sequence[Axes] | None = None) -> np.ndarray:
-    """Losses (log scale) and the first two held-out figures over epochs; `ax` is a pair of axes, and so is the answer."""
+    """Losses (log scale) and the first two held-out figures over epochs, on a pair of axes."""
     runs = [runs] if isinstance(runs, Opened) else list(runs)
     if ax is None:
         ax = style.figure(7.0, 2.6 if len(runs) == 1 else 2.8 + 0.17 * len(runs)).subplots(1, 2)

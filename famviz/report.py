@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from famkd.errors import UserError
+from famkd.run import leading
 from famviz import plots, style
 from famviz.opening import Opened, Source, open_runs
 
@@ -84,7 +85,9 @@ def curves_section(runs: list[Opened]) -> str:
         best = f"{scores[-1]:.2f}", f"{max(scores):.2f}"
         seconds = sum(row["seconds"] for row in run.run.timing())
         rows.append((run.name, str(len(metrics)), *best, f"{seconds:.0f}"))
-    return svg(plots.training_curves(trained)) + _table(("run", "epochs", *(f"{n} {what.replace('top1', 'top-1')} %" for n in ("last", "best")), "s"), rows)
+    what = what.replace("top1", "top-1")
+    header = ("run", "epochs", f"last {what} %", f"best {what} %", "s")
+    return svg(plots.training_curves(trained)) + _table(header, rows)
 
 
 def differences_section(runs: list[Opened]) -> str:
