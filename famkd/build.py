@@ -1,12 +1,16 @@
 """From a recipe to live objects: networks with their weights, the distiller, the optimiser."""
 
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
+from famkd import ranks
 from famkd.data import build_data
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
@@ -21,19 +25,35 @@ from famkd.tasks import TASKS
 FOREIGN = ("timm:", "torchvision:")
 
 
-def build_fabric(recipe: Recipe) -> Fabric:
-    """The device and the arithmetic of a recipe."""
+def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
+    """The devices and the arithmetic of a recipe."""
     if recipe.precision != "auto":
-        return one_device(recipe.accelerator, recipe.precision)
-    fabric = one_device(recipe.accelerator)
-    return one_device(recipe.accelerator, "bf16-mixed") if fabric.device.type == "cuda" else fabric
+        return _fabric(recipe.accelerator, recipe.precision, devices, nodes)
+    fabric = _fabric(recipe.accelerator, None, devices, nodes)
+    half = fabric.device.type == "cuda"
+    return _fabric(recipe.accelerator, "bf16-mixed", devices, nodes) if half else fabric
 
 
-def one_device(accelerator: str, precision: str | None = None) -> Fabric:
+def one_device(accelerator: str) -> Fabric:
     """Fabric on one device; UserError for an accelerator that is unknown or not there."""
+    return _fabric(accelerator, None, 1, 1)
+
+
+def _fabric(accelerator: str, precision: str | None, devices: int, nodes: int) -> Fabric:
+    # Buffers stay each process's own: a broadcast before every step would send CRD's memory of the whole training set.
+    # What they must agree on they gather themselves; running statistics are averaged after each epoch.
+    known = signature(DistributedDataParallel).parameters
+    own_buffers = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    ddp = DDPStrategy(gradient_as_bucket_view=True, **own_buffers)
+    strategy = ddp if devices * nodes > 1 else "auto"
     try:
-        return Fabric(accelerator=accelerator, devices=1, precision=precision)
-    except (ValueError, RuntimeError, ImportError) as error:
+        return Fabric(
+            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision
+        )  # fmt: skip
+    except Exception as error:  # one of Lightning's own among them
+        if devices * nodes > 1:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{devices} devices of accelerator {accelerator!r} are not to be had: {reason}") from error
         raise UserError(f"There is no accelerator {accelerator!r} here: pass auto, cpu, cuda or mps.") from error
 
 
@@ -79,6 +99,8 @@ def build_distiller(
     """
     classes, methods = len(data.classes), {name: METHODS[name] for name in recipe.method_names}
     student = build_network(recipe.student, classes, runs, weights=weights, size=data.size).to(data.device)
+    if recipe.sync_bn:
+        student = ranks.share_statistics(student, data.device)
     teacher = None
     if methods:
         teacher = build_network(recipe.teacher, classes, runs, weights=weights, size=data.size).to(data.device)
@@ -91,12 +113,15 @@ def build_distiller(
         for name, method in methods.items()
     }
     try:
-        return Distiller(
+        distiller = Distiller(
             TASKS[recipe.task](), student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
             student_taps=recipe.student.taps, teacher_taps=recipe.teacher.taps,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"{recipe.method} cannot teach this pair: {error}.") from error
+    if recipe.sync_bn:
+        ranks.share_statistics(distiller.methods, data.device)
+    return distiller
 
 
 def build_network(

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from famkd import ranks
 from famkd.errors import UserError
 from famkd.method import Batch
 
@@ -24,6 +25,8 @@ class Step:
         backward: `Fabric.backward`.
         names: groups of losses in the order of `weights`: "task", then each method.
         engine: what `choose_engine` answered.
+        accumulate: parts that a piece is cut into, whose gradients are averaged: less memory, the same step.
+        unsynced: context in which a backward leaves the gradients of other processes alone.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class Step:
         names: list[str],
         device: torch.device,
         engine: Engine,
+        accumulate: int = 1,
+        unsynced: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
     ):
         self.distiller, self.optimizer, self.take, self.backward = distiller, optimizer, take, backward
         self.names = names
-        self.engine = engine
+        self.engine, self.accumulate, self.unsynced = engine, accumulate, unsynced
         self.weights = torch.zeros(len(names), device=device)
         self.sums: Tensor | None = None
         self.labels: list[str] = []
@@ -73,17 +78,20 @@ class Step:
             self._run(piece)
 
     def means(self) -> dict[str, float]:
-        """Mean of each loss since `set_epoch`; the one place that waits for the device."""
-        return dict(zip(self.labels, (self.sums / self._count).tolist(), strict=True))
+        """Mean of each loss since `set_epoch` over all processes; the one place that waits for the device."""
+        return dict(zip(self.labels, ranks.averaged(self.sums / self._count).tolist(), strict=True))
 
     def _run(self, piece: NamedTuple) -> None:
-        total, each = self._losses(self.take(piece))
         self.optimizer.zero_grad(set_to_none=True)
-        self.backward(total)
+        parts = split(piece, self.accumulate)
+        for n, part in enumerate(parts, 1):
+            with self.unsynced() if n < len(parts) else contextlib.nullcontext():
+                total, each = self._losses(self.take(part))
+                self.backward(total / len(parts) if len(parts) > 1 else total)
+            if self.sums is None:
+                self.sums = torch.zeros_like(each)
+            self.sums += each / len(parts) if len(parts) > 1 else each
         self.optimizer.step()
-        if self.sums is None:
-            self.sums = torch.zeros_like(each)
-        self.sums += each
 
     def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The total that is minimised, and every loss unweighted: w.task sum(own) + w.method sum(extra)."""
@@ -91,6 +99,12 @@ class Step:
         self.labels = [f"{group}.{name}" for group, terms in losses.items() for name in terms]
         total = sum(self.weights[self.names.index(group)] * sum(terms.values()) for group, terms in losses.items())
         return total, torch.stack([loss.detach().float() for terms in losses.values() for loss in terms.values()])
+
+
+def split(piece: NamedTuple, parts: int) -> list[NamedTuple]:
+    """A piece of a data set as consecutive parts of one length."""
+    length = len(piece[0]) // parts
+    return [type(piece)(*(t[n * length : (n + 1) * length] for t in piece)) for n in range(parts)]
 
 
 class _Graph:
@@ -151,8 +165,13 @@ def _mutable(step: Step) -> list[Tensor]:
 def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
     """`auto` is graph on a CUDA device; elsewhere compile where the run is long enough to pay for compiling.
 
-    UserError for a graph without CUDA, and for compile without a C++ compiler.
+    Of several processes it is eager. UserError for a graph without CUDA or of several processes, and for compile
+    without a C++ compiler.
     """
+    if ranks.world() > 1 and engine in ("auto", "graph"):
+        if engine == "graph":
+            raise UserError("engine graph is for one device: use --engine eager or compile on several.")
+        return "eager"
     compiler = device.type == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
     if engine == "auto":
         return "graph" if device.type == "cuda" else "compile" if compiler and steps >= COMPILE_PAYS else "eager"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from torch import nn
 
 console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
@@ -67,3 +68,11 @@ def table(title: str, header: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         grid.add_row(*map(escape, row))
     console.print(grid)
+
+
+def size_of(method: nn.Module, momentum: float = 0.9) -> str:
+    """What a method's parameters, filters foremost, take of the memory: "method: N parameters, M MiB with ..."."""
+    sizes = [(p.numel(), p.element_size()) for p in method.parameters() if p.requires_grad]
+    mib = (3 if momentum else 2) * sum(n * size for n, size in sizes) / 2**20
+    kept = "gradient and momentum" if momentum else "gradient"
+    return f"method: {sum(n for n, _ in sizes):,} parameters, {mib:,.1f} MiB with {kept}"

@@ -29,13 +29,9 @@ def part(start: int, stop: int) -> slice:
     return slice(start + n * me // all_of_us, start + n * (me + 1) // all_of_us)
 
 
-@torch.compiler.disable
 def summed(x: Tensor) -> Tensor:
     """Sum over processes."""
-    if world() > 1:
-        x = x.clone()
-        dist.all_reduce(x)
-    return x
+    return _sum(x) if world() > 1 else x
 
 
 def averaged(x: Tensor) -> Tensor:
@@ -43,14 +39,9 @@ def averaged(x: Tensor) -> Tensor:
     return summed(x) / world() if world() > 1 else x
 
 
-@torch.compiler.disable
 def gathered(x: Tensor) -> Tensor:
     """What every process holds, (N, ...) to (world N, ...) in order of rank; no gradient. N is the same everywhere."""
-    if world() == 1:
-        return x
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
-    dist.all_gather(parts, x.detach().contiguous())
-    return torch.cat(parts)
+    return _gather(x) if world() > 1 else x
 
 
 def first(call: Callable[[], Any]) -> Any:
@@ -83,6 +74,19 @@ def together(call: Callable[[], Any]) -> Any:
     return answer
 
 
+def wait() -> None:
+    """Go on when all processes have come this far."""
+    if world() > 1:
+        dist.barrier()
+
+
+def share_statistics(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The module with batch norms that take their statistics over the images of all processes; UserError on a CPU."""
+    if world() > 1 and device.type == "cpu":
+        raise UserError("--sync_bn needs GPUs: PyTorch has no synchronised batch norm for the CPU. Leave it out.")
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module) if world() > 1 else module
+
+
 def average_statistics(module: torch.nn.Module) -> None:
     """Give all processes the mean of their batch norms' running statistics, which each took from its own images."""
     norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
@@ -100,6 +104,20 @@ def _agree(errors: list[UserError | None]) -> None:
         raise told
     if told:
         raise SystemExit(2)
+
+
+@torch.compiler.disable
+def _sum(x: Tensor) -> Tensor:
+    x = x.clone()
+    dist.all_reduce(x)
+    return x
+
+
+@torch.compiler.disable
+def _gather(x: Tensor) -> Tensor:
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
+    dist.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)
 
 
 def _joined() -> bool:

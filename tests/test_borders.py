@@ -34,7 +34,8 @@ MAY = {
     "loggers": "recipe",
     "progress": "",
     "build": "data distiller fold methods models ranks recipe run tasks",
-    "train": "build data distiller engine loggers progress ranks recipe run taps",
+    "devices": "build ranks recipe run",
+    "train": "build data devices distiller engine loggers progress ranks recipe run taps",
 }
 NEVER = {
     "famviz",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famkd.data.decode import decoded, seed_of, plain_view, training_view, viewed
+from famkd.data.decode import decoded, plain_view, seed_of, training_view, viewed
 
 TRIES = 100  # unreadable images in a row, after which a set as a whole counts as unreadable
 MOST_WORKERS = 16  # of one training process, unless asked for

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from famkd import ranks
 from famkd.layers.project import flat, pair, precise
 from famkd.method import Batch, Method, Probe, View
 
@@ -31,8 +32,9 @@ class CRD(Method):
 
     Positives come by `Batch.index`, negatives are drawn here, on the device, with replacement: no special
     data set. The memory is two float32 buffers (images, dim), scored by one product with the whole memory and
-    then gathered, which moves far fewer bytes than gathering K vectors per sample. Every process holds its own
-    memory and sees only its own part of each batch: build DistributedDataParallel with broadcast_buffers=False.
+    then gathered, which moves far fewer bytes than gathering K vectors per sample. Of several processes each writes
+    what all of them saw into its own memory, so these stay alike: build DistributedDataParallel with
+    broadcast_buffers=False.
 
     Args:
         dim: Width of the common embedding.
@@ -96,8 +98,9 @@ class CRD(Method):
             s, t = F.normalize(s.float()), F.normalize(t.float())
             loss = self._side(s, self.memory_teacher, self.constant_student, chosen)
             loss = loss + self._side(t, self.memory_student, self.constant_teacher, chosen)
-            self._remember(self.memory_student, index, s.detach())
-            self._remember(self.memory_teacher, index, t.detach())
+            index = ranks.gathered(index)
+            self._remember(self.memory_student, index, ranks.gathered(s.detach()))
+            self._remember(self.memory_teacher, index, ranks.gathered(t.detach()))
         return loss
 
     def _side(self, anchor: Tensor, memory: Tensor, constant: Tensor, chosen: Tensor) -> Tensor:
@@ -105,7 +108,8 @@ class CRD(Method):
         # a copy, because the memory is overwritten below before backward needs it
         scores = (anchor @ memory.clone().T).gather(1, chosen) / self.temperature
         with torch.no_grad():
-            constant.copy_(torch.where(constant < 0, scores.exp().mean() * size, constant))
+            fresh = ranks.averaged(scores.exp().mean()) * size
+            constant.copy_(torch.where(constant < 0, fresh, constant))
         return nce_loss(scores, constant.clone(), size)
 
     @torch.no_grad()
