@@ -14,6 +14,7 @@ from famkd.build import build_distiller, build_recipe_data, recipe_run
 from famkd.data import DATA
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller, freeze
+from famkd.errors import UserError
 from famkd.recipe import differences, without_teacher
 from famkd.run import Run
 
@@ -30,7 +31,11 @@ class Shown(NamedTuple):
 
 
 def opened(source: Source) -> Run:
-    return source if isinstance(source, Run) else Run.open(source)
+    """A run of classification; UserError for another, whose images have no size and no class in common."""
+    run = source if isinstance(source, Run) else Run.open(source)
+    if run.recipe.task != "classification":
+        raise UserError(f"Activation maps and spectra of stages are for classification: {run.path} is {run.recipe.task}.")
+    return run
 
 
 def networks(source: Source, root: str = "") -> dict[str, nn.Module]:
