@@ -34,7 +34,7 @@ def opened(source: Source) -> Run:
     """A run of classification; UserError for another, whose images have no size and no class in common."""
     run = source if isinstance(source, Run) else Run.open(source)
     if run.recipe.task != "classification":
-        raise UserError(f"Activation maps and spectra of stages are for classification: {run.path} is {run.recipe.task}.")
+        raise UserError(f"Activation maps and stage spectra are for classification, not {run.recipe.task}.")
     return run
 
 
