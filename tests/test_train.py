@@ -15,6 +15,7 @@ from famkd.errors import UserError
 from famkd.models import build_model
 from famkd.recipe import Optim, load_recipe
 from famkd.run import Run
+from famkd.tasks import Classification
 from famkd.train import checked, learning_rate, loss_weights, train
 
 FAM = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")
@@ -268,14 +269,14 @@ def test_a_wild_learning_rate_ends_in_words(pair):
 def test_last_and_best_weights(pair, monkeypatch):
     scores = iter([50.0, 80.0, 80.0, 70.0])
     states = []
-    real = training._save
+    real = Run.write_epoch
 
-    def save(run, metrics, timing, distiller, optimizer):
-        metrics[-1]["top1"] = next(scores)
-        states.append({key: value.clone() for key, value in distiller.student.model.state_dict().items()})
-        real(run, metrics, timing, distiller, optimizer)
+    def write_epoch(self, *arguments, **options):
+        real(self, *arguments, **options)
+        states.append(self.student_state())
 
-    monkeypatch.setattr(training, "_save", save)
+    monkeypatch.setattr(Run, "write_epoch", write_epoch)
+    monkeypatch.setattr(Classification, "evaluate", lambda *a: {"top1": next(scores), "top5": 100.0})
     run = train(pair("--epochs", "4"), out="run")
     for best, epoch in ((False, 4), (True, 2)):  # of equal scores the first
         state = run.student_state(best)
