@@ -135,15 +135,16 @@ def test_fam_rectifies_only_towards_rectified_teachers():
     "options",
     [
         {"fuse": "sigmoid"}, {"branch": "global"}, {"branch": "local"}, {"highpass": "none"}, {"highpass": "official"},
-        {"highpass": "gaussian", "cutoff": 0.4}, {"highpass": "butterworth", "order": 4}, {"init": "official"},
+        {"highpass": "gaussian", "cutoff": 0.4}, {"highpass": "butterworth", "order": 4}, {"init": "official"}, {"init": "zero"},
         {"filter": "separable"}, {"filter": "lowrank", "rank": 3}, {"grid": 3},
     ],
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("nets", ["equal", "non-square maps"])
 def test_every_option_of_fam_review_changes_the_loss_and_steps(options, nets):
-    plain, batch = distiller_of(["fam_review"], nets)
-    varied, _ = distiller_of(["fam_review"], nets, {"fam_review": options})
+    balanced = {"init": "balanced"}  # from zero, what the global branch is made of does not show at first
+    plain, batch = distiller_of(["fam_review"], nets, {"fam_review": balanced})
+    varied, _ = distiller_of(["fam_review"], nets, {"fam_review": balanced | options})
     varied.student.model.load_state_dict(plain.student.model.state_dict())
     losses = [sum(d.train()(batch)["fam_review"].values()) for d in (plain, varied)]
     assert losses[1].isfinite()

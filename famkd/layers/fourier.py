@@ -214,6 +214,8 @@ class FAM(nn.Module):
         point = tuple(size) == (1, 1) and options.get("highpass") != "official"
         use_global, use_local = branch != "local" and not point, branch != "global" or point
         size = tuple(min(n, grid) if grid else n for n in size)
+        if not use_local and options.get("init") == "zero":
+            options["init"] = "balanced"  # nothing at all would be left to normalise
         self.filter = FourierFilter(c_in, c_out, size, **options) if use_global else None
         self.local = nn.Conv2d(c_in, c_out, 1) if use_local else None
         self.gamma = nn.Parameter(torch.full((2 if use_global and use_local else 1,), 0.5))

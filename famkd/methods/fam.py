@@ -27,8 +27,8 @@ class FAMLayers(Method):
             mean), none, or official (the released code's window, empty below 20 px).
         cutoff: radius of the high-pass as a fraction of the Nyquist frequency.
         order: steepness of the butterworth high-pass.
-        init: how the global filter starts: balanced (as strong as the local branch), zero (all of it is learned) or
-            official (the released code's draw).
+        init: how the global filter starts: zero (all that is seen later was learned), balanced (noise as strong as the
+            local branch) or official (the released code's draw).
         filter: dense (every channel pair, every frequency), separable, or lowrank.
         rank: channels inside a lowrank filter.
         grid: largest side of a filter; a larger map is filtered in its lowest grid x grid frequencies. 0: no limit.
@@ -45,7 +45,7 @@ class FAMLayers(Method):
         highpass: HighPass = "ideal",
         cutoff: float = 0.1,
         order: int = 2,
-        init: Init = "balanced",
+        init: Init = "zero",
         filter: FilterKind = "dense",
         rank: int = 16,
         grid: int = 0,
