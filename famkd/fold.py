@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from famkd.taps import find_module
+
 
 @torch.no_grad()
 def fold_batch_norms(model: nn.Module, images: Tensor, keep: Collection[str] = ()) -> list[str]:
@@ -17,11 +19,16 @@ def fold_batch_norms(model: nn.Module, images: Tensor, keep: Collection[str] = (
 
     Args:
         images: a batch of the size that the model will see.
-        keep: module paths whose output must stay what it is, because somebody looks at it.
+        keep: taps, as `Tapped` takes them; what goes in or out there must stay what it is.
     """
     model.eval()
     before = model(images)
-    pairs = {conv: bn for conv, bn in _follow(model, images).items() if conv not in keep}
+    watched = {find_module(model, tap.removesuffix(":in")) for tap in keep}
+    pairs = {
+        conv: bn
+        for conv, bn in _follow(model, images).items()
+        if watched.isdisjoint((model.get_submodule(conv), model.get_submodule(bn)))
+    }
     originals = {path: model.get_submodule(path) for pair in pairs.items() for path in pair}
     for conv, bn in pairs.items():
         _replace(model, conv, _folded(originals[conv], originals[bn]))

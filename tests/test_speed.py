@@ -79,10 +79,12 @@ def test_folding_leaves_alone_what_somebody_else_reads():
     assert isinstance(model.bn, nn.BatchNorm2d)
 
 
-def test_folding_keeps_a_tapped_convolution():
-    model = worn("resnet8")
-    folded = fold_batch_norms(model, torch.randn(2, 3, 32, 32), keep=("conv1",))
-    assert "bn1" not in folded
+@pytest.mark.parametrize(
+    ("tap", "kept"), [("conv1", "bn1"), ("layer1.-1.conv2", "layer1.0.bn2"), ("layer2.0.bn1:in", "layer2.0.bn1")]
+)
+def test_folding_keeps_what_is_tapped(tap, kept):
+    folded = fold_batch_norms(worn("resnet8"), torch.randn(2, 3, 32, 32), keep=(tap,))
+    assert kept not in folded
     assert len(folded) == FOLDABLE["resnet8"] - 1
 
 
