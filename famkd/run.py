@@ -157,7 +157,7 @@ def leading(row: dict[str, Any]) -> str:
 
 
 def summarise(methods: nn.Module) -> dict[str, Tensor]:
-    """What modules with a `summary()` say of themselves, in bfloat16: half the bytes, and small energies stay above 0."""
+    """What modules with a `summary()` say of themselves, in bfloat16, which keeps small energies above 0."""
     return {
         f"{path}/{key}": value.detach().bfloat16().cpu().contiguous()
         for path, module in methods.named_modules()

@@ -17,7 +17,7 @@ MAY = {
     "errors": "",
     "ranks": "",
     "layout": "",
-    "fold": "",
+    "fold": "taps",
     "layers": "",
     "method": "",
     "methods": "method layers ranks",
