@@ -1,0 +1,83 @@
+"""Exported files give what the run gives, for any number of images."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import famkd.export
+from famkd.errors import UserError
+from famkd.export import Normalizing, export
+from famkd.models import build_model
+from famkd.results import evaluate, open_deployed
+from famkd.run import Run
+from famkd.train import train
+
+
+@pytest.fixture
+def run(small) -> Run:
+    return train(small("--epochs", "1"))
+
+
+def test_onnx_takes_bytes_and_any_batch(run, few_digits):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    report = export(run.path, "onnx", input="bytes")
+    assert report.path == run.path / "student.onnx"
+    assert report.difference < 1e-3
+    assert report.bytes == report.path.stat().st_size
+    session = onnxruntime.InferenceSession(report.path, providers=["CPUExecutionProvider"])
+    scans = np.load(few_digits)["x_test"]
+    pixels = np.repeat(scans[:, None], 3, 1)
+    logits = np.concatenate([session.run(None, {"images": part})[0] for part in (pixels[:1], pixels[1:8], pixels[8:])])
+    network, data = open_deployed(run)
+    with torch.no_grad():
+        wanted = torch.cat([network(batch.images) for batch in data.test()])
+    np.testing.assert_allclose(logits, wanted.numpy(), atol=1e-4)
+
+
+def test_weights_are_the_students_own(run):
+    report = export(run.path, "safetensors")
+    state = load_file(report.path)
+    assert all(torch.equal(value, run.student_state()[key]) for key, value in state.items())
+    assert report.parameters == sum(p.numel() for p in build_model("resnet8x0.5", 3).parameters())
+    with pytest.raises(UserError, match="no normalisation"):
+        export(run.path, "safetensors", input="bytes")
+
+
+def test_a_program_of_simkd_is_the_dressed_student(small):
+    teacher = train(small("--epochs", "1", "--student.model", "resnet8"), out="teacher")
+    flags = ("--method", "simkd", "--teacher.model", "resnet8", "--teacher.weights", str(teacher.path))
+    run = train(small("--epochs", "2", *flags))
+    assert evaluate(str(run.path))["top1"] == pytest.approx(run.metrics()[-1]["top1"])
+    with pytest.raises(UserError, match="leave --best out"):
+        evaluate(str(run.path), best=True)
+    report = export(run.path, "pt2", input="unit")
+    program = torch.export.load(report.path).module()
+    network, data = open_deployed(run)
+    images = next(data.test(5)).images
+    unit = images * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(program(unit.contiguous()), network(images), rtol=1e-4, atol=1e-4)
+
+
+def test_macs_are_those_of_a_convolution_counted_by_hand():
+    class Data:
+        def test(self, count):
+            yield type("Batch", (), {"images": torch.zeros(count, 3, 8, 8)})
+
+    assert famkd.export._macs(torch.nn.Conv2d(3, 5, 3, padding=1, bias=False), Data()) == 8 * 8 * 5 * 3 * 9
+
+
+def test_normalisation_is_the_data_sets():
+    pixels = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+    ours = Normalizing(torch.nn.Identity(), mean, std, 255)(pixels)
+    wanted = (pixels / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    torch.testing.assert_close(ours, wanted)
+
+
+def test_a_file_that_differs_is_not_written(run, monkeypatch):
+    monkeypatch.setitem(famkd.export.WRITERS, "pt2", lambda *_: lambda images: torch.full((len(images), 3), 1e3))
+    with pytest.raises(UserError, match="nothing was written"):
+        export(run.path, "pt2")
+    assert not list(run.path.glob("*student.pt2*"))
