@@ -30,7 +30,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,viz,zoo,export,log]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,viz,zoo,detection,export,log]'
 	touch $@ $(VENV)/.core
 
 clean:

@@ -11,9 +11,9 @@ from importlib import import_module
 from famviz.opening import Filter, Opened
 from famviz.opening import open_runs as open
 
-__all__ = ["Dashboard", "Filter", "FilterExplorer", "Opened", "open"]
-_PLACES = {"FilterExplorer": "widgets", "Dashboard": "dashboard"}
-_MODULES = ("spectra", "plots", "style", "features", "cam", "report", "widgets", "dashboard")
+__all__ = ["Dashboard", "Filter", "FilterExplorer", "Opened", "Table", "open"]
+_PLACES = {"FilterExplorer": "widgets", "Dashboard": "dashboard", "Table": "tables"}
+_MODULES = ("spectra", "plots", "style", "features", "cam", "report", "widgets", "dashboard", "hover")
 
 
 def __getattr__(name: str):

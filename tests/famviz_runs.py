@@ -19,6 +19,7 @@ def make_run(path: Path, *flags: str, seed: int = 0, epochs: int = 3, shapes=SHA
     """A run of FAM-review with filters that change from epoch to epoch; `options` are the method's."""
     torch.manual_seed(seed)
     feats = [torch.rand(2, channels, side, side) for channels, side in shapes] + [torch.rand(2, shapes[-1][0])]
+    options = {"init": "balanced", **options}  # from zero there would be nothing to see without training
     methods = nn.ModuleDict({"fam_review": FAMReview(Probe(View(None, feats), View(None, feats), None), **options)})
     run = Run(path)
     run.begin(load_recipe("quickstart", "--epochs", str(epochs), *flags), "cpu")

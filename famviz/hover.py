@@ -1,0 +1,48 @@
+"""Curves to hover over in a notebook, as plotly figures; the same lines as `famviz.plots` draws for a paper."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from famviz import spectra, style
+from famviz.opening import Filter, Opened
+
+FLOOR = -60.0  # dB
+
+
+def training_curves(runs: Opened | Sequence[Opened], figure: str = "") -> go.Figure:
+    """One figure of every run over epochs, by itself the one that ranks them (top-1, or average precision).
+
+    Args:
+        figure: a column of metrics.jsonl, such as `top5`, `task.ce` or `lr`.
+    """
+    runs = [runs] if isinstance(runs, Opened) else list(runs)
+    plot = _empty("epoch", figure)
+    for place, opened in enumerate(runs):
+        rows = opened.run.metrics() if opened.run else []
+        name = figure or next((key for key in (rows[0] if rows else {}) if "." not in key and key != "epoch"), "")
+        plot.update_yaxes(title=name)
+        shown = [row for row in rows if name in row]
+        _line(plot, [row["epoch"] for row in shown], [row[name] for row in shown], opened.name, place)
+    return plot
+
+
+def radial_curves(filters: Sequence[Filter], labels: Sequence[str] = ()) -> go.Figure:
+    """Azimuthal mean of each filter's RMS amplitude against radius, in dB of its own largest ring."""
+    plot = _empty("radial frequency, fraction of Nyquist", "mean |H|, dB of its peak")
+    for place, (each, label) in enumerate(zip(filters, labels or [f.title for f in filters], strict=True)):
+        rings, mean = spectra.radial_profile(spectra.full_plane(each.amplitude(), each.size[1]))
+        curve = spectra.decibel(mean, mean.max(), FLOOR)
+        kept = curve > FLOOR  # rings that the high-pass empties
+        _line(plot, (rings / max(1, rings[-1]))[kept].tolist(), curve[kept].tolist(), label, place)
+    return plot
+
+
+def _empty(x: str, y: str) -> go.Figure:
+    layout = {"template": "simple_white", "height": 320, "margin": {"l": 60, "r": 20, "t": 20, "b": 50}}
+    return go.Figure(layout={**layout, "xaxis": {"title": x}, "yaxis": {"title": y}, "hovermode": "x unified"})
+
+
+def _line(plot: go.Figure, x: list, y: list, name: str, place: int) -> None:
+    colour = style.LINES[place % len(style.LINES)]
+    plot.add_scatter(x=x, y=y, name=name, mode="lines+markers", line={"color": colour, "width": 2})
