@@ -40,8 +40,17 @@ def main(argv: list[str] | None = None) -> None:
         print(f"famkd: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("famkd: interrupted; the run directory holds its last finished epoch, --resume goes on", file=sys.stderr)
+        if first_process():
+            text = "famkd: interrupted; the run directory holds its last finished epoch, --resume goes on"
+            print(text, file=sys.stderr)
         sys.exit(130)
+
+
+def first_process() -> bool:
+    """Whether this is the one that speaks, of those that train together."""
+    from famkd.ranks import rank
+
+    return rank() == 0
 
 
 def train_command(argv: list[str]) -> None:
@@ -72,7 +81,8 @@ def train_command(argv: list[str]) -> None:
         close_sweep(*train_seeds(known.recipe, flags, known.seeds, **options))
         return
     run = train(recipe, out=known.out, resume=known.resume, runs=known.runs)
-    closing_table(run, known.runs)
+    if first_process():
+        closing_table(run, known.runs)
 
 
 def eval_command(argv: list[str]) -> None:

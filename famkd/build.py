@@ -128,7 +128,8 @@ def build_network(
     net: Net, classes: int, runs: str | Path = "runs", *, weights: bool = True, size: tuple[int, int] | None = None
 ) -> nn.Module:
     """A model, channels last, with its weights: from a file, a run, a trained recipe, or its own pretrained ones."""
-    pretrained = weights and net.weights == "pretrained"
+    source, _, which = net.weights.partition(":")
+    pretrained = weights and source == "pretrained" and (which or True)
     model = build_model(net.model, classes, pretrained=pretrained, size=size)
     if weights and net.weights and not pretrained:
         load_weights(model, weights_file(net, runs))
@@ -172,7 +173,7 @@ def open_distiller(
     recipe = run.recipe
     data = build_recipe_data(recipe, device)
     distiller = build_distiller(recipe, data, runs, weights=False)
-    if recipe.method_names and recipe.teacher.weights not in ("", "pretrained"):
+    if recipe.method_names and recipe.teacher.weights and not recipe.teacher.weights.startswith("pretrained"):
         load_weights(distiller.teacher.model, weights_file(recipe.teacher, runs))
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])

@@ -48,7 +48,8 @@ class Net:
     model: str = ""
     """A name from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
     weights: str = ""
-    """Where it starts: a checkpoint file, a run directory, or `recipe:NAME`, which trains that recipe first."""
+    """Where it starts: a checkpoint file, a run directory, `recipe:NAME`, which trains that recipe first, or
+    `pretrained`, of torchvision also `pretrained:IMAGENET1K_V1` and the like."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages to look at, shallow to deep; found by themselves when left out."""
 

@@ -31,7 +31,7 @@ CLASSIFY = {name: path for name, path in PAIRS.items() if load_recipe(name).task
 
 def random_images(recipe, n: int = 8) -> Images:
     """Noise of the shape of a recipe's data set."""
-    size, classes = (8, 10) if recipe.data.name == "digits" else (32, 100)
+    size, classes = {"digits": (8, 10), "imagenet": (64, 100)}.get(recipe.data.name, (32, 100))
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=generator).numpy()
     y = (torch.arange(n) % classes).numpy()
@@ -110,6 +110,16 @@ PUBLISHED = {  # METHODS.md 3.2 and FAM.md fact 10
     ("cifar100/wrn_40_2-ShuffleV1", "catkd"): {"weight": 80, "size": 4},
     ("cifar100/resnet56-resnet20", "crd"): {"weight": 0.8},
     ("cifar100/vgg13-vgg8", "at"): {"weight": 1000},
+    ("imagenet/resnet34-resnet18", "kd"): {"weight": 0.5, "task_weight": 0.5, "temperature": 1},
+    ("imagenet/resnet34-resnet18", "at"): {"weight": 1000},
+    ("imagenet/resnet34-resnet18", "crd"): {"weight": 0.8},
+    ("imagenet/resnet34-resnet18", "reviewkd"): {"weight": 1, "warmup": 1},
+    ("imagenet/resnet34-resnet18", "dkd"): {"alpha": 1, "beta": 0.5, "temperature": 1, "warmup": 1},
+    ("imagenet/resnet34-resnet18", "fam_review"): {"weight": 1, "warmup": 1, "filter": "dense"},
+    ("imagenet/resnet50-MobileNetV1", "reviewkd"): {"weight": 8, "warmup": 1},
+    ("imagenet/resnet50-MobileNetV1", "dkd"): {"beta": 2},
+    ("imagenet/resnet50-MobileNetV1", "fam"): {"weight": 8, "warmup": 1, "filter": "separable"},
+    ("imagenet/resnet50-MobileNetV1", "fam_review"): {"weight": 8, "warmup": 1, "filter": "separable"},
 }
 
 
@@ -128,6 +138,16 @@ def test_the_common_protocol(name):
     assert (optim.epochs, optim.steps, optim.gamma) == (240, (150, 180, 210), 0.1)
     assert (optim.lr, optim.momentum, optim.weight_decay, optim.nesterov) == (0.01 if small else 0.05, 0.9, 5e-4, False)
     assert (recipe.data.name, recipe.data.batch_size) == ("cifar100", 64)
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if name.startswith("imagenet/")])
+def test_the_protocol_of_imagenet(name):
+    recipe = load_recipe(name)
+    optim = recipe.optim
+    assert (optim.epochs, optim.steps, optim.gamma, optim.lr) == (100, (30, 60, 90), 0.1, 0.1)
+    assert (optim.momentum, optim.weight_decay, optim.nesterov) == (0.9, 1e-4, False)
+    assert (recipe.data.name, recipe.data.batch_size) == ("imagenet", 256)
+    assert set(listed_methods(name)) == {"kd", "at", "crd", "reviewkd", "dkd", "fam", "fam_review"}
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -48,20 +48,23 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build_model(
-    name: str, num_classes: int, pretrained: bool = False, size: tuple[int, int] | None = None
+    name: str, num_classes: int, pretrained: bool | str = False, size: tuple[int, int] | None = None
 ) -> nn.Module:
     """Build the network `name`, one of `MODELS` or `timm:NAME` or `torchvision:NAME`.
 
-    Only the two libraries have weights to download; for `MODELS` take `load_weights`. `size` is the height and width
+    Only the two libraries have weights to download, of torchvision also those of a name such as IMAGENET1K_V1 in
+    place of its best; for `MODELS` take `load_weights`. `size` is the height and width
     of the images to come, which networks of the libraries that are made for one size are then made for.
     """
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
+        if isinstance(pretrained, str):
+            raise UserError(f"timm names weights after a dot, as in {name}.{pretrained}: leave :{pretrained} out.")
         return build_timm(rest, num_classes, pretrained, size)
     if library == "torchvision" and rest:
         return build_torchvision(rest, num_classes, pretrained, size)
     if name in DETECTORS:
-        return build_detector(name, num_classes, pretrained)
+        return build_detector(name, num_classes, bool(pretrained))
     if name not in MODELS:
         known = [*MODELS, *DETECTORS]
         hint = nearest(name, known) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(known)}."

@@ -34,8 +34,11 @@ def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None 
     return model
 
 
-def build_torchvision(name: str, num_classes: int, pretrained: bool, size: Size | None = None) -> nn.Module:
-    """Build torchvision's network `name`, if `pretrained` with its best weights, whose classifier may be replaced."""
+def build_torchvision(name: str, num_classes: int, pretrained: bool | str, size: Size | None = None) -> nn.Module:
+    """Build torchvision's network `name`, if `pretrained` with weights, the best or those so named.
+
+    The classifier is replaced where the weights know another number of classes.
+    """
     from torchvision import models
 
     if name not in models.list_models():
@@ -50,7 +53,7 @@ def build_torchvision(name: str, num_classes: int, pretrained: bool, size: Size 
             return models.get_model(name, num_classes=num_classes, **options)
         except (RuntimeError, AssertionError) as error:
             raise _unfit(f"torchvision:{name}", size, error) from error
-    weights = models.get_model_weights(name).DEFAULT
+    weights = _weights(name, "DEFAULT" if pretrained is True else pretrained)
     classes = len(weights.meta["categories"])
     if classes != num_classes and name not in models.list_models(module=models):
         raise UserError(f"torchvision's weights for {name} know {classes} classes, not {num_classes}.")
@@ -61,6 +64,15 @@ def build_torchvision(name: str, num_classes: int, pretrained: bool, size: Size 
     if classes != num_classes:
         _replace_classifier(model, name, num_classes)
     return model
+
+
+def _weights(name: str, wanted: str):
+    from torchvision.models import get_model_weights
+
+    there = get_model_weights(name).__members__  # DEFAULT among them, an alias of the best
+    if wanted not in there:
+        raise UserError(f"torchvision has no weights {wanted!r} of {name}: there are {', '.join(there)}.")
+    return there[wanted]
 
 
 def _replace_classifier(model: nn.Module, name: str, num_classes: int) -> None:
