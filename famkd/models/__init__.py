@@ -64,7 +64,7 @@ def build_model(
     if library == "torchvision" and rest:
         return build_torchvision(rest, num_classes, pretrained, size)
     if name in DETECTORS:
-        return build_detector(name, num_classes, bool(pretrained))
+        return build_detector(name, num_classes, pretrained)
     if name not in MODELS:
         known = [*MODELS, *DETECTORS]
         hint = nearest(name, known) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(known)}."
