@@ -34,7 +34,7 @@ def _text(header: list[str], rows: list[list[str]], notes: list[str], left: int)
     for row in rows:
         grid.add_row(*map(escape, row))
     buffer = io.StringIO()
-    Console(file=buffer, width=width, highlight=False).print(grid)
+    Console(file=buffer, width=width, highlight=False, force_jupyter=False).print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     return "\n".join([*filter(None, lines), *notes]) + "\n"
 
