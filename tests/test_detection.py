@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_coco import make_coco, tiny_detector
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 import famkd.train as training
 from famkd.__main__ import main
@@ -125,6 +126,38 @@ def _fake(asked):
     return state_dict
 
 
+def test_coco_weights_become_80_classes_in_the_same_function(monkeypatch):
+    """torchvision's own model beside ours, both from one state that stands for the download: equal scores and boxes."""
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn
+
+    torch.manual_seed(0)
+    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    state = {key: value for key, value in theirs.state_dict().items() if "num_batches" not in key}
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eps = 0.0
+    monkeypatch.setattr(
+        "torchvision.models.detection.FasterRCNN_ResNet50_FPN_Weights.get_state_dict", lambda *a, **o: state
+    )
+    ours = build_model("fasterrcnn_resnet50", 80, pretrained="COCO_V1").eval()
+    kinds = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    rows = [n for n, kind in enumerate(kinds) if kind != "N/A"]
+    with torch.no_grad():
+        x = torch.rand(1, 3, 64, 64)
+        one, two = (model.backbone(x)["1"] for model in (theirs, ours))
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-4 * one.abs().max())
+        seen = torch.rand(5, 1024)
+        (scores, boxes), (own, own_boxes) = (m.roi_heads.box_predictor(seen) for m in (theirs, ours))
+    assert torch.allclose(own, scores[:, rows], atol=1e-5)
+    assert torch.allclose(own_boxes, boxes.view(5, 91, 4)[:, rows].flatten(1), atol=1e-5)
+    with pytest.raises(UserError, match="COCO_V1 know 80 classes, the data has 2"):
+        build_model("fasterrcnn_resnet50", 2, pretrained="COCO_V1")
+    with pytest.raises(
+        UserError, match="no weights 'COCO_V2' of fasterrcnn_resnet50: there are IMAGENET1K_V1, COCO_V1"
+    ):
+        build_model("fasterrcnn_resnet50", 80, pretrained="COCO_V2")
+
+
 def test_weights_out_of_reach(monkeypatch):
     from urllib.error import URLError
 
@@ -133,7 +166,7 @@ def test_weights_out_of_reach(monkeypatch):
 
     monkeypatch.setattr("torch.hub.urlopen", refuse)
     monkeypatch.setenv("TORCH_HOME", "nothing-cached")
-    with pytest.raises(UserError, match="ImageNet weights of fasterrcnn_resnet18's backbone could not be downloaded"):
+    with pytest.raises(UserError, match="backbone's ImageNet weights of fasterrcnn_resnet18 could not be downloaded"):
         build_model("fasterrcnn_resnet18", 80, pretrained=True)
 
 

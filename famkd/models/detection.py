@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, resnet
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
@@ -15,6 +15,8 @@ from famkd.errors import UserError
 
 LEVELS = tuple(f"backbone.fpn.layer_blocks.{level}" for level in range(4))
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, as the backbones' weights expect
+IMAGENET = (True, "IMAGENET1K_V1")
+EPSILON = 1e-5  # of every batch norm, frozen or not
 STAGE_ENDS = {"3": "0", "6": "1", "13": "2", "17": "3"}  # last block at each stride of MobileNetV2, 4 to 32
 
 
@@ -39,13 +41,17 @@ class PreciseCoder(BoxCoder):
         return super().decode_single(rel_codes.float(), boxes.float())
 
 
-def fasterrcnn(backbone: Callable[[bool], nn.Module], num_classes: int, pretrained: bool = False) -> FasterRCNN:
+def fasterrcnn(backbone: Callable[..., nn.Module], num_classes: int, pretrained: bool | str = False) -> FasterRCNN:
     """A detector of `num_classes` kinds of objects, background not counted, for images that have their final size.
 
     Args:
-        pretrained: start the backbone from torchvision's ImageNet weights, its batch norms and first layers frozen.
+        pretrained: start the backbone from torchvision's ImageNet weights, or, by the name COCO_V1, the whole of a
+            ResNet50 detector from its COCO weights; batch norms and the first layers are then frozen.
     """
-    return adopted(FasterRCNN(backbone(pretrained), num_classes + 1))
+    model = adopted(FasterRCNN(backbone(pretrained), num_classes + 1))
+    if pretrained == "COCO_V1":
+        model.load_state_dict(coco_state(num_classes))
+    return model
 
 
 def adopted(model: nn.Module) -> nn.Module:
@@ -57,15 +63,16 @@ def adopted(model: nn.Module) -> nn.Module:
     return model
 
 
-def resnet_backbone(name: str, pretrained: bool) -> nn.Module:
+def resnet_backbone(name: str, pretrained: bool | str) -> nn.Module:
     """A residual network under a pyramid of 256 channels."""
-    weights = resnet.__dict__[name.replace("resnet", "ResNet") + "_Weights"].IMAGENET1K_V1 if pretrained else None
+    there = resnet.__dict__[name.replace("resnet", "ResNet") + "_Weights"].IMAGENET1K_V1
     return resnet_fpn_backbone(
-        backbone_name=name, weights=weights, norm_layer=_norm(pretrained), trainable_layers=3 if pretrained else 5
-    )
+        backbone_name=name, weights=there if pretrained in IMAGENET else None, norm_layer=_norm(pretrained),
+        trainable_layers=3 if pretrained else 5,
+    )  # fmt: skip
 
 
-def mobilenet_backbone(pretrained: bool) -> nn.Module:
+def mobilenet_backbone(pretrained: bool | str) -> nn.Module:
     """MobileNetV2 without its last convolution under a pyramid of 256 channels."""
     weights = mobilenetv2.MobileNet_V2_Weights.IMAGENET1K_V1 if pretrained else None
     body = mobilenetv2.mobilenet_v2(weights=weights, norm_layer=_norm(pretrained)).features[:18]
@@ -75,7 +82,29 @@ def mobilenet_backbone(pretrained: bool) -> nn.Module:
     return BackboneWithFPN(body, STAGE_ENDS, channels, 256)
 
 
-def _norm(pretrained: bool) -> type[nn.Module]:
+def coco_state(num_classes: int) -> dict[str, Tensor]:
+    """torchvision's weights of a ResNet50 detector, its outputs those of COCO's 80 classes in their order.
+
+    It keeps outputs for 10 numbers that no class has, and was trained with an epsilon of 0 in its batch norms: both
+    are mended here, the latter in the variances.
+    """
+    weights = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+    kinds = weights.meta["categories"]
+    rows = [n for n, kind in enumerate(kinds) if kind != "N/A"]
+    if len(rows) != num_classes + 1:
+        raise UserError(
+            f"The weights COCO_V1 know {len(rows) - 1} classes, the data has {num_classes}: leave them out."
+        )
+    state = dict(weights.get_state_dict(progress=False, check_hash=True))
+    for key, value in state.items():
+        if key.startswith("roi_heads.box_predictor."):
+            state[key] = value.unflatten(0, (len(kinds), -1))[rows].flatten(0, 1)
+        elif key.endswith(".running_var"):
+            state[key] = value - EPSILON
+    return state
+
+
+def _norm(pretrained: bool | str) -> type[nn.Module]:
     """Two images a device say too little of a batch's statistics; without trained ones there is no choice."""
     return FrozenBatchNorm2d if pretrained else nn.BatchNorm2d
 
@@ -88,12 +117,16 @@ DETECTORS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_detector(name: str, num_classes: int, pretrained: bool = False) -> nn.Module:
-    """Build one of `DETECTORS`; UserError where the weights of its backbone cannot be fetched."""
+def build_detector(name: str, num_classes: int, pretrained: bool | str = False) -> nn.Module:
+    """Build one of `DETECTORS`; UserError where its weights have no such name or cannot be fetched."""
+    there = ["IMAGENET1K_V1", "COCO_V1"] if name == "fasterrcnn_resnet50" else ["IMAGENET1K_V1"]
+    if isinstance(pretrained, str) and pretrained not in there:
+        raise UserError(f"There are no weights {pretrained!r} of {name}: there are {', '.join(there)}.")
     try:
         return DETECTORS[name](num_classes, pretrained=pretrained)
     except OSError as error:
+        what = "weights" if pretrained == "COCO_V1" else "backbone's ImageNet weights"
         raise UserError(
-            f"The ImageNet weights of {name}'s backbone could not be downloaded: check the network, or leave "
-            "its weights out to start from random ones."
+            f"The {what} of {name} could not be downloaded: check the network, or leave them out to start from random "
+            "ones."
         ) from error
