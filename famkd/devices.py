@@ -44,8 +44,8 @@ def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterat
     if devices * nodes == 1:
         yield build_fabric(recipe)
         return
+    fabric = build_fabric(recipe, devices, nodes)
     if dist.is_initialized():
-        fabric = build_fabric(recipe, devices, nodes)
         fabric.launch()  # into the processes that are there
         yield fabric
         return
@@ -53,7 +53,6 @@ def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterat
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions in channels-last: no matter
     with _started(recipe, run, resume, runs, devices, nodes):
         try:
-            fabric = build_fabric(recipe, devices, nodes)
             fabric.launch()
             yield fabric
             ranks.wait()
