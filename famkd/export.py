@@ -85,6 +85,8 @@ def export(
     if to == "safetensors" and input != "normalized":
         raise UserError("safetensors holds weights only, no normalisation: choose --to onnx or pt2 for it.")
     run = Run.open(run)
+    if run.recipe.task == "detection":
+        raise UserError(f"Detectors are not exported: {run.path / 'student.safetensors'} is the student's state dict.")
     network, data = open_deployed(run, root=root)
     network = network.to(memory_format=torch.contiguous_format)
     pixels, wanted = _references(network, data, input)
