@@ -3,8 +3,8 @@
 import csv
 import json
 from collections.abc import Callable
-from itertools import islice
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 import torch

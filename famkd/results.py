@@ -46,7 +46,7 @@ def measure(
         load_weights(network, weights)
         network = network.to(device, memory_format=torch.channels_last).eval()
     if task == "detection":
-        figures, each = Detection().measure(network, images.test(batch_size))
+        figures, each = Detection().measure(network, images.test())
         return figures, dict(zip(images.classes, each, strict=True))
     return TASKS[task]().evaluate(network, images.test(batch_size)), {}
 

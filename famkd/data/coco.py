@@ -20,7 +20,6 @@ from famkd.errors import UserError
 from famkd.method import Batch
 
 AHEAD = 3  # batches that are read while one is trained on
-TEST = 8  # most images at once that are tested
 
 
 class Plan(NamedTuple):
@@ -117,13 +116,14 @@ class Coco:
         """The first training images as they are, at their largest, for shapes and first statistics."""
         return self.take(next(self._read(self._train, [self._still(range(self.batch_size))])))
 
-    def test(self, batch_size: int = TEST) -> Iterator[Batch]:
+    def test(self, batch_size: int = 1) -> Iterator[Batch]:
         """This process's share of the test images in order; targets tell also what COCO's figures need.
 
+        By itself one image at a time: what padding to a batch adds is seen at the edges and would move the figures.
         Those are iscrowd (N,), area (N,) in square pixels of the image as stored, and its `size`, height and width.
         """
         share = ranks.part(0, len(self._test))
-        starts = range(share.start, share.stop, min(batch_size, TEST))
+        starts = range(share.start, share.stop, batch_size)
         plans = [self._still(range(start, min(start + starts.step, share.stop))) for start in starts]
         yield from map(self.take, self._read(self._test, plans))
 
