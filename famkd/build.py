@@ -26,7 +26,9 @@ FOREIGN = ("timm:", "torchvision:")
 
 
 def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
-    """The devices and the arithmetic of a recipe."""
+    """The devices and the arithmetic of a recipe; single-precision products on a GPU may use TF32."""
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
     if recipe.precision != "auto":
         return _fabric(recipe.accelerator, recipe.precision, devices, nodes)
     fabric = _fabric(recipe.accelerator, None, devices, nodes)
