@@ -245,6 +245,13 @@ def test_half_right_is_half():
     assert figures["AP"] == pytest.approx(50)
 
 
+def test_the_area_that_counts_is_the_annotations_own():
+    """A large box round a thin object counts as small."""
+    thin = truth([[0, 0, 200, 200]], [1]) | {"area": torch.tensor([900.0])}
+    figures, _ = coco_figures([thin], [found([[0, 0, 200, 200]], [1])], 1)
+    assert (figures["AP_small"], figures["AP_large"]) == (pytest.approx(100), -1)
+
+
 def test_what_is_found_in_a_crowd_is_neither_right_nor_wrong():
     truths = [truth([LARGE, [200, 0, 400, 200]], [1, 1], [False, True])]
     inside = [[210, 10, 300, 100], [300, 50, 390, 190]]

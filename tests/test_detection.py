@@ -10,8 +10,10 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 import famkd.train as training
 from famkd.__main__ import main
+from famkd.bench import bench
 from famkd.build import build_distiller, build_recipe_data, fit_to_task
 from famkd.errors import UserError
+from famkd.export import export
 from famkd.metrics import FIGURES
 from famkd.models import DETECTORS, build_model
 from famkd.models.detection import LEVELS, PreciseCoder, Prepare
@@ -183,6 +185,7 @@ def test_teacher_and_student_see_the_same_pixels(tiny):
         assert torch.equal(seen["student"], seen["teacher"])
     assert not distiller.teacher.training
     assert distiller.student.training
+    assert distiller.teacher.model.transform is distiller.student.model.transform
 
 
 def test_the_teacher_runs_its_backbone_and_no_more(tiny):
@@ -288,6 +291,44 @@ def test_a_report_of_a_detection_run(tiny):
     pages = [famviz.report.curves_section([famviz.open(run)]), famviz.report.cam_section([famviz.open(run)])]
     assert "last AP %" in pages[0]
     assert "are for classification, not detection" in pages[1]
+
+
+def test_a_detectors_step_is_timed_piece_by_piece(tiny):
+    figures = bench(tiny("--method", "mimic"), steps=1)
+    assert figures["engine"] == "eager"
+    assert figures["batch"] == 2
+    assert all(figures[f"{piece}_ms"] >= 0 for piece in ("data", "teacher", "student", "method", "optimiser"))
+    with pytest.raises(UserError, match="on its own data and alone"):
+        bench(tiny(), steps=1, noise=True)
+
+
+def test_a_detector_is_not_exported(tiny):
+    run = train(tiny("--epochs", "1", "--method", "none"), out="run")
+    with pytest.raises(UserError, match=r"Detectors are not exported: run/student\.safetensors"):
+        export(run.path)
+
+
+def test_two_processes_share_images_and_figures(tiny, background):
+    """One process reads a tiny detector's data, two share it; each counts every test image once."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from tiny_coco import tiny_detector\n"
+        "from famkd.models import DETECTORS; DETECTORS['fasterrcnn_tiny'] = tiny_detector\n"
+        "DETECTORS['fasterrcnn_wide'] = lambda n, pretrained=False: tiny_detector(n, width=24)\n"
+        "from famkd.__main__ import main; main()\n"
+    )
+    Path("main.py").write_text(code)
+    flags = ("--epochs", "1", "--accelerator", "cpu", "--out", "both", "--data.batch_size", "4")
+    process = background("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "main.py",
+                         str(Path(__file__).parent), "train", "tiny.yaml", *flags)  # fmt: skip
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, out + err
+    run = Run("both")
+    row = run.metrics()[0]
+    model = tiny_detector(2)
+    model.load_state_dict(run.student_state())
+    data = build_recipe_data(tiny())
+    figures = Detection().evaluate(model.eval(), data.test())
+    assert figures == pytest.approx({name: row[name] for name in FIGURES}, abs=1e-6)
 
 
 def test_resuming_changes_nothing(tiny, monkeypatch):
