@@ -37,12 +37,15 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     """
     recipe = fit_to_task(recipe)
     fabric = build_fabric(recipe)
-    if recipe.task == "detection":
+    streamed = recipe.data.name == "imagenet"
+    if recipe.task == "detection" or (streamed and not noise):
         if noise or against_naive:
-            raise UserError("A detector's step is timed on its own data and alone: leave --noise and --against out.")
+            which = "A detector's step" if recipe.task == "detection" else "A step on files"
+            raise UserError(f"{which} is timed on its own data and alone: leave --noise and --against out.")
         images, data = None, build_recipe_data(recipe, fabric.device)
     else:
-        images = noise_images() if noise else DATA[recipe.data.name](recipe.data.root)
+        size = {"size": recipe.data.size or 224} if streamed else {}
+        images = noise_images(**size) if noise else DATA[recipe.data.name](recipe.data.root)
         data = Resident(images, recipe.data.batch_size, fabric.device)
     step, distiller = prepared_step(recipe, data, fabric)
     pieces = list(islice(data.epoch(1), 64))

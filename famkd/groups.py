@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from famkd.errors import UserError
-from famkd.recipe import Recipe
+from famkd.recipe import PLACE, Recipe
 from famkd.run import Run
 
-IRRELEVANT = ("seed", "baseline", "log", "data.root")  # fields of a recipe that do not decide what comes out
+IRRELEVANT = ("seed", "baseline", "log", "data.root", *PLACE)  # fields of a recipe that do not decide what comes out
 
 
 class Score(NamedTuple):

@@ -28,6 +28,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from famkd import ranks
 from famkd.errors import UserError
 from famkd.recipe import Recipe, load_recipe
 
@@ -179,6 +180,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     return {
         "command": shlex.join(["famkd", *sys.argv[1:]]),
         "device": gpu or f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "processes": ranks.world(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
