@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from famkd.build import build_distiller, build_recipe_data, recipe_run
-from famkd.data import DATA
+from famkd.data import DATA, build_data
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller, freeze
 from famkd.errors import UserError
@@ -86,7 +86,12 @@ def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") 
     """Test images of a run's data set: the first `only`, or those at the positions `only`."""
     run = opened(source)
     data = run.recipe.data
-    images = DATA[data.name](root or located(data.root, run))
+    place = root or located(data.root, run)
+    if data.name == "imagenet":
+        stream = build_data(data.name, place, 1, splits=data.splits, size=data.size, workers=0)
+        piece = stream.pictures(range(min(only, len(stream.test_labels))) if isinstance(only, int) else only)
+        return Shown(stream.take(piece).images, piece.targets, piece.pixels.numpy(), stream.classes)
+    images = DATA[data.name](place)
     pick = np.arange(min(only, len(images.x_test))) if isinstance(only, int) else np.asarray(only)
     images = replace(images, x_test=images.x_test[pick], y_test=images.y_test[pick])
     batch = next(Resident(images, 1, augment=False).test(len(pick)))

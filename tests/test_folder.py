@@ -22,6 +22,7 @@ from famkd.data.shards import WINDOW, ShardSource, imagenet
 from famkd.errors import UserError
 from famkd.recipe import load_recipe
 from famkd.train import train
+from famviz.networks import run_images
 
 SHARED = Path(os.environ.get("FAMKD_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
 CLASSES = ("dark", "mid", "light")
@@ -389,6 +390,10 @@ def test_a_student_learns_from_folders_and_resumes_exactly(damaged, small, monke
     resumed = train(small(*flags, "--data.workers", "1"), out="cut", resume=True)
     assert whole.metrics() == resumed.metrics()
     assert all(torch.equal(value, resumed.student_state()[key]) for key, value in whole.student_state().items())
+    shown = run_images(whole, [3, 0, 1])  # 3 is the damaged one
+    assert shown.pixels.shape == (2, 16, 16, 3)
+    assert shown.labels.tolist() == [0, 0]
+    assert len(run_images(whole).images) == 8
 
 
 @pytest.mark.parametrize("name", ["tiny-imagenet-10k", "imagenet1k-one-per-class"])

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -48,6 +48,7 @@ class Stream:
         self.batch_size = min(batch_size, len(pair.train))
         self.size = (size or SIZE, size or SIZE)
         self.labels = torch.from_numpy(pair.train.labels).to(self.device)
+        self.test_labels = torch.from_numpy(pair.test.labels).to(self.device)
         self._raw = gpu_decode and _device_decodes(self.device)
         self._train, self._test = (Items(source, self.size[0], seed, augment, self._raw) for source in pair[:2])
         self._workers = count_workers(workers, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
@@ -105,6 +106,10 @@ class Stream:
             if len(piece.index):
                 yield self.take(piece)
         self._warn(self._test, "test")
+
+    def pictures(self, index: Iterable[int]) -> Piece:
+        """Test images at some positions, read here and now; unreadable ones are left out."""
+        return self._piece(self._test.__getitems__([(0, int(i)) for i in index]), self._test, 0)
 
     def _piece(self, loaded: Loaded, items: Items, epoch: int) -> Piece:
         if self._raw:
