@@ -1,0 +1,136 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4. Frequency amplitude differences
+#
+# Which frequencies does a student lack beside its teacher, and does distillation fill the gap? This notebook measures
+# the amplitude spectrum of every stage, on the same images, for teacher, student alone and student distilled.
+
+# %%
+import os
+
+import numpy as np
+import torch
+
+import famkd
+import famviz
+from famkd.data.bands import bands, bands_truth
+from famkd.groups import find_runs
+from famviz import amplitude, features, networks
+
+RUNS = os.environ.get("FAMKD_RUNS", "runs")
+RUN = ""  # a run of yours; left empty, `bands/student` by `fam`, which is trained where it is missing
+
+# %%
+recipe = famkd.load_recipe("bands/student", "--method", "fam")
+run = famkd.Run.open(RUN) if RUN else famkd.train(recipe, runs=RUNS, resume=True)
+shots = networks.run_images(run, 200)
+nets = networks.networks(run)
+print(", ".join(nets), "on", len(shots.images), "test images")
+
+# %% [markdown]
+# ## The measure
+#
+# For each image: the amplitude at each frequency, root mean square over channels (so that networks of different
+# widths compare), in dB relative to the image's own mean, the DC (so that gains compare). Then the mean over images.
+#
+# A measure wants a test with a known answer. We take a class of `bands` as images, not features: the spectrum must
+# stand out at that class's frequency and nowhere else. (With another run the truth is unknown, and the cell still
+# uses bands.)
+
+# %%
+data, truth = bands(), bands_truth()
+grey = torch.from_numpy(data.x_test.mean(-1, keepdims=True)).permute(0, 3, 1, 2)
+planes = amplitude.image_spectra(grey - grey.mean((2, 3), keepdim=True) + 1)
+for label in (0, 5):
+    mine, all_others = planes[data.y_test == label].mean(0), planes[data.y_test != label].mean(0)
+    peak = np.unravel_index((mine - all_others).argmax(), mine.shape) - np.array([16, 16])
+    print(f"{data.classes[label]}: stands out most at (ky, kx) = {peak}, truth ±{truth.wave_vectors()[label].round(1)}")
+
+# %% [markdown]
+# ## Stage by stage
+#
+# Now the features. Each pair of rows is a stage. Above: the spectra on one scale, and their mean over rings of equal
+# frequency with a band for what other images would have given (a 95 % bootstrap over images). Below: each minus the
+# teacher, red where it has more and blue where it has less. `output` is what the method makes of the student's stage
+# before the comparison, so that is what the loss sees.
+
+# %%
+stages = features.amplitude_difference(run)
+features.differences_figure(stages)
+
+# %% [markdown]
+# One number per stage that a table can hold: the root mean square, over the rings above DC, of the difference from
+# the teacher's curve.
+
+# %%
+famviz.Table({"stage": stage.name} | {name: stage.rms_db(name) for name in stage.others} for stage in stages)
+
+# %% [markdown]
+# ## Before and after distillation
+#
+# "Student alone" is the same network, seed and protocol without a teacher: the before. The ratio says how much of its
+# distance from the teacher's spectrum was closed; above 1 the student moved away.
+
+# %%
+rows = []
+for stage in stages:
+    if {"student alone", "student"} <= set(stage.others):
+        before, after = stage.rms_db("student alone"), stage.rms_db("student")
+        rows.append({"stage": stage.name, "before, dB": before, "after, dB": after, "ratio": after / before})
+famviz.Table(rows)
+
+# %% [markdown]
+# Mind what this does not say. The loss compares the *output* of FAM with the teacher, not the student's own features:
+# the learned filter may do all the work and leave the student as it was. Compare `student` with `fam output` above.
+# And equal amplitudes are not equal maps: the phase, which says where things are, is not in this picture at all. A
+# permutation of pixels in frequency space would go unnoticed. So we also ask for the correlation of the maps.
+
+# %%
+distiller = networks.trained_distiller(run)
+name = next(iter(distiller.methods))
+with torch.no_grad():
+    (_, own), (_, others) = distiller.student(shots.images), distiller.teacher(shots.images)
+    modules = features.leaving(distiller.methods[name])
+    if name == "fam":
+        for tap, module, s, t in zip(distiller.taps(name)[1], modules, own, others):
+            r = np.corrcoef(module(s).flatten().numpy(), t.flatten().numpy())[0, 1]
+            print(f"{tap}: correlation of FAM's output with the teacher's maps {r:.2f}")
+
+# %% [markdown]
+# ## Known frequencies
+#
+# On `bands` we know which frequencies carry the class: rings 5 and 9 of the 32 px stage. Is the gap smaller there
+# than at the distractors' frequencies?
+
+# %%
+stage, rows = stages[0], []
+if run.recipe.data.name == "bands":
+    for who in stage.others:
+        gap = np.abs(stage.difference_curve(who))
+        row = {"": who, "classes, dB": gap[[5, 9]].mean(), "slow distractors, dB": gap[2]}
+        rows.append(row | {"fast distractors, dB": gap[[13, 14, 15]].mean()})
+famviz.Table(rows)
+
+# %% [markdown]
+# ## Across methods
+#
+# The table takes every finished run that lies beside this one. Train another in the terminal, `famkd train
+# bands/student --method kd`, and run the cell again: it appears here.
+
+# %%
+beside = [path for path in find_runs([run.path.parent]) if famkd.Run(path).finished]
+rows = [row for row in features.differences_table(beside) if row["of"] == "student"]
+famviz.Table({key: row[key] for key in ("method", "seed", "stage", "rms_db", "top1")} for row in rows)
+
+# %% [markdown]
+# **Question.** Is a smaller difference in dB the reason for a better student? You have one run per method; think of
+# what would convince you. **Exercise.** Spectra of any networks compare, with no run at all:
+# `features.differences_figure({ "teacher": a, "other": b}, images)`. Compare the trained teacher with an untrained
+# one. Which stage gives it away?

@@ -1,0 +1,77 @@
+"""The notebooks: each .ipynb is its .py and nothing else, and each runs, in order, on runs that they train themselves.
+
+`python tests/test_notebooks.py` writes every .ipynb anew from its .py.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+pytest_plugins = ("notebook_runs",)
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+SOURCES = sorted(NOTEBOOKS.glob("0*.py"))
+names = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+CELL_SECONDS = 600  # a cell may train a teacher on a starved machine; on two idle cores none takes a minute
+
+
+def paired(source: Path) -> str:
+    """The notebook of a source, without output; cells are numbered, as ids drawn by chance would change each time."""
+    book = jupytext.reads(source.read_text(), "py:percent")
+    for number, cell in enumerate(book.cells):
+        cell["id"] = f"cell-{number:02d}"
+    book.metadata = {"kernelspec": book.metadata["kernelspec"]}
+    return nbformat.writes(book) + "\n"
+
+
+def test_all_nine_are_there():
+    assert [path.stem[:2] for path in SOURCES] == [f"{n:02d}" for n in range(1, 10)]
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {path.stem for path in SOURCES}
+
+
+@names
+def test_the_pair_is_equal(source):
+    path = source.with_suffix(".ipynb")
+    assert path.read_text() == paired(source), "run python tests/test_notebooks.py"
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    assert book.metadata.kernelspec.name == "python3"
+    assert not [cell for cell in book.cells if cell.get("outputs") or cell.get("execution_count")]
+
+
+@names
+def test_short_cells_and_no_path_of_one_machine(source):
+    code = [cell.source for cell in nbformat.reads(paired(source), 4).cells if cell.cell_type == "code"]
+    assert max(cell.count("\n") + 1 for cell in code) <= 22
+    assert sum(cell.count("\n") + 1 <= 12 for cell in code) > 0.75 * len(code)
+    assert not [bad for bad in ("/home/", "/work/", "/tmp/", "/Users/", "http://") if bad in source.read_text()]
+    assert sum('RUN = ""' in cell for cell in code) == 1  # the one variable to point it at another run
+
+
+@pytest.mark.timeout(1800)
+@names
+def test_it_runs(source, notebook_runs, tmp_path, capsys):
+    from nbclient import NotebookClient
+
+    book = nbformat.reads(paired(source), 4)
+    start = time.perf_counter()
+    NotebookClient(
+        book, timeout=CELL_SECONDS, kernel_name="python3", store_widget_state=False,
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()  # fmt: skip
+    with capsys.disabled():
+        print(f" {source.stem}: {time.perf_counter() - start:.0f} s", end="", flush=True)
+    said = "".join(out.get("text", "") for cell in book.cells for out in cell.get("outputs", []) if "text" in out)
+    assert "Traceback" not in said  # a failing command in the terminal is no error of the cell
+    assert not list(tmp_path.iterdir())  # whatever it writes goes into the folder of runs, or a temporary one
+    if keep := os.environ.get("FAMKD_NOTEBOOKS_OUT"):
+        nbformat.write(book, Path(keep) / f"{source.stem}.ipynb")
+
+
+if __name__ == "__main__":
+    for each in SOURCES:
+        each.with_suffix(".ipynb").write_text(paired(each))
