@@ -11,7 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from torch import nn
 
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+# a notebook is no terminal, although its kernel asks for colours
+TERMINAL = sys.stdout.isatty()
+console = Console(highlight=False, soft_wrap=not TERMINAL, force_terminal=TERMINAL, force_jupyter=False)
 
 
 class Reporter:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 AMPLITUDE, SIGNED, PHASE, ENERGY = "cividis", "RdBu_r", "twilight", "viridis"
@@ -39,8 +40,20 @@ def styled(draw: Callable) -> Callable:
     return wrapped
 
 
+class Panel(Axes):
+    """Axes that a notebook shows as the picture they are part of."""
+
+    def _repr_png_(self) -> bytes:
+        return to_bytes(self)
+
+
 class Sheet(Figure):
     """A figure that a notebook shows by itself, with or without pyplot."""
+
+    def add_subplot(self, *args, **options) -> Axes:
+        if not options.get("projection") and not any(isinstance(arg, Axes) for arg in args):
+            options.setdefault("axes_class", Panel)
+        return super().add_subplot(*args, **options)
 
     def _repr_png_(self) -> bytes:
         return to_bytes(self)
