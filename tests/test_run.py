@@ -178,7 +178,7 @@ def test_tools_read_the_files_without_famkd(run):
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1]
     machine = json.loads((run.path / "machine.json").read_text())
-    assert {"command", "device", "python", "torch", "torchvision", "platform", "commit"} == machine.keys()
+    assert {"command", "device", "processes", "python", "torch", "torchvision", "platform", "commit"} == machine.keys()
 
 
 def test_a_summary_of_each_filter_and_epoch(run):
