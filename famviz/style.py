@@ -53,7 +53,8 @@ class Sheet(Figure):
     def add_subplot(self, *args, **options) -> Axes:
         if not options.get("projection") and not any(isinstance(arg, Axes) for arg in args):
             options.setdefault("axes_class", Panel)
-        return super().add_subplot(*args, **options)
+        with context():
+            return super().add_subplot(*args, **options)
 
     def _repr_png_(self) -> bytes:
         return to_bytes(self)

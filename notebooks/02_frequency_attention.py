@@ -52,7 +52,7 @@ axes = pictures.subplots(1, 5)
 for ax, at in zip(axes, (0, 1, 2, 3, 4)):
     ax.imshow(data.x_test[at])
     ax.contour(truth.masks[at], [0.5], colors="white", linewidths=1)
-    ax.set(title=data.classes[data.y_test[at]], xticks=[], yticks=[])
+    ax.set(title=data.classes[data.y_test[at]].replace(" at ", "\nat "), xticks=[], yticks=[])
 pictures
 
 # %% [markdown]
@@ -91,7 +91,8 @@ shown = {"image": grey[0, 0], "its own filter": out[0, own], "another filter": o
 pictures = style.figure(8, 2.7)
 axes = pictures.subplots(1, 3)
 for ax, (name, values) in zip(axes, shown.items()):
-    ax.imshow(values, cmap="RdBu_r", vmin=-90, vmax=90)
+    top = 90 if name == "image" else 25
+    ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
     ax.contour(truth.masks[0], [0.5], colors="black", linewidths=1)
     ax.set(title=name, xticks=[], yticks=[])
 pictures
