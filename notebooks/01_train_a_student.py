@@ -27,6 +27,7 @@ import famviz
 from famkd import export
 from famviz import plots
 
+# %%
 PYTHON = sys.executable
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours, say "runs/cifar100/resnet56-resnet20/fam_review-seed0"; left empty, the one trained below

@@ -34,6 +34,7 @@ from famkd.layers.fourier import FAM, FourierFilter
 from famkd.layers.highpass import highpass_gain
 from famviz import networks, plots, spectra, style
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours; left empty, `bands/student` by `fam`, which is trained where it is missing
 

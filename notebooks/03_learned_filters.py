@@ -23,6 +23,7 @@ import famkd
 import famviz
 from famviz import plots, spectra, style
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours, or a .pth of the released code; left empty, `bands/student` by `fam`, trained if missing
 

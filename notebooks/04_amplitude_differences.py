@@ -24,6 +24,7 @@ from famkd.data.bands import bands, bands_truth
 from famkd.groups import find_runs
 from famviz import amplitude, features, networks
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours; left empty, `bands/student` by `fam`, which is trained where it is missing
 

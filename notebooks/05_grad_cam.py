@@ -25,6 +25,7 @@ from famkd.data.bands import bands_truth
 from famkd.groups import find_runs
 from famviz import cam, networks, style
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours; left empty, `bands/student` by `fam`, which is trained where it is missing
 

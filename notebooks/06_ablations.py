@@ -30,6 +30,7 @@ from famkd.compare import compare
 from famkd.groups import find_runs, group_scores, read_scores
 from famviz import style
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a folder of runs of yours to compare; left empty, the variants below, trained where they are missing
 SEEDS = (0, 1)

@@ -41,6 +41,7 @@ from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention
 from famviz import networks, style
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours, for its own method's cost at the end; left empty, the quickstart, trained if missing
 recipe = famkd.load_recipe("quickstart", "--engine", "eager")

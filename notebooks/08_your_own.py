@@ -28,6 +28,7 @@ from famkd.taps import default_taps
 from famkd.tasks import Classification
 from famviz import cam, networks, plots
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours, to look at in the end; left empty, the one trained below
 

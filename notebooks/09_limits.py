@@ -25,6 +25,7 @@ import famviz
 from famkd.layers.fourier import FAM, FourierFilter
 from famviz import plots, style
 
+# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours, for the filters that are looked at; left empty, the quickstart, trained where it is missing
 
