@@ -30,7 +30,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from famkd.models.detection import DETECTORS, adopted
 from famkd.recipe import load_recipe
-from famkd.train import train
+from famkd.training import train
 
 RECIPE = """task: detection
 student: {{model: {student}}}

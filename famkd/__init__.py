@@ -20,14 +20,13 @@ _HOMES = {
     "View": "famkd.method",
     "build_model": "famkd.models",
     "load_recipe": "famkd.recipe",
+    "train": "famkd.training",
 }
 
-__all__ = [*_HOMES, "train"]  # famkd.train is a module that can be called
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":
-        return import_module("famkd.train")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'famkd' has no attribute {name!r}")

@@ -57,7 +57,7 @@ def train_command(argv: list[str]) -> None:
     """Train, then close with a table of teacher, student alone and student distilled."""
     from famkd.recipe import load_recipe
     from famkd.results import closing_table
-    from famkd.train import train
+    from famkd.training import train
 
     place = argparse.ArgumentParser(prog="famkd train", add_help=False, allow_abbrev=False)
     place.add_argument("recipe", nargs="?")

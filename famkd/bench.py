@@ -20,7 +20,7 @@ from famkd.engine import Step, choose_engine
 from famkd.errors import UserError
 from famkd.naive import NaiveLoader, naive_modules
 from famkd.recipe import Recipe
-from famkd.train import loss_weights
+from famkd.training import loss_weights
 
 PIECES = ("data", "teacher", "student", "method", "optimiser")
 

@@ -15,7 +15,7 @@ from famkd.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.progress import console
 from famkd.recipe import load_recipe, without_teacher
 from famkd.run import Run
-from famkd.train import checked, train_teacher
+from famkd.training import checked, train_teacher
 
 
 def train_seeds(

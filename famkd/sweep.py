@@ -17,7 +17,7 @@ from famkd.jobs import Job, Outcome, run_here, run_on_ray
 from famkd.progress import console
 from famkd.recipe import load_recipe
 from famkd.run import Run
-from famkd.train import checked
+from famkd.training import checked
 
 
 def sweep(

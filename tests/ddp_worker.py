@@ -8,8 +8,7 @@ import sys
 import torch
 from torch import nn
 
-import famkd.train as training
-from famkd import ranks
+from famkd import ranks, training
 from famkd.models import MODELS
 from famkd.recipe import load_recipe
 from famkd.run import Run

@@ -35,7 +35,7 @@ MAY = {
     "progress": "",
     "build": "data distiller fold methods models ranks recipe run tasks",
     "devices": "build ranks recipe run",
-    "train": "build data devices distiller engine loggers progress ranks recipe run taps",
+    "training": "build data devices distiller engine loggers progress ranks recipe run taps",
 }
 NEVER = {
     "famviz",

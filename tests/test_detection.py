@@ -8,7 +8,7 @@ import torch
 from tiny_coco import make_coco, tiny_detector
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-import famkd.train as training
+from famkd import training
 from famkd.__main__ import main
 from famkd.bench import bench
 from famkd.build import build_distiller, build_recipe_data, fit_to_task
@@ -20,7 +20,7 @@ from famkd.models.detection import LEVELS, PreciseCoder, Prepare
 from famkd.recipe import GRID, load_recipe, shipped_recipes
 from famkd.run import Run
 from famkd.tasks import Detection
-from famkd.train import checked, train
+from famkd.training import checked, train
 
 METHODS = ("mimic", "reviewkd", "fam", "fam_review")
 RECIPES = {name: path for name, path in shipped_recipes().items() if name.startswith("coco/")}

@@ -19,7 +19,7 @@ from famkd.errors import UserError
 from famkd.models import MODELS, build_model
 from famkd.recipe import differences, load_recipe
 from famkd.run import Run
-from famkd.train import train
+from famkd.training import train
 
 TAUGHT = ("--student.model", "plain4", "--teacher.model", "plain8", "--teacher.weights", "plain8.pt")
 WORKER = str(Path(__file__).with_name("ddp_worker.py"))

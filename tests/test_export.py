@@ -11,7 +11,7 @@ from famkd.export import Normalizing, export
 from famkd.models import build_model
 from famkd.results import evaluate, open_deployed
 from famkd.run import Run
-from famkd.train import train
+from famkd.training import train
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from famkd.errors import UserError
 from famkd.method import View
 from famkd.recipe import load_recipe
 from famkd.tasks import Classification
-from famkd.train import train
+from famkd.training import train
 from famviz.amplitude import bootstrap_band, compare_stage, image_spectra
 from famviz.features import amplitude_difference, differences_figure, differences_table, leaving, network_spectra
 from famviz.networks import cast, networks, run_images, trained_distiller

@@ -13,15 +13,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-import famkd.train as training
-from famkd import ranks
+from famkd import ranks, training
 from famkd.data import build_data
 from famkd.data.decode import decoded, decoded_on, plain_view, seed_of, training_view, viewed
 from famkd.data.folder import read_folders
 from famkd.data.shards import WINDOW, ShardSource, imagenet
 from famkd.errors import UserError
 from famkd.recipe import load_recipe
-from famkd.train import train
+from famkd.training import train
 from famviz.networks import run_images
 
 SHARED = Path(os.environ.get("FAMKD_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

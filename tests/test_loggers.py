@@ -8,7 +8,7 @@ import pytest
 from famkd.errors import UserError
 from famkd.loggers import open_loggers
 from famkd.run import Run
-from famkd.train import train
+from famkd.training import train
 
 ROWS = [{"epoch": 1, "task.ce": 2.5, "top1": 10.0, "peak_mib": None}, {"epoch": 2, "task.ce": 1.25, "top1": 30.0}]
 

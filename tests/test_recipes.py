@@ -21,7 +21,7 @@ from famkd.recipe import (
     shipped_recipes,
     without_teacher,
 )
-from famkd.train import checked, loss_weights
+from famkd.training import checked, loss_weights
 
 RECIPES = shipped_recipes()
 SMALL_IMAGES = {name: path for name, path in RECIPES.items() if name.startswith("cifar100/")}

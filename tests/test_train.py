@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-import famkd.train as training
+from famkd import training
 from famkd.build import build_distiller, build_recipe_data, open_distiller
 from famkd.errors import UserError
 from famkd.models import build_model
 from famkd.recipe import Optim, load_recipe
 from famkd.run import Run
 from famkd.tasks import Classification
-from famkd.train import checked, learning_rate, loss_weights, train
+from famkd.training import checked, learning_rate, loss_weights, train
 
 FAM = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")
 

@@ -1,12 +1,10 @@
 """Training, readable from top to bottom."""
 
 import contextlib
-import sys
 import time
 from dataclasses import replace
 from math import cos, inf, isfinite, pi
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from lightning_fabric import Fabric, seed_everything
@@ -225,13 +223,3 @@ def _restore(saved: dict, distiller: Distiller, optimizer) -> tuple[list[dict], 
     distiller.methods.load_state_dict(saved["methods"])
     optimizer.load_state_dict(saved["optimizer"])
     return saved["metrics"], saved["timing"]
-
-
-class _Callable(ModuleType):
-    """Lets `famkd.train(recipe)` mean the function although `famkd.train` names this module."""
-
-    def __call__(self, *args, **options) -> Run:
-        return train(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Callable
