@@ -136,7 +136,7 @@ def test_fam_rectifies_only_towards_rectified_teachers():
     [
         {"fuse": "sigmoid"}, {"branch": "global"}, {"branch": "local"}, {"highpass": "none"}, {"highpass": "official"},
         {"highpass": "gaussian", "cutoff": 0.4}, {"highpass": "butterworth", "order": 4}, {"init": "official"},
-        {"init": "zero"},        {"filter": "separable"}, {"filter": "lowrank", "rank": 3}, {"grid": 3},
+        {"init": "zero"}, {"filter": "separable"}, {"filter": "lowrank", "rank": 3}, {"grid": 3},
     ],
     ids=str,
 )  # fmt: skip
