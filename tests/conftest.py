@@ -1,6 +1,7 @@
 """What several files of tests share: a few real images, a small recipe, real processes."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,10 +56,10 @@ def environment() -> dict[str, str]:
 
 
 def start(*arguments: str, **options) -> subprocess.Popen:
-    """A real `python ARGUMENTS`, its output captured as text."""
+    """A real `python ARGUMENTS`, its output captured as text; it hears SIGINT even if the tests' own shell does not."""
     return subprocess.Popen(
         [sys.executable, *arguments], env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        **options,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
     )  # fmt: skip
 
 
