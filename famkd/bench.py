@@ -116,7 +116,11 @@ def _split(step: Step, distiller: Distiller, data: Resident, pieces, clock: Cloc
     """Milliseconds of each part alone; the method is what the whole step takes beyond the others."""
     piece = pieces[0]
     batch = data.take(piece)
-    compiled = (lambda f: torch.compile(f, dynamic=False)) if step.engine != "eager" else (lambda f: f)
+    compiled = (
+        (lambda f: torch.compile(f, dynamic=False))
+        if step.engine != "eager" and clock.device.type != "cpu"
+        else (lambda f: f)
+    )
     teach = compiled(lambda: distiller.task.teach(distiller.teacher, batch).logits)
     study = compiled(lambda: sum(distiller.task.study(distiller.student, batch)[0].values()))
 

@@ -28,7 +28,7 @@ MAY = {
     "fold": "taps",
     "tasks": "method metrics ranks taps",
     "distiller": "method taps tasks",
-    "engine": "method ranks",
+    "engine": "layers method ranks",
     "schema": "",
     "recipe": "method methods schema",
     "run": "ranks recipe",

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from famkd.layers.fusion import CrossAttention, Gate, attend, resize
+from famkd.layers.fusion import CrossAttention, Gate, attend, resize, use_kernels
 
 
 def naive_attention(q, k, v, offset_term):
@@ -28,6 +28,22 @@ def test_attention_equals_its_definition_forward_and_backward(shape):
         torch.autograd.grad(own, (q, k, v, term), grad), torch.autograd.grad(expected, (q, k, v, term), grad)
     ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_fused_kernels_are_the_same_function():
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 6, 5, 8, requires_grad=True) for _ in range(3))
+    term, grad = torch.randn(9, 8, requires_grad=True), torch.randn(2, 6, 5, 8)
+    results = []
+    try:
+        for compiled in (False, True):
+            use_kernels(compiled)
+            out = attend(q, k, v, term)
+            results.append((out, *torch.autograd.grad(out, (q, k, v, term), grad)))
+    finally:
+        use_kernels(compiled=False)
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_attention_survives_scores_that_overflow_an_exponential():

@@ -62,7 +62,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, offset_term: Tensor) -> Tensor:
 
     q, k, v are (B, H, W, C), offset_term r is (9, C); keys and values outside the map are zero.
     """
-    return _Attend.apply(q, k, v, offset_term)
+    return _Attend.apply(q.contiguous(), k.contiguous(), v.contiguous(), offset_term)
 
 
 class _Attend(torch.autograd.Function):
@@ -70,13 +70,13 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, offset_term):
-        out, log_sum = _forward(q, k, v, offset_term)
+        out, log_sum = KERNELS["forward"](q, k, v, offset_term)
         ctx.save_for_backward(q, k, v, offset_term, out, log_sum)
         return out
 
     @staticmethod
     def backward(ctx, grad):
-        return _backward(grad, *ctx.saved_tensors)
+        return KERNELS["backward"](grad.contiguous(), *ctx.saved_tensors)
 
 
 def _padded(t: Tensor) -> Tensor:
@@ -118,3 +118,16 @@ def _backward(grad, q, k, v, offset_term, out, log_sum):
         d_v = d_v + weight * grad_pad[reader]
         d_k = d_k + weight * (grad_pad[reader] * v - grad_out_pad[reader]) * q_pad[reader]
     return d_q.to(dtype), d_k.to(dtype), d_v.to(dtype), torch.stack(d_offset)
+
+
+KERNELS = {"forward": _forward, "backward": _backward}
+
+
+def use_kernels(compiled: bool) -> None:
+    """Whether each of attention's two passes is fused into one kernel or left to plain operations, in this process.
+
+    On a CPU this alone beats compiling the whole step, where the same code is fused with its neighbours and loses its
+    vectors (benchmarks/against_released.py times the step).
+    """
+    for name, kernel in (("forward", _forward), ("backward", _backward)):
+        KERNELS[name] = torch.compile(kernel, dynamic=False) if compiled else kernel
