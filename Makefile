@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: quickstart test lint notebooks bench faults clean
+.PHONY: quickstart test lint notebooks bench clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/famkd train quickstart
@@ -21,7 +21,7 @@ notebooks: $(VENV)/.all
 	$(BIN)/python -m pytest tests/test_notebooks.py
 
 bench: $(VENV)/.core
-	$(BIN)/famkd bench cifar100/resnet56-resnet20 --against naive
+	$(BIN)/famkd bench cifar100/resnet56-resnet20 --noise --against naive
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
