@@ -51,7 +51,7 @@ def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterat
         return
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions in channels-last: no matter
-    with _started(recipe, run, resume, runs, devices, nodes):
+    with _started(recipe, run, resume, runs, devices, nodes), _left():
         try:
             fabric.launch()
             yield fabric
@@ -64,6 +64,16 @@ def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterat
                 if not _orphan():
                     raise SystemExit(1) from None  # rank 0 tells, or whoever started this process
             raise UserError(_lost(run)) from error
+
+
+@contextlib.contextmanager
+def _left() -> Iterator[None]:
+    """Leave the group at the end: its threads abort a process that ends while they run."""
+    try:
+        yield
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def processes(recipe: Recipe) -> tuple[int, int]:
@@ -120,8 +130,6 @@ def _started(recipe: Recipe, run: Run, resume: bool, runs: str | Path, devices: 
         finally:
             stop.set()
             _end(others)
-            if dist.is_initialized():
-                dist.destroy_process_group()
             os.environ.clear()
             os.environ.update(before)
 

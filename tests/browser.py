@@ -1,6 +1,6 @@
 """A real browser for tests: headless Chromium on saved pages and on JupyterLab, offline and without console errors.
 
-A test module takes the fixtures by `pytest_plugins = ("browser",)`, which makes one browser for all of them; `lab`
+A test module takes the fixtures by `pytest_plugins = ("browser",)`, which makes one browser for all of its tests; `lab`
 serves a folder of notebooks. A page that asks for anything outside this machine, or logs an error, fails its test.
 PYTEST_DONT_REWRITE: test modules import the functions before pytest sees the plugin.
 """
@@ -32,9 +32,12 @@ def chromium_path() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """One browser for all tests; skips where Chromium or playwright is missing."""
+    """One browser for a module's tests; skips where Chromium or playwright is missing.
+
+    Not for the session: while playwright is open, this thread has a running asyncio loop, which other tests would see.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if chromium_path() is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")

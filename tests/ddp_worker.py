@@ -1,14 +1,15 @@
-"""One of several processes: trains a recipe of networks without batch norm, and says whether all ended up alike.
+"""One of several processes: trains a recipe of networks without batch norm, and leaves what it ended with.
 
 python ddp_worker.py RECIPE --out DIR [--flag value ...], started by torchrun or with SLURM's environment.
 """
 
+import os
 import sys
 
 import torch
 from torch import nn
 
-from famkd import ranks, training
+from famkd import training
 from famkd.models import MODELS
 from famkd.recipe import load_recipe
 from famkd.run import Run
@@ -41,10 +42,7 @@ def main() -> Run:
     source, _, out, *flags = sys.argv[1:]
     torch.set_num_threads(1)
     run = training.train(load_recipe(source, *flags), out=out)
-    for name, value in kept[-1].state_dict().items():
-        every = ranks.gathered(value.float()[None])
-        assert torch.equal(every[:1].expand_as(every), every), f"{name} differs between processes"
-    print(f"rank {ranks.rank()} of {ranks.world()}: alike", flush=True)
+    torch.save(kept[-1].state_dict(), f"rank{os.environ.get('RANK', os.environ.get('SLURM_PROCID'))}.pt")
     return run
 
 

@@ -160,14 +160,14 @@ def test_coco_weights_become_80_classes_in_the_same_function(monkeypatch):
         build_model("fasterrcnn_resnet50", 80, pretrained="COCO_V2")
 
 
-def test_weights_out_of_reach(monkeypatch):
+def test_weights_out_of_reach(monkeypatch, tmp_path):
     from urllib.error import URLError
 
     def refuse(*args, **options):
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("torch.hub.urlopen", refuse)
-    monkeypatch.setenv("TORCH_HOME", "nothing-cached")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError, match="backbone's ImageNet weights of fasterrcnn_resnet18 could not be downloaded"):
         build_model("fasterrcnn_resnet18", 80, pretrained=True)
 
