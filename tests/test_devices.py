@@ -89,7 +89,7 @@ def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
         flags = (*TAUGHT, "--method", "crd", "--crd.negatives", "8", "--epochs", "1", "--accelerator", "cpu")
         tasks.append(background(WORKER, "small.yaml", "--out", "run", *flags))
     for task in tasks:
-        out, err = task.communicate(timeout=60)
+        _, err = task.communicate(timeout=60)
         assert task.returncode == 0, err
     alike()
     memory = Run("run").method_state()[0]["crd.memory_student"]
