@@ -1,11 +1,23 @@
-"""The one error that is the user's to mend, and the hint that goes with a misspelt name."""
+"""The one error that is the user's to mend, the hint that goes with a misspelt name, and text that only shows."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# what moves a cursor, colours, renames a window, breaks a line or turns the direction of reading; halves of characters
+OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def inert(text: str) -> str:
+    """A text on one line in which what a terminal or a page would obey is written out, as \\x1b."""
+    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class UserError(Exception):
-    """Something the user can mend: shown as one sentence, exit code 2."""
+    """Something the user can mend: shown as one sentence, exit code 2. What it quotes is made inert."""
+
+    def __init__(self, text: str):
+        super().__init__(inert(text))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -9,8 +9,9 @@ from typing import Literal
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from famkd.errors import inert
 
 Format = Literal["table", "markdown", "csv", "html"]
 
@@ -18,8 +19,10 @@ Format = Literal["table", "markdown", "csv", "html"]
 def write_table(format: Format, header: list[str], rows: list[list[str]], notes: list[str], left: int = 1) -> str:
     """A table of texts with notes under it; the first `left` columns to the left, the others to the right.
 
-    CSV has no notes: they would not be data.
+    CSV has no notes: they would not be data. Whatever a cell says, nothing that shows the table obeys it.
     """
+    header, *rows = [[inert(cell) for cell in row] for row in (header, *rows)]
+    notes = [inert(note) for note in notes]
     if format == "csv":
         return _csv(header, rows)
     write = {"table": _text, "markdown": _markdown, "html": _html}[format]
@@ -30,11 +33,12 @@ def _text(header: list[str], rows: list[list[str]], notes: list[str], left: int)
     width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 200
     grid = Table(box=box.SIMPLE)
     for place, name in enumerate(header):
-        grid.add_column(escape(name), justify="left" if place < left else "right", overflow="fold")
+        grid.add_column(name, justify="left" if place < left else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*row)
     buffer = io.StringIO()
-    Console(file=buffer, width=width, highlight=False, force_jupyter=False).print(grid)
+    plain = Console(file=buffer, width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)
+    plain.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     return "\n".join([*filter(None, lines), *notes]) + "\n"
 
@@ -44,19 +48,33 @@ def _markdown(header: list[str], rows: list[list[str]], notes: list[str], left: 
         return f"| {' | '.join(map(_one_cell, cells))} |"
 
     rule = f"|{'|'.join(':--' if place < left else '--:' for place in range(len(header)))}|"
-    paragraphs = [f"\n{html.escape(note, quote=False)}" for note in notes]
+    paragraphs = [f"\n{_plain(note)}" for note in notes]
     return "\n".join([line(header), rule, *map(line, rows), *paragraphs]) + "\n"
 
 
 def _one_cell(text: str) -> str:
     """A cell that neither ends its column nor becomes markup."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+    return _plain(" ".join(text.split())).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """A text in Markdown that is neither a tag nor a link or a picture from elsewhere."""
+    return html.escape(text.replace("\\", "\\\\"), quote=False).replace("](", "]\\(")
 
 
 def _csv(header: list[str], rows: list[list[str]]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+    csv.writer(buffer, lineterminator="\n").writerows([[_no_formula(cell) for cell in row] for row in (header, *rows)])
     return buffer.getvalue()
+
+
+def _no_formula(cell: str) -> str:
+    """A cell that a spreadsheet takes as text or as a number, never as something to work out."""
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}" if cell.lstrip().startswith(tuple("=+-@＝＋－＠")) else cell
+    return cell
 
 
 def _html(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:

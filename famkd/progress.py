@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,9 +12,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from torch import nn
 
+from famkd.errors import inert
+
+
+class PlainConsole(Console):
+    """A console that shows texts as they are: no markup, and nothing in them that a terminal would obey."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(inert(each) if isinstance(each, str) else each for each in objects), **options)
+
+
 # a notebook is no terminal, although its kernel asks for colours
 TERMINAL = sys.stdout.isatty()
-console = Console(highlight=False, soft_wrap=not TERMINAL, force_terminal=TERMINAL, force_jupyter=False)
+console = PlainConsole(
+    highlight=False, markup=False, emoji=False, soft_wrap=not TERMINAL, force_terminal=TERMINAL, force_jupyter=False
+)
 
 
 class Reporter:
@@ -21,7 +34,7 @@ class Reporter:
 
     def __init__(self, title: str, epochs: int, steps: int, bar: Progress | None):
         self.title, self.epochs, self.steps, self.bar = title, epochs, steps, bar
-        self.task = bar and bar.add_task(escape(title), total=epochs * steps, figures="")
+        self.task = bar and bar.add_task(escape(inert(title)), total=epochs * steps, figures="")
         self._shown = time.monotonic()
         self._pending = 0
 
@@ -43,7 +56,7 @@ class Reporter:
             )
             self.bar.update(self.task, figures=f"epoch {row['epoch']}/{self.epochs}  {short}")
         else:
-            console.print(f"{escape(self.title)}  epoch {row['epoch']}/{self.epochs}  {figures}  {seconds:.1f} s")
+            console.print(f"{self.title}  epoch {row['epoch']}/{self.epochs}  {figures}  {seconds:.1f} s")
 
     def _flush(self) -> None:
         self.bar.advance(self.task, self._pending)
@@ -64,11 +77,11 @@ def reporting(title: str, epochs: int, steps: int) -> Iterator[Reporter]:
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
     """A small table, figures to the right."""
-    grid = Table(title=escape(title), title_justify="left")
+    grid = Table(title=inert(title), title_justify="left")
     for place, name in enumerate(header):
-        grid.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+        grid.add_column(inert(name), justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*map(inert, row))
     console.print(grid)
 
 

@@ -1,21 +1,27 @@
 """A recipe is a saved command line: file and flags -> Recipe -> file, through one parser."""
 
 import inspect
+import os
+import re
 from dataclasses import field, fields, make_dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, get_type_hints
 
 import tyro
 import yaml
 
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, inert, nearest
 from famkd.method import Method
 from famkd.methods import METHODS
 from famkd.schema import Data, Net, Optim, Recipe, split_methods  # noqa: F401  (the types are this module's too)
 
 PLACE = ("accelerator", "devices", "nodes", "strategy", "data.workers")  # fields that do not decide what comes out
+
+MOST_BYTES = 1 << 15  # of a recipe or a sweep: the longest shipped one has 800
+
+SETTING = re.compile(r"(?!help$|tyro[-_])[a-z][\w.-]*", re.ASCII)  # the parser's own flags print and write files
 
 GRID = 16  # of filters in detection, whose maps differ in size from batch to batch and would fill a GPU's memory
 
@@ -65,6 +71,9 @@ def load_recipe(source: str | Path, *flags: str) -> Recipe:
 def parse_recipe(tree: dict, flags: list[str], *, name: str, prog: str = "famkd train RECIPE") -> Recipe:
     """One frozen recipe from nested settings and flags; the flags win."""
     tree = {"name": name, **tree}
+    for key in ("name", "method", "task"):
+        if not isinstance(tree.get(key, ""), str):
+            raise UserError(f"The setting {key} is one word, as in `{key}: ...`, not a list or a table.")
     names = split_methods(_chosen(flags, "method") or tree.get("method", "none"))
     for unknown in [n for n in names if n not in METHODS]:
         raise UserError(f"There is no method {unknown!r}.{nearest(unknown, METHODS)} See `famkd ls methods`.")
@@ -72,9 +81,28 @@ def parse_recipe(tree: dict, flags: list[str], *, name: str, prog: str = "famkd 
         raise UserError(f"The method {'+'.join(names)} names one method twice: pass each once and raise its weight.")
     if (_chosen(flags, "task") or tree.get("task")) == "detection":
         filtered = [name for name in names if "grid" in method_options(METHODS[name])]
-        tree |= {name: {"grid": str(GRID), **(tree.get(name) or {})} for name in filtered}
+        tree |= {name: {"grid": str(GRID), **_section(tree, name)} for name in filtered}
     chosen = {key: value for key, value in tree.items() if key in names or key not in METHODS}
-    return tyro.cli(recipe_type(names), args=[*_as_flags(chosen), *flags], prog=prog, use_underscores=True)
+    recipe = tyro.cli(recipe_type(names), args=[*_as_flags(chosen), *flags], prog=prog, use_underscores=True)
+    if not _names_a_folder(recipe.name):
+        raise UserError(f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`.")
+    return recipe
+
+
+def read_yaml(path: Path, what: str = "recipe") -> Any:
+    """What a YAML file says, every scalar a string; UserError where it is none, or more than a setting needs.
+
+    Aliases, which can make gigabytes of a few lines, keys that are given twice, and characters that a terminal would
+    obey are refused. Tags mean nothing here, so none can make an object.
+    """
+    try:
+        if os.path.getsize(path) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
+    except RecursionError as error:
+        raise UserError(f"Cannot read the {what} {path}: it nests too deep.") from error
+    except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
+        raise UserError(f"Cannot read the {what} {path}: {' '.join(str(error).split())[:300]}") from error
 
 
 def without_teacher(recipe: Recipe) -> Recipe:
@@ -95,9 +123,9 @@ def find_recipe(source: str) -> tuple[Path, str]:
     if source in shipped:
         return shipped[source], source
     path = Path(source)
-    if path.is_dir() and (path / "recipe.yaml").is_file():
+    if os.path.isfile(path / "recipe.yaml"):  # unlike Path's own, it takes a name that is too long as missing
         path = path / "recipe.yaml"
-    if path.is_file():
+    if os.path.isfile(path):
         return path, path.stem
     raise UserError(f"There is no recipe or file {source!r}.{nearest(source, shipped)} See `famkd ls recipes`.")
 
@@ -127,14 +155,48 @@ def _chosen(flags: list[str], field: str) -> str | None:
     return chosen
 
 
+class _Plain(yaml.BaseLoader):
+    """Tables, lists and strings, each written where it stands."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"*{self.peek_event().anchor} stands for another value: write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: yaml.Node) -> str:
+        text = super().construct_scalar(node)
+        if text != inert(text):
+            raise yaml.YAMLError(f"{inert(text)[:60]!r} holds characters that cannot be printed: leave them out")
+        return text
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
+        table = super().construct_mapping(node, deep)
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if len(table) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.YAMLError(f"{twice!r} is set twice in one table: keep one")
+        return table
+
+
 def _read_yaml(path: Path) -> dict:
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"Cannot read the recipe {path}: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path)
     if tree is not None and not isinstance(tree, dict):
         raise UserError(f"The recipe {path} is not a table of settings: write lines like `seed: 1`.")
     return tree or {}
+
+
+def _section(tree: dict, name: str) -> dict:
+    section = tree.get(name) or {}
+    if not isinstance(section, dict):
+        raise UserError(f"The section {name} of the recipe is a table of options, as in `{name}: {{weight: 1}}`.")
+    return section
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a name leads to a folder under the one it is put in, on any system."""
+    path = PureWindowsPath(name)  # which takes both kinds of slash for one
+    inside = path.parts and not path.anchor and ".." not in path.parts
+    return bool(inside) and inert(name) == name and max(map(len, path.parts)) <= 100
 
 
 def _as_flags(tree: dict, prefix: str = "") -> list[str]:
@@ -142,13 +204,21 @@ def _as_flags(tree: dict, prefix: str = "") -> list[str]:
     flags: list[str] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
+        if not SETTING.fullmatch(name):
+            raise UserError(f"{name[:60]!r} is no name of a setting: see famkd train RECIPE --help.")
         if isinstance(value, dict):
             flags += _as_flags(value, f"{name}.")
-        elif isinstance(value, list):
-            flags += [f"--{name}", *map(str, value)]
         elif value in ("true", "false"):
             parent, _, leaf = name.rpartition(".")
             flags.append(f"--{name}" if value == "true" else f"--{parent}{'.' if parent else ''}no_{leaf}")
         else:
-            flags += [f"--{name}", value]
+            flags += [f"--{name}", *_values(name, value if isinstance(value, list) else [value])]
     return flags
+
+
+def _values(name: str, values: list) -> list[str]:
+    """Values as they stand behind a flag; UserError for one that would be read as another flag, or is no value."""
+    for value in values:
+        if not isinstance(value, str) or re.match(r"-[^\d.]", value):
+            raise UserError(f"The setting {name} cannot hold {str(value)[:60]!r}: give plain words and numbers.")
+    return values
