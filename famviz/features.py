@@ -56,13 +56,19 @@ def amplitude_difference(
 def differences_table(
     runs: Iterable[Source], images: Tensor | None = None, *, count: int = 200, root: str = ""
 ) -> list[dict[str, object]]:
-    """A row for each run, stage and network compared: the RMS difference from the teacher in dB, the run's accuracy."""
+    """A row for each run, stage and network compared: the RMS difference from the teacher in dB, the accuracy.
+
+    The accuracy is that of the student that the row is about: the run's, or that of the student alone beside it.
+    A run without a teacher has nothing to be compared with, so it has no row of its own.
+    """
     rows = []
     for run in map(opened, runs):
-        recipe, scores = run.recipe, [row["top1"] for row in run.metrics()]
+        recipe, alone = run.recipe, student_alone(run)
         for stage in amplitude_difference(run, images, count=count, root=root):
             facts = {"run": str(run.path), "method": recipe.method, "seed": recipe.seed, "stage": stage.name}
-            rows += [facts | {"of": name, "rms_db": stage.rms_db(name), "top1": scores[-1]} for name in stage.others]
+            for name in stage.others:
+                own = alone if name == "student alone" else run
+                rows.append(facts | {"of": name, "rms_db": stage.rms_db(name), "top1": own.metrics()[-1]["top1"]})
     return rows
 
 

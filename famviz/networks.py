@@ -57,7 +57,13 @@ def cast(sources: Source | Sequence[Source], root: str = "") -> dict[str, nn.Mod
     """Networks of several runs of one teacher: `teacher`, `student alone`, and `student by METHOD` for each run."""
     runs = [opened(each) for each in ([sources] if isinstance(sources, Source) else sources)]
     found: dict[str, nn.Module] = {}
+    there: set[Path] = set()  # a run taught by nobody is the student alone of the runs beside it
     for run in runs:
+        if "student alone" not in found and (alone := student_alone(run)):
+            there.add(alone.path.resolve())
+        if run.path.resolve() in there:
+            continue
+        there.add(run.path.resolve())
         nets = networks(run, root)
         name = f"student by {run.recipe.method}" if run.recipe.method_names else "student alone"
         nets[f"{name}, {run.path.name}" if name in found else name] = nets.pop("student")

@@ -18,7 +18,7 @@ from famkd.tasks import Classification
 from famkd.training import train
 from famviz.amplitude import bootstrap_band, compare_stage, image_spectra
 from famviz.features import amplitude_difference, differences_figure, differences_table, leaving, network_spectra
-from famviz.networks import cast, networks, run_images, trained_distiller
+from famviz.networks import cast, networks, run_images, student_alone, trained_distiller
 
 
 class Through(nn.Module):
@@ -153,7 +153,15 @@ def test_networks_of_a_run_are_those_that_training_left(runs):
     assert accuracy == pytest.approx(runs["fam"].metrics()[-1]["top1"])
     assert all(not p.requires_grad for net in found.values() for p in net.parameters())
     assert not any(m.training or m._forward_hooks for net in found.values() for m in net.modules())
-    assert list(cast(list(runs.values()))) == ["teacher", "student alone", "student by fam", "student by fam_review"]
+
+
+def test_a_student_taught_by_nobody_is_listed_once(runs):
+    everyone = ["teacher", "student alone", "student by fam", "student by fam_review"]
+    alone = student_alone(runs["fam"])
+    assert list(cast(list(runs.values()))) == everyone
+    assert list(cast([*runs.values(), alone])) == everyone
+    assert sorted(cast([alone, runs["fam"]])) == everyone[1:3] + everyone[:1]
+    assert list(cast(alone)) == ["student alone"]
 
 
 def test_the_output_of_a_method_is_what_training_compares(runs):
@@ -188,6 +196,10 @@ def test_the_table_has_a_row_for_each_run_stage_and_network(runs):
     alone = {m: [r["rms_db"] for r in rows if r["of"] == "student alone" and r["method"] == m] for m in runs}
     assert alone["fam"] == pytest.approx(alone["fam_review"])  # the same network beside the same teacher
     assert all(row["rms_db"] > 0 for row in rows)
+    beside, own = (run.metrics()[-1]["top1"] for run in (student_alone(runs["fam"]), runs["fam"]))
+    assert {row["top1"] for row in rows if row["of"] == "student alone"} == {beside}
+    assert {row["top1"] for row in rows if row["of"] != "student alone" and row["method"] == "fam"} == {own}
+    assert differences_table([student_alone(runs["fam"])], count=30) == []
 
 
 def test_a_moved_run_still_finds_its_teacher_and_leaves_the_generator_alone(runs, tmp_path, monkeypatch):
