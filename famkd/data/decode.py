@@ -2,20 +2,34 @@
 
 import hashlib
 import io
+import math
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+# what the decoders of other kinds of files do, such as PostScript's, is not for data from anywhere
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "PPM", "TIFF")
+
 WHOLE = 128  # pixels: test images smaller than this are small sets' own, taken without a margin
+
+
+def opened(file: str | Path | IO[bytes]) -> Image.Image:
+    """A picture of which no pixel is read yet; raises what decoders raise, and for more pixels than Pillow allows."""
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):  # Pillow itself decodes up to twice as many
+        raise Image.DecompressionBombError(f"it claims to be {image.width} x {image.height}")
+    return image
 
 
 def decoded(data: bytes) -> Image.Image:
     """An RGB picture; grey, palette and CMYK files are converted. Whatever the decoder raises for a damaged file."""
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(io.BytesIO(data)) as image:
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
         return image.convert("RGB")
@@ -53,7 +67,8 @@ def plain_view(size: int) -> Callable:
     from torchvision.transforms import v2
 
     margin = round(size * 8 / 7) if size >= WHOLE else size
-    return v2.Compose([v2.Resize(margin, antialias=True), v2.CenterCrop(size)])
+    longest = 64 * margin  # else a line of pixels would become a picture of gigabytes before its middle is cut out
+    return v2.Compose([v2.Resize(margin, max_size=longest, antialias=True), v2.CenterCrop(size)])
 
 
 def seed_of(*numbers: int) -> int:

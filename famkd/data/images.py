@@ -1,12 +1,15 @@
 """Small images, whole in memory: what a data set is before anything trains on it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from famkd.data.arrays import read_arrays
 from famkd.errors import UserError
 
+MOST_CLASSES = 100_000  # labels beyond are some other numbers
 CIFAR_MEAN, CIFAR_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)  # of its training images, cut to 4 digits
 
 
@@ -73,22 +76,23 @@ def _torchvision_cifar100(path: Path):
 
 
 def _read_npz(path: Path):
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"There is no file {path}: point --data.root at an .npz with x_train, y_train, x_test, y_test.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            stored = {key: archive[key] for key in archive.files}
+        stored = read_arrays(path, ("x_train", "y_train", "x_test", "y_test", "class_names"))
     except Exception as error:  # zip, zlib and numpy each have their own
         raise UserError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}") from error
     missing = [key for key in ("x_train", "y_train", "x_test", "y_test") if key not in stored]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: it needs x_train, y_train, x_test and y_test.")
-    names = stored.get("class_names")
     for part in ("train", "test"):
         _check(path, part, stored[f"x_{part}"], stored[f"y_{part}"])
     y_train, y_test = (stored[f"y_{part}"].astype(np.int64) for part in ("train", "test"))
     count = int(max(y_train.max(), y_test.max())) + 1
-    classes = [str(name) for name in names] if names is not None else [str(n) for n in range(count)]
+    names = stored.get("class_names", np.arange(count))
+    if names.ndim != 1 or names.dtype.kind not in "USiu":
+        raise UserError(f"{path}: class_names is {names.dtype} {names.shape}; it must be a row of texts.")
+    classes = [str(name) for name in names]
     if len(classes) < count:
         raise UserError(
             f"{path} names {len(classes)} classes but labels run to {count - 1}: mend class_names or labels."
@@ -97,15 +101,18 @@ def _read_npz(path: Path):
 
 
 def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
+    if y.ndim != 1:
+        raise UserError(f"{path}: y_{part} has shape {y.shape}; give one label each, (N,).")
     grey_or_rgb = x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in (1, 3))
     if x.dtype != np.uint8 or not grey_or_rgb:
         raise UserError(f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8, (N, H, W) or (N, H, W, 3).")
-    if len(x) == 0 or len(x) != len(y) or y.ndim != 1:
+    if x.size == 0 or len(x) != len(y):
         raise UserError(
-            f"{path}: x_{part} holds {len(x)} images and y_{part} has shape {y.shape}; give one label each."
+            f"{path}: x_{part} holds {len(x)} images, {x.shape[1:]} each, and y_{part} {len(y)} labels; give one or "
+            "more images with one label each."
         )
-    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
-        raise UserError(f"{path}: y_{part} must hold class indices from 0, as integers.")
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= MOST_CLASSES:
+        raise UserError(f"{path}: y_{part} must hold class indices from 0, as integers below {MOST_CLASSES:,}.")
 
 
 def _rgb(x: np.ndarray) -> np.ndarray:

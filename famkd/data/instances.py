@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
@@ -42,9 +42,9 @@ def read_instances(root: str | Path, part: str) -> Instances:
         content = json.loads(path.read_bytes())
         images, notes, kinds = (content[key] for key in ("images", "annotations", "categories"))
         return _arranged(Path(root) / part, images, notes, sorted(kinds, key=lambda kind: kind["id"]))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not in COCO's form: {_said(error)} is missing or of another kind.") from error
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"Cannot use {path}: {' '.join(str(error).split())[:200]}.") from error
 
 
@@ -52,6 +52,9 @@ def _arranged(folder: Path, images: Sequence[dict], notes: Sequence[dict], kinds
     """Arrays in order of the images; ValueError for what contradicts itself."""
     if not images or not kinds:
         raise ValueError("it lists no images" if kinds else "it lists no categories")
+    names = [image["file_name"] for image in images]
+    if astray := next((name for name in names if not _is_inside(name)), None):
+        raise ValueError(f"the image {astray[:60]!r} lies outside of {folder}")
     place = {image["id"]: n for n, image in enumerate(images)}
     label = {kind["id"]: n for n, kind in enumerate(kinds, 1)}
     for note in notes:
@@ -70,7 +73,7 @@ def _arranged(folder: Path, images: Sequence[dict], notes: Sequence[dict], kinds
     boxes[:, 2:] += boxes[:, :2]
     return Instances(
         folder,
-        np.asarray([image["file_name"] for image in images]),
+        np.asarray(names),
         np.asarray([(image["height"], image["width"]) for image in images], np.int64),
         np.searchsorted(owner[order], np.arange(len(images) + 1)),
         boxes.astype(np.float32),
@@ -79,6 +82,12 @@ def _arranged(folder: Path, images: Sequence[dict], notes: Sequence[dict], kinds
         np.asarray([note.get("iscrowd", 0) for note in notes], bool),
         [str(kind["name"]) for kind in kinds],
     )
+
+
+def _is_inside(name: str) -> bool:
+    """Whether the name of a file leads to somewhere under its folder, on any system."""
+    path = PureWindowsPath(name)
+    return not path.anchor and ".." not in path.parts
 
 
 def _said(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """What worker processes do: from numbers of images to a batch of bytes."""
 
+import io
 import os
 from typing import NamedTuple, Protocol
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famkd.data.decode import decoded, plain_view, seed_of, training_view, viewed
+from famkd.data.decode import decoded, opened, plain_view, seed_of, training_view, viewed
 
 TRIES = 100  # unreadable images in a row, after which a set as a whole counts as unreadable
 MOST_WORKERS = 16  # of one training process, unless asked for
@@ -78,6 +79,7 @@ class Items(Dataset):
             try:
                 data = self.source.read(i)
                 if self.raw:
+                    opened(io.BytesIO(data))
                     return torch.frombuffer(bytearray(data), dtype=torch.uint8), i, tries[:n]
                 return self.view(decoded(data), epoch, i), i, tries[:n]
             except Exception:  # every decoder has its own

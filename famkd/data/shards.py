@@ -10,17 +10,19 @@ import io
 import os
 import tarfile
 import warnings
-import zipfile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from famkd import ranks
+from famkd.data.arrays import read_arrays
 from famkd.data.folder import ENDINGS, read_folders
+from famkd.data.images import MOST_CLASSES
 from famkd.data.items import Pair
 from famkd.errors import UserError
 
+INDEX = ("shards", "sizes", "shard", "place", "keys", "labels")
 WINDOW = 16  # shards whose images are mixed with each other in an epoch
 
 
@@ -35,6 +37,8 @@ class ShardSource:
         self.folder, self._opened = folder, (0, None)
         index = ranks.first(lambda: self._read_index() or self._make_index())
         self.shards, self.labels = [str(name) for name in index["shards"]], index["labels"]
+        if not 0 <= self.labels.min() <= self.labels.max() < MOST_CLASSES:
+            raise UserError(f"The shards in {folder} hold a class that is no number from 0 to {MOST_CLASSES - 1:,}.")
         self._shard, self._place, self._keys = index["shard"], index["place"], index["keys"]
 
     def __len__(self) -> int:
@@ -76,10 +80,9 @@ class ShardSource:
     def _read_index(self) -> dict | None:
         """The index beside the tars, unless it is of other tars."""
         try:
-            with np.load(io.BytesIO(self._files().cat_file(f"{self._root()}/index.npz")), allow_pickle=False) as file:
-                index, tars = dict(file), self._tars()
-            return index if dict(zip(index["shards"].tolist(), index["sizes"].tolist())) == tars else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            index = read_arrays(io.BytesIO(self._files().cat_file(f"{self._root()}/index.npz")), INDEX)
+            return index if _is_whole(index, self._tars()) else None
+        except Exception:  # a zip, its compression and numpy each have their own
             return None
 
     def _make_index(self) -> dict:
@@ -114,7 +117,7 @@ class ShardSource:
                     if f".{ending.lower()}" in ENDINGS:
                         images[f"{folder}/{key}"] = (member.offset_data, member.offset_data + member.size)
                     elif ending == "cls":
-                        classes[f"{folder}/{key}"] = int(tar.extractfile(member).read())
+                        classes[f"{folder}/{key}"] = int(tar.extractfile(member).read(20))
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise UserError(f"Cannot read {self.folder}/{shard}: {' '.join(str(error).split())[:100]}.") from error
         lacking = next((key for key in images if key not in classes), None)
@@ -123,12 +126,24 @@ class ShardSource:
         return [(key.strip("/"), *place, classes[key]) for key, place in images.items()]
 
 
+def _is_whole(index: dict[str, np.ndarray], tars: dict[str, int]) -> bool:
+    """Whether an index is of these tars, and each of its rows leads into one of them."""
+    rows, known = len(index["labels"]), dict(zip(index["shards"].tolist(), index["sizes"].tolist()))
+    shapes = {name: index[name].shape for name in ("labels", "shard", "keys")} | {"place": index["place"].shape[:-1]}
+    shard, numbers = index["shard"], (index["labels"], index["shard"], index["place"])
+    return (
+        known == tars
+        and set(shapes.values()) == {(rows,)}
+        and index["place"].shape[1] == 2
+        and all(each.dtype == np.int64 for each in numbers)
+        and 0 <= shard.min() <= shard.max() < len(tars)
+    )
+
+
 def read_shards(root: str, splits: tuple[str, str] = ("train", "val")) -> Pair:
     """Training and test images in tars in two folders; names of classes from `classes.txt`, a line each, if there."""
     train, test = (ShardSource(f"{root}/{split}") for split in splits)
     count = int(max(train.labels.max(), test.labels.max())) + 1
-    if min(train.labels.min(), test.labels.min()) < 0:
-        raise UserError(f"The shards in {root} hold a negative class: count classes from 0.")
     files, place = file_system(root)
     names = [str(n) for n in range(count)]
     if files.exists(f"{place}/classes.txt"):

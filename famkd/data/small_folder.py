@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from famkd.data.arrays import must_fit
+from famkd.data.decode import opened
 from famkd.data.images import Images, channel_statistics
 from famkd.errors import UserError
 
@@ -28,6 +30,10 @@ def folder(root: str) -> Images:
         raise UserError(f"{test} holds the class {unknown[0]!r}, which {path / 'train'} lacks.")
     files = [_files(part, classes) for part in (path / "train", test)]
     size = size or _common_size([file for part in files for file, _ in part])
+    try:
+        must_fit(3 * size[0] * size[1] * sum(map(len, files)))
+    except ValueError as error:
+        raise UserError(f"{path} is too large to be held: {error}. Make it smaller, as in --root PATH@64.") from error
     (x_train, y_train), (x_test, y_test) = (_read(part, size) for part in files)
     mean, std = channel_statistics(x_train)
     return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad=max(1, min(size) // 8))
@@ -46,7 +52,7 @@ def _files(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
         (file, label)
         for label, name in enumerate(classes)
         for file in sorted((part / name).rglob("*"))
-        if file.suffix.lower() in ENDINGS
+        if file.suffix.lower() in ENDINGS and file.is_file()
     ]
     if not found:
         raise UserError(f"{part} holds no images: put them into one folder per class, as {', '.join(ENDINGS[:3])}.")
@@ -65,8 +71,8 @@ def _common_size(files: list[Path]) -> tuple[int, int]:
 
 def _open(file: Path) -> Image.Image:
     try:
-        return Image.open(file)
-    except OSError as error:
+        return opened(file)
+    except Exception as error:  # every decoder has its own
         raise UserError(f"{file} cannot be read as an image: mend or remove it.") from error
 
 
@@ -76,7 +82,7 @@ def _read(files: list[tuple[Path, int]], size: tuple[int, int]) -> tuple[np.ndar
     def pixels(file: Path) -> np.ndarray:
         try:
             image = _open(file).convert("RGB")
-        except (OSError, ValueError) as error:  # a header may be fine and the rest cut off
+        except Exception as error:  # a header may be fine and the rest cut off
             raise UserError(f"{file} cannot be read as an image: mend or remove it.") from error
         fitting = image.size == (size[1], size[0])
         return np.asarray(image if fitting else ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC))
