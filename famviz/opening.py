@@ -3,6 +3,8 @@
 Nothing here needs the data or the networks: filters are rebuilt from their saved state and notes alone.
 """
 
+import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from famkd.errors import UserError
+from famkd.data.arrays import must_fit
+from famkd.errors import UserError, inert
 from famkd.layers.fourier import FourierFilter
 from famkd.layers.highpass import highpass_gain
 from famkd.layers.official import fold_full_plane
+from famkd.models.checkpoint import is_plain, read_torch
 from famkd.run import Run
 from famviz import spectra
 
@@ -104,7 +108,7 @@ class Opened:
             saved = [saved[i] for i in np.linspace(0, len(saved) - 1, most).round().astype(int)]
         for epoch in saved:
             found = self.run.filter_summary(epoch)
-            if f"{each.path}/energy" in found:
+            if found.keys() >= {f"{each.path}/amplitude", f"{each.path}/energy"}:
                 epochs.append(epoch)
                 summaries.append({k: found[f"{each.path}/{k}"].float().numpy() for k in ("amplitude", "energy")})
         return epochs, summaries
@@ -120,24 +124,27 @@ def open_runs(source: Source | Opened | Sequence[Source | Opened]) -> Opened | l
     if isinstance(source, Opened):
         return source
     path = source.path if isinstance(source, Run) else Path(source)
-    if path.is_dir():
-        return _open_run(Run.open(path))
-    if not path.is_file():
+    if not os.path.exists(path):
         raise UserError(f"There is nothing at {path}: name a run directory or a .pth file.")
-    return Opened(path.stem, None, _released_filters(path, _read_checkpoint(path)))
+    try:
+        if path.is_dir():
+            return _open_run(Run.open(path))
+        return Opened(inert(path.stem), None, _released_filters(path, _read_checkpoint(path)))
+    except UserError:
+        raise
+    except Exception as error:  # what chance or somebody changed can contradict itself in any way
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path} cannot be understood ({reason}): restore a copy, or train again.") from error
 
 
 def _open_run(run: Run) -> Opened:
-    try:
-        state, notes = run.method_state()
-    except Exception as error:  # the reader's own, on a damaged file
-        raise UserError(f"{run.path / 'method.safetensors'} cannot be read: {error}") from error
+    state, notes = run.method_state()
     found = []
     for path, note in notes["modules"].items():
         if note.get("filter") in ("dense", "separable", "lowrank") and f"{path}.weight" in state:
             found.append(_rebuilt(path, note, state, notes["taps"]))
     where = run.path.resolve()
-    return Opened(f"{where.parent.name}/{where.name}", run, sorted(found, key=lambda each: each.level))
+    return Opened(inert(f"{where.parent.name}/{where.name}"), run, sorted(found, key=lambda each: each.level))
 
 
 def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[str, dict]) -> Filter:
@@ -145,6 +152,7 @@ def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[s
     own = {k.removeprefix(f"{path}."): v for k, v in state.items() if k.startswith(f"{path}.")}
     options = {k: v for k, v in note.items() if k not in ("filter", "size", "channels")}
     options["rank"] = own["weight"].shape[-1]
+    must_fit(64 * math.prod((*note["channels"], *own["weight"].shape[:2])))  # a short file can tell of a large filter
     with torch.device("meta"):
         module = FourierFilter(*note["channels"], tuple(note["size"]), filter=note["filter"], **options)
     module.load_state_dict(own, assign=True)
@@ -161,7 +169,7 @@ def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[s
 
 def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        found = read_torch(path)
     except Exception as error:  # a zip, pickle or storage reader's own
         raise UserError(f"{path} is no checkpoint that can be read without running code stored in it.") from error
     for key in ("state_dict", "model", "net"):
@@ -169,7 +177,7 @@ def _read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
             found = found[key]
     if not isinstance(found, dict):
         raise UserError(f"{path} holds no state dict.")
-    return {str(key).removeprefix("module."): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    return {str(key).removeprefix("module."): value for key, value in found.items() if is_plain(value)}
 
 
 def _released_filters(path: Path, state: dict[str, torch.Tensor]) -> list[Filter]:

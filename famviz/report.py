@@ -3,10 +3,10 @@
 import base64
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from famkd.errors import UserError
+from famkd.errors import UserError, inert
 from famkd.run import leading
 from famviz import plots, style
 from famviz.opening import Opened, Source, open_runs
@@ -21,14 +21,12 @@ def write_report(runs: Source | Opened | Sequence[Source | Opened], path: str | 
     Errors: UserError where a run cannot be opened or the page not be written.
     """
     opened = open_runs(list(runs) if isinstance(runs, list | tuple) else [runs])
-    sections = [("Filters", filters_section(opened)), ("Curves", curves_section(opened))]
-    sections += [("How amplitudes differ", differences_section(opened)), ("Where networks look", cam_section(opened))]
-    sections += [("Recipe", recipe_section(opened)), ("Machine", machine_section(opened))]
-    body = "".join(f"<section><h2>{title}</h2>{content}</section>\n" for title, content in sections)
+    body = "".join(f"<section><h2>{title}</h2>{_made(make, opened)}</section>\n" for title, make in SECTIONS.items())
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page("famviz: " + ", ".join(run.name for run in opened), body), encoding="utf-8")
+        text = page("famviz: " + ", ".join(run.name for run in opened), body)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
     return path
@@ -128,6 +126,28 @@ def png(thing, words: str) -> str:
     return f'<div class="figure"><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></div>'
 
 
+SECTIONS = {
+    "Filters": filters_section,
+    "Curves": curves_section,
+    "How amplitudes differ": differences_section,
+    "Where networks look": cam_section,
+    "Recipe": recipe_section,
+    "Machine": machine_section,
+}
+
+
+def _made(make: Callable[[list[Opened]], str], runs: list[Opened]) -> str:
+    """A section, or in words why a damaged run has none."""
+    try:
+        return make(runs)
+    except (Exception, SystemExit) as error:  # a changed file can fail in any way, a changed recipe ends the process
+        return f"<p>{html.escape(_why(error))}</p>"
+
+
+def _why(error: BaseException) -> str:
+    return inert(f"left out, {' '.join(str(error).split())[:300]}")
+
+
 def _sheet(each) -> str:
     picture = png(plots.contact_sheet(each), f"strongest filters of {each.title}")
     return f"<details><summary>Strongest filters, {html.escape(each.title)}</summary>{picture}</details>"
@@ -142,19 +162,22 @@ def _from_networks(runs: list[Opened], module: str, function: str) -> str:
         try:
             figure = getattr(import_module(f"famviz.{module}"), function)(run.run)
             parts.append(f"<h3>{html.escape(run.name)}</h3>{png(figure, f'{function} of {run.name}')}")
-        except Exception as error:  # whatever a missing file, a moved data set or an odd network raises
-            reason = html.escape(f"{run.name}: left out, {' '.join(str(error).split())[:300]}")
-            parts.append(f"<p>{reason}</p>")
+        except (Exception, SystemExit) as error:  # whatever a missing file, a moved data set or an odd network raises
+            parts.append(f"<p>{html.escape(f'{run.name}: {_why(error)}')}</p>")
     return "".join(parts) or "<p>Left out: a bare checkpoint comes without networks and data.</p>"
 
 
 def _details(name: str, text: str) -> str:
-    return f"<details><summary>{html.escape(name)}</summary><pre>{html.escape(text)}</pre></details>"
+    return f"<details><summary>{html.escape(name)}</summary><pre>{html.escape(_lines(text))}</pre></details>"
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(inert, text.split("\n")))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells, tag):
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{html.escape(inert(cell))}</{tag}>" for cell in cells) + "</tr>"
 
     lines = [line(heads, "th")] * bool(heads) + [line(row, "td") for row in rows]
     return f'<table class="plain">{"".join(lines)}</table>'

@@ -1,8 +1,11 @@
 """Weights from files, of this package and of older code, without ever running what a file says."""
 
+import os
+import zipfile
 from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,15 +46,35 @@ def load_weights(model: nn.Module, path: str | Path, part: str = "student") -> d
     return notes
 
 
+def read_torch(path: Path) -> Any:
+    """What torch saved, as long as that is tensors and plain values; raises whatever reading it raises."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > os.path.getsize(path):
+                raise ValueError("torch never compresses: it would unpack to more than it is")
+    with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is a tensor with a number of its own in memory for each element."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
+
+
 def _read(path: Path) -> Mapping:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"There is no file of weights at {path}.")
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 return {**(file.metadata() or {}), "state_dict": load_file(path)}
-        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_torch(path)
     except Exception as error:  # a damaged file can fail in any way; torch's own advice would be to run it unsafely
         reason = "it is damaged, or holds Python objects beside the weights, which are never loaded"
         raise UserError(f"{path} cannot be read as weights: {reason}.") from error
@@ -61,23 +84,14 @@ def _read(path: Path) -> Mapping:
 
 
 def _note(value: object) -> str | int | float | None:
-    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.numel() == 1 and _is_plain(value)):
+    if isinstance(value, np.generic) or (is_plain(value) and value.numel() == 1):
         value = value.item()
     return value if isinstance(value, str | int | float) else None
 
 
-def _is_plain(value: object) -> bool:
-    return (
-        isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-    )
-
-
 def _without_prefix(content: Mapping, own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     """Drop what data parallelism, compilation or a distiller put before the names that the model knows."""
-    weights = {key: value for key, value in content.items() if isinstance(key, str) and _is_plain(value)}
+    weights = {key: value for key, value in content.items() if isinstance(key, str) and is_plain(value)}
     words = ("module.", "_orig_mod.", "model.", f"{part}.")
     prefixes = ["".join(chosen) for count in range(4) for chosen in permutations(words, count)]
     prefix = max(prefixes, key=lambda prefix: sum(prefix + name in weights for name in own))
