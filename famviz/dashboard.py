@@ -10,6 +10,7 @@ import ipywidgets
 from famkd.errors import UserError
 from famviz import plots, style
 from famviz.opening import Opened, Source, open_runs
+from famviz.widgets import close_parts
 
 
 class Dashboard(ipywidgets.VBox):
@@ -56,6 +57,7 @@ class Dashboard(ipywidgets.VBox):
         if self._task is not None:
             self._task.cancel()
         super().close()
+        close_parts(self)
 
     async def _follow(self) -> None:
         while True:

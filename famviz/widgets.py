@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anywidget
+import ipywidgets
 import numpy as np
 import traitlets
 
@@ -21,6 +22,14 @@ LINKED = ("level", "c_out", "c_in", "mean", "epoch", "view")
 def module() -> str:
     """The explorer's ES module, its own parts put together: no import inside, so that a saved page can hold it."""
     return "".join((HERE / name).read_text() for name in ("parts.js", "explorer.js"))
+
+
+def close_parts(widget: ipywidgets.Widget) -> None:
+    """Close what a closed widget was made of, children, layout and style, which a kernel would keep for its life."""
+    for part in (*getattr(widget, "children", ()), *(getattr(widget, name, None) for name in ("layout", "style"))):
+        if isinstance(part, ipywidgets.Widget):
+            part.close()
+            close_parts(part)
 
 
 class FilterExplorer(anywidget.AnyWidget):
@@ -108,6 +117,11 @@ class FilterExplorer(anywidget.AnyWidget):
         meta, whole, rows = payload.pack(self.runs, budget, rows=True)
         chosen = {name: getattr(self, name) for name in (*LINKED, "raw", "other", "floor")}
         return report.explorer_fragment({"_meta": meta, **chosen}, {"_whole": whole, "_rows": rows})
+
+    def close(self) -> None:
+        """Take the widget away, in the page and in the kernel."""
+        super().close()
+        close_parts(self)
 
     def link(self, other: "FilterExplorer") -> list[traitlets.link]:
         """Move two explorers together; call `unlink()` on each returned link to part them."""
