@@ -9,6 +9,7 @@ import tyro
 
 from famkd.commands import bench_command, close_sweep, compare_command, export_command, sweep_command
 from famkd.errors import UserError, nearest
+from famkd.signals import EXIT_CODE, Stopped
 
 USAGE = """famkd: knowledge distillation with frequency attention
 
@@ -39,6 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         print(f"famkd: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        if first_process():
+            print(f"famkd: {stop}", file=sys.stderr)
+        sys.exit(EXIT_CODE)
     except KeyboardInterrupt:
         if first_process():
             text = "famkd: interrupted; the run directory holds its last finished epoch, --resume goes on"

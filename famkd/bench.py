@@ -103,7 +103,7 @@ def _naive_step(recipe: Recipe, images: Images, data: Resident, fabric) -> Calla
     batches = iter(batch for _ in iter(int, 1) for batch in loader)
 
     def step() -> None:
-        losses = distiller(next(batches))
+        losses, _ = distiller(next(batches))
         optimizer.zero_grad()
         sum(weights[group] * sum(terms.values()) for group, terms in losses.items()).backward()
         optimizer.step()
@@ -144,7 +144,7 @@ def _split(step: Step, distiller: Distiller, data: Resident, pieces, clock: Cloc
 def _work(step: Step, distiller: Distiller, data: Resident, pieces, device: torch.device, whole: float) -> dict:
     """Floating-point work of a step against what the device can do at best, and peak memory."""
     with FlopCounterMode(display=False) as counter:
-        losses = distiller(data.take(pieces[0]))
+        losses, _ = distiller(data.take(pieces[0]))
         sum(sum(terms.values()) for terms in losses.values()).backward()
     flops = counter.get_total_flops()
     ceiling, bandwidth = ceilings(device)

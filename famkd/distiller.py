@@ -1,10 +1,12 @@
 """The one place where student and teacher meet."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from famkd.errors import UserError
 from famkd.method import Batch, Method, Probe, View
 from famkd.taps import Tapped, default_head, default_taps
 from famkd.tasks import Task
@@ -12,8 +14,15 @@ from famkd.tasks import Task
 Losses = dict[str, dict[str, Tensor]]  # "task" and each method's name -> loss name -> scalar
 
 
+class Answer(NamedTuple):
+    """What a distiller makes of a batch."""
+
+    losses: Losses
+    sums: dict[str, Tensor]  # over all that each network showed, by its name: not finite where any of it is not
+
+
 class Distiller(nn.Module):
-    """A student and what teaches it; called with a batch, it answers every loss by name.
+    """A student and what teaches it; called with a batch, it answers every loss and whether all is sound.
 
     Student and methods are its parameters. The teacher is held aside: never trained, saved or put in train mode.
     """
@@ -75,24 +84,30 @@ class Distiller(nn.Module):
         own, others = self._picks[name]
         return [self.student.taps[i] for i in own], [self.teacher.taps[i] for i in others]
 
-    def forward(self, batch: Batch) -> Losses:
+    def forward(self, batch: Batch) -> Answer:
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
+        sums: dict[str, Tensor] = {}
         if self.methods:
             with torch.no_grad():
                 teacher = self.task.teach(self.teacher, batch)
+            sums = _sums("teacher", self.teacher, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses
+        return Answer(losses, sums | _sums("student", self.student, student))
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:
         """Both views of one batch, leaving the student's mode and running statistics as they were."""
         training = self.student.training
         try:
-            return self.task.teach(self.student.eval(), batch), self.task.teach(self.teacher, batch)
+            student, teacher = self.task.teach(self.student.eval(), batch), self.task.teach(self.teacher, batch)
         finally:
             self.student.train(training)
+        for name, total in _sums("teacher", self.teacher, teacher).items():
+            if not total.isfinite():
+                raise UserError(f"Not finite for real images: {name}. Pass other --teacher.weights, these are damaged.")
+        return student, teacher
 
     def _view(self, name: str, student: View, teacher: View) -> tuple[View, View]:
         own, others = self._picks[name]
@@ -100,6 +115,13 @@ class Distiller(nn.Module):
             student._replace(feats=[student.feats[i] for i in own]),
             teacher._replace(feats=[teacher.feats[i] for i in others]),
         )
+
+
+def _sums(who: str, net: Tapped, view: View) -> dict[str, Tensor]:
+    """Sum of each output of a network: the cheapest figure that is not finite where any part of it is not."""
+    shown = {f"the {who}'s output at {tap}": feature for tap, feature in zip(net.taps, view.feats)}
+    shown |= {f"the {who}'s logits": view.logits} if view.logits is not None else {}
+    return {name: value.detach().sum(dtype=torch.float32) for name, value in shown.items()}
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -5,24 +5,28 @@ Compiled means the whole step on a GPU. On a CPU it means the attention kernels 
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from famkd import ranks
 from famkd.errors import UserError
+from famkd.graph import Graph
 from famkd.layers.fusion import use_kernels
 from famkd.method import Batch
 
 Engine = Literal["auto", "eager", "compile", "graph"]
 
+LAST = 2**62  # later than any step
 COMPILE_PAYS = 500  # steps on a CPU; compiling the kernels of a CIFAR pair takes up to a minute, once per machine
 
 
 class Step:
     """Batch in, weights moved, losses added to a running sum on the device: nothing waits for anything.
+
+    What is not finite is noted on the device too, with the step in which it first was not.
 
     Args:
         take: makes a `Batch` of what the data set yields; inside the step, so that a graph captures augmentation too.
@@ -49,9 +53,12 @@ class Step:
         self.names = names
         self.engine, self.accumulate, self.unsynced = engine, accumulate, unsynced
         self.weights = torch.zeros(len(names), device=device)
-        self.sums: Tensor | None = None
+        self.sums: Tensor | None = None  # of each loss, since `set_epoch`
         self.labels: list[str] = []
-        self._count = 0
+        self._watched: list[str] = []
+        self._at = torch.zeros((), dtype=torch.int64, device=device)  # number of the step
+        self._broke: Tensor | None = None  # LAST less the step in which each thing watched was first not finite, or 0
+        self.count = 0
         self._losses = self._weighed
         if self.engine != "eager":
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
@@ -59,15 +66,17 @@ class Step:
         use_kernels(compiled=kernels_alone)
         if self.engine != "eager" and not kernels_alone:
             self._losses = torch.compile(self._weighed, dynamic=False)
-        self._graph: _Graph | None = None
+        self._graph: Graph | None = None
 
     def set_epoch(self, lr: float, weights: dict[str, float]) -> None:
         """New learning rate and loss weights, written in place where a graph reads them; sums start over."""
         self.weights.copy_(torch.tensor([weights[name] for name in self.names]))
         self.set_lr(lr)
-        self._count = 0
+        self.count = 0
+        self._at.zero_()
         if self.sums is not None:
             self.sums.zero_()
+            self._broke.zero_()
 
     def set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
@@ -77,96 +86,82 @@ class Step:
                 group["lr"] = lr
 
     def __call__(self, piece: NamedTuple) -> None:
-        self._count += 1
+        self.count += 1
         if self.engine == "graph":
-            self._graph = self._graph or _Graph(self, piece)
+            self._graph = self._graph or Graph(self, piece)
             self._graph(piece)
         else:
             self._run(piece)
 
+    def state(self) -> dict[str, Any]:
+        """What an epoch has come to so far in all processes, for `set_state` after `set_epoch` to go on from."""
+        return {"count": self.count, "each": ranks.collected((self.sums.cpu(), self._broke.cpu(), _draws()))}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` answered; what each process had of its own is the mean if there are others now."""
+        self.count, each = state["count"], state["each"]
+        self._at.fill_(self.count)
+        same = len(each) == ranks.world()
+        sums, broke, draws = each[ranks.rank()] if same else (sum(e[0] for e in each) / len(each), each[0][1], {})
+        self.sums, self._broke = sums.to(self._at.device), broke.to(self._at.device)
+        if draws.keys() == _draws().keys():
+            for name, generator in _generators().items():
+                generator.set_state(draws[name])
+
+    def broken(self) -> tuple[str, int] | None:
+        """What was the first not to be finite since `set_epoch`, and in which step; None if all was."""
+        left, place = self._broke.max(0)
+        return (self._watched[int(place)], LAST - int(left)) if left else None
+
     def means(self) -> dict[str, float]:
         """Mean of each loss since `set_epoch` over all processes; the one place that waits for the device."""
-        return dict(zip(self.labels, ranks.averaged(self.sums / self._count).tolist(), strict=True))
+        return dict(zip(self.labels, ranks.averaged(self.sums / self.count).tolist(), strict=True))
 
     def _run(self, piece: NamedTuple) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        self._at += 1
         parts = split(piece, self.accumulate)
         for n, part in enumerate(parts, 1):
             with self.unsynced() if n < len(parts) else contextlib.nullcontext():
-                total, each = self._losses(self.take(part))
+                total, losses, shown = self._losses(self.take(part))
                 self.backward(total / len(parts) if len(parts) > 1 else total)
-            if self.sums is None:
-                self.sums = torch.zeros_like(each)
-            self.sums += each / len(parts) if len(parts) > 1 else each
+            self._note(losses / len(parts) if len(parts) > 1 else losses, torch.cat((shown, losses)))
         self.optimizer.step()
 
-    def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The total that is minimised, and every loss unweighted: w.task sum(own) + w.method sum(extra)."""
-        losses = self.distiller(batch)
+    def _note(self, losses: Tensor, watched: Tensor) -> None:
+        if self.sums is None:
+            self.sums = torch.zeros_like(losses)
+            self._broke = torch.zeros_like(watched, dtype=torch.int64)
+        self.sums += losses
+        self._broke.clamp_(min=(LAST - self._at) * ~watched.isfinite())
+
+    def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The total that is minimised, every loss unweighted, and the sums that tell whether a network is sound.
+
+        The total is w.task sum(own) + w.method sum(extra).
+        """
+        losses, shown = self.distiller(batch)
         self.labels = [f"{group}.{name}" for group, terms in losses.items() for name in terms]
+        self._watched = [*shown, *(f"the loss {label}" for label in self.labels)]
         total = sum(self.weights[self.names.index(group)] * sum(terms.values()) for group, terms in losses.items())
-        return total, torch.stack([loss.detach().float() for terms in losses.values() for loss in terms.values()])
+        each = torch.stack([loss.detach().float() for terms in losses.values() for loss in terms.values()])
+        return total, each, torch.stack(list(shown.values())) if shown else each[:0]
+
+
+def _generators() -> dict[str, torch.Generator]:
+    """Those that a step may draw from."""
+    cuda = {"cuda": torch.cuda.default_generators[torch.cuda.current_device()]} if torch.cuda.is_available() else {}
+    return {"cpu": torch.default_generator} | cuda
+
+
+def _draws() -> dict[str, Tensor]:
+    return {name: generator.get_state() for name, generator in _generators().items()}
 
 
 def split(piece: NamedTuple, parts: int) -> list[NamedTuple]:
     """A piece of a data set as consecutive parts of one length."""
     length = len(piece[0]) // parts
     return [type(piece)(*(t[n * length : (n + 1) * length] for t in piece)) for n in range(parts)]
-
-
-class _Graph:
-    """A step captured once and replayed: one launch in place of hundreds."""
-
-    def __init__(self, step: Step, piece: NamedTuple, warmup: int = 3):
-        self.inputs = type(piece)(*(t.clone() for t in piece))
-        rehearse(step, self.inputs, warmup)
-        self.replay = _capture(lambda: step._run(self.inputs))
-
-    def __call__(self, piece: NamedTuple) -> None:
-        for held, fresh in zip(self.inputs, piece):
-            held.copy_(fresh, non_blocking=True)
-        self.replay()
-
-
-def rehearse(step: Step, piece: NamedTuple, times: int) -> None:
-    """Run a step so that everything it allocates lazily exists, and leave no trace of having done so."""
-    state = _mutable(step)
-    kept = [t.detach().clone() for t in state]
-    with _side_stream():
-        for _ in range(times):
-            step._run(piece)
-    known = {id(t) for t in state}
-    with torch.no_grad():
-        for tensor, value in zip(state, kept):
-            tensor.copy_(value)
-        for tensor in _mutable(step):  # momentum and sums that the rehearsal made: a first step starts from zero
-            if id(tensor) not in known:
-                tensor.zero_()
-    step.optimizer.zero_grad(set_to_none=True)
-
-
-def _capture(run: Callable[[], None]) -> Callable[[], None]:
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
-
-
-@contextlib.contextmanager
-def _side_stream() -> Iterator[None]:
-    """Lazy initialisation must not happen on the stream that is captured."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        yield
-    torch.cuda.current_stream().wait_stream(side)
-
-
-def _mutable(step: Step) -> list[Tensor]:
-    """Every tensor that a step writes in place."""
-    moments = [t for state in step.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
-    sums = [] if step.sums is None else [step.sums]
-    return [*step.distiller.parameters(), *step.distiller.buffers(), *moments, *sums]
 
 
 def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:

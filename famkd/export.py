@@ -14,9 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from famkd.data.resident import Resident
 from famkd.errors import UserError
+from famkd.files import write_atomically
 from famkd.models import load_weights
 from famkd.results import open_deployed
-from famkd.run import Run, write_atomically
+from famkd.run import Run
 
 Target = Literal["onnx", "pt2", "safetensors"]
 Input = Literal["normalized", "unit", "bytes"]

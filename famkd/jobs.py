@@ -4,13 +4,14 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
 from famkd.errors import UserError
 from famkd.recipe import Recipe, differences
 from famkd.run import Run
+from famkd.signals import Stopped, heeded
 
 LOG = "train.log"  # in the run directory: what the process said
 
@@ -26,7 +27,10 @@ class Job(NamedTuple):
     @property
     def done(self) -> bool:
         run = Run(self.out)
-        return run.finished and not differences(run.recipe, self.recipe)
+        try:
+            return run.finished and not differences(run.recipe, self.recipe)
+        except UserError:  # a damaged run is resumed, and then says itself what is wrong
+            return False
 
 
 class Outcome(NamedTuple):
@@ -37,19 +41,30 @@ class Outcome(NamedTuple):
 
 
 def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
-    """Carry out jobs on this machine, GPUs in turn or CPU cores shared; outcomes in the order in which they end."""
+    """Carry out jobs on this machine, GPUs in turn or CPU cores shared; outcomes in the order in which they end.
+
+    Stopped after a signal that asks for it, which is passed on, when all trainings that run have saved where they were.
+    """
     gpus = visible_gpus()
     at_once = at_once or max(1, len(gpus))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = {} if gpus or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
-    pool = ThreadPoolExecutor(at_once)
+    pool, live = ThreadPoolExecutor(at_once), []
     try:
-        running = {}
-        for place, job in enumerate(jobs):
-            extra = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else share
-            running[pool.submit(run_job, job.command, str(job.out), extra)] = job
-        for ended in as_completed(running):
-            yield Outcome(running[ended], ended.result())
+        with heeded() as asked:
+            running = {}
+            for place, job in enumerate(jobs):
+                extra = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else share
+                running[pool.submit(run_job, job.command, str(job.out), extra, live=live)] = job
+            while running:
+                for ended in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
+                    yield Outcome(running.pop(ended), ended.result())
+                if reason := asked():
+                    for process in live:
+                        process.terminate()
+                    raise Stopped(
+                        f"stopped by {reason}; each training has saved where it was, the same command goes on"
+                    )
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -77,18 +92,28 @@ def run_on_ray(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
         yield Outcome(running.pop(ended), why)
 
 
-def run_job(command: list[str], out: str, extra: dict[str, str], folder: str = ".") -> str:
-    """One training as a process; what it says goes to a log in its run directory. Answers why it failed, or ""."""
+def run_job(
+    command: list[str], out: str, extra: dict[str, str], folder: str = ".", live: list[subprocess.Popen] | None = None
+) -> str:
+    """One training as a process, in `live` while it runs; what it says goes to a log in its run directory.
+
+    Answers why it failed, or "".
+    """
+    live = [] if live is None else live
     log = Path(folder, out, LOG)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {shlex.join(command)}\n")
         file.flush()
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **extra}, cwd=folder)
-    if done.returncode == 0:
+        env = {**os.environ, **extra}
+        with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=folder) as process:
+            live.append(process)
+            code = process.wait()
+            live.remove(process)
+    if code == 0:
         return ""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1].strip()} (exit code {done.returncode}, {Path(out) / LOG})"
+    return f"{lines[-1].strip()} (exit code {code}, {Path(out) / LOG})"
 
 
 def visible_gpus() -> list[str]:

@@ -68,10 +68,22 @@ def together(call: Callable[[], Any]) -> Any:
         answer = call()
     except UserError as problem:
         error = problem
-    errors: list[Any] = [None] * world()
-    dist.all_gather_object(errors, error)
-    _agree(errors)
+    _agree(collected(error))
     return answer
+
+
+def told(word: str) -> str:
+    """The first word that any process has to say, "" if none has."""
+    return next(filter(None, collected(word)), "")
+
+
+def collected(x: Any) -> list[Any]:
+    """What every process holds, in order of rank; so it can be pickled."""
+    if world() == 1:
+        return [x]
+    every: list[Any] = [None] * world()
+    dist.all_gather_object(every, x)
+    return every
 
 
 def wait() -> None:

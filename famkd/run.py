@@ -7,29 +7,32 @@ timing.jsonl           a line per epoch: seconds, images/s, peak memory
 student.safetensors    plain state dict of the raw student after the last epoch; best.safetensors after the best
 method.safetensors     plain state dict of the methods; header: format version, taps, notes per filter
 filters/0060.safetensors  small summaries of each filter after an epoch
-resume.pt              optimiser and epoch, for famkd only; may be deleted
+resume.pt              all that --resume needs, for famkd only; resume.previous.pt the one before
+
+resume.pt is written first, so it is never behind the others, and whatever else is damaged can be written anew from it.
+Rows and tensors carry checksums: a file that was damaged is told, never taken for what was trained.
 """
 
 import contextlib
 import io
 import json
-import os
 import platform
 import shlex
 import subprocess
 import sys
+import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from famkd import ranks
 from famkd.errors import UserError
+from famkd.files import damaged, read_rows, read_tensors, write_atomically, write_rows, write_tensors
 from famkd.recipe import Recipe, load_recipe
 
 FORMAT = "1"
@@ -61,29 +64,43 @@ class Run:
         try:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch."""
-        return _read_lines(self.path / "metrics.jsonl")
+        return read_rows(self.path / "metrics.jsonl")
 
     def timing(self) -> list[dict[str, Any]]:
-        return _read_lines(self.path / "timing.jsonl")
+        return read_rows(self.path / "timing.jsonl")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a first epoch is done, so that there is something to lose."""
+        left = ("metrics.jsonl", *(path.name for path in self._resumes))
+        return (self.path / "recipe.yaml").is_file() and any((self.path / name).is_file() for name in left)
 
     @property
     def finished(self) -> bool:
         rows = self.metrics()
         return (self.path / "recipe.yaml").is_file() and bool(rows) and rows[-1]["epoch"] >= self.recipe.optim.epochs
 
+    @property
+    def intact(self) -> bool:
+        """Whether what the last epoch left can be read."""
+        try:
+            return all((self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state()))
+        except UserError:
+            return False
+
     def student_state(self, best: bool = False) -> dict[str, Tensor]:
-        return _tensors(self.path / ("best.safetensors" if best else "student.safetensors"))[0]
+        return read_tensors(self.path / ("best.safetensors" if best else "student.safetensors"))[0]
 
     def method_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State dict of the methods, and the notes of its header: {"taps": ..., "modules": {path: notes}}."""
         path = self.path / "method.safetensors"
         if not path.is_file():
             return {}, {"taps": {}, "modules": {}}
-        state, header = _tensors(path)
+        state, header = read_tensors(path)
         return state, json.loads(header["notes"])
 
     def filter_epochs(self) -> list[int]:
@@ -91,7 +108,7 @@ class Run:
 
     def filter_summary(self, epoch: int) -> dict[str, Tensor]:
         """Summaries after an epoch, "module path/figure" to tensor."""
-        return _tensors(self.path / "filters" / f"{epoch:04d}.safetensors")[0]
+        return read_tensors(self.path / "filters" / f"{epoch:04d}.safetensors")[0]
 
     # writing ---------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
@@ -120,36 +137,46 @@ class Run:
     ) -> None:  # fmt: skip
         """Everything that readers may look at, after one epoch of `epochs`."""
         epoch = metrics[-1]["epoch"]
-        state = _plain(student.state_dict())
-        write_atomically(self.path / "student.safetensors", safetensors.torch.save(state))
-        if best:
-            write_atomically(self.path / "best.safetensors", safetensors.torch.save(state))
+        for name in ("student", "best")[: 1 + best]:
+            write_tensors(self.path / f"{name}.safetensors", student.state_dict())
         if len(list(methods.children())):
             header = {"format": FORMAT, "notes": json.dumps(notes)}
-            data = safetensors.torch.save(_plain(methods.state_dict()), header)
-            write_atomically(self.path / "method.safetensors", data)
+            write_tensors(self.path / "method.safetensors", methods.state_dict(), header)
             summaries = summarise(methods)
             if summaries and epoch % max(1, epochs // MOST_SUMMARIES) == 0:
-                (self.path / "filters").mkdir(exist_ok=True)
-                data = safetensors.torch.save(summaries)
-                write_atomically(self.path / "filters" / f"{epoch:04d}.safetensors", data)
-        write_atomically(self.path / "timing.jsonl", _lines(timing))
-        write_atomically(self.path / "metrics.jsonl", _lines(metrics))
+                write_tensors(self.path / "filters" / f"{epoch:04d}.safetensors", summaries)
+        write_rows(self.path / "timing.jsonl", timing)
+        write_rows(self.path / "metrics.jsonl", metrics)
 
     def write_resume(self, state: dict[str, Any]) -> None:
+        """What `read_resume` answers from now on; the state before stays beside it."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.path / "resume.pt", buffer.getbuffer())
+        now, before = self._resumes
+        write_atomically(now, buffer.getbuffer(), previous=before)
 
     def read_resume(self) -> dict[str, Any] | None:
-        path = self.path / "resume.pt"
-        if not path.is_file():
-            return None
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a zip, pickle or storage reader's own
-            reason = " ".join(str(error).split())[:100]
-            raise UserError(f"{path} is damaged ({reason}): delete it to start over, or restore a copy.") from error
+        """The newest state that is sound, None where none was ever written; UserError where none is sound."""
+        broken = ""
+        for path in filter(Path.is_file, self._resumes):
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    if torn := archive.testzip():  # torch.load looks at no checksum
+                        raise ValueError(f"{torn} has another checksum")
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # a zip, pickle or storage reader's own
+                broken = broken or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
+                continue
+            if broken:
+                warnings.warn(f"{broken}: going on from the state before, {path.name}.", stacklevel=2)
+            return state
+        if broken:
+            raise UserError(f"{broken}: restore a copy, or move {self.path} away to start over.")
+        return None
+
+    @property
+    def _resumes(self) -> tuple[Path, Path]:
+        return self.path / "resume.pt", self.path / "resume.previous.pt"
 
 
 def leading(row: dict[str, Any]) -> str:
@@ -187,53 +214,6 @@ def describe_machine(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "commit": _commit(),
     }
-
-
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Replace a file at once or not at all, and make it last: temporary file, fsync, rename."""
-    part = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is overwritten by the next
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        reason = error.strerror or error
-        raise UserError(f"Cannot write {path}: {reason}. What was there before is untouched.") from error
-
-
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in state.items()}
-
-
-def _lines(rows: list[dict]) -> bytes:
-    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines() if line]
-    except ValueError as error:
-        raise _damaged(path, error) from error
-
-
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({' '.join(str(error).split())})"
-    return UserError(f"{path} {reason}: restore a copy, or train again.")
 
 
 def _commit() -> str | None:

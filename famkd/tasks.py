@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,10 +73,7 @@ class Detection:
                 scale = truth["boxes"].new_tensor((width / w, height / h) * 2)  # back to the image as stored
                 both = (truth | {"boxes": truth["boxes"] * scale}, found | {"boxes": found["boxes"].float() * scale})
                 pairs.append([{key: value.cpu() for key, value in each.items()} for each in both])
-        if ranks.world() > 1:
-            shares = [None] * ranks.world()
-            dist.all_gather_object(shares, pairs)
-            pairs = [pair for share in shares for pair in share]
+        pairs = [pair for share in ranks.collected(pairs) for pair in share]
         classes = model.roi_heads.box_predictor.cls_score.out_features - 1
         return coco_figures([truth for truth, _ in pairs], [found for _, found in pairs], classes)
 

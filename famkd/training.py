@@ -2,12 +2,14 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from math import cos, inf, isfinite, pi
+from math import cos, pi
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric, seed_everything
+from torch.nn.utils import get_total_norm
 
 from famkd import ranks
 from famkd.build import (
@@ -25,11 +27,15 @@ from famkd.devices import launched
 from famkd.distiller import Distiller
 from famkd.engine import Step, choose_engine
 from famkd.errors import UserError
+from famkd.ledger import Ledger, must_train
 from famkd.loggers import open_loggers
 from famkd.progress import Reporter, console, reporting, size_of
-from famkd.recipe import PLACE, Net, Optim, Recipe, differences, load_recipe, without_teacher
-from famkd.run import FORMAT, Run, leading, notes_of
+from famkd.recipe import PLACE, Net, Optim, Recipe, load_recipe, without_teacher
+from famkd.run import Run
+from famkd.signals import Stopped, heeded
 from famkd.taps import Tapped
+
+TELL = 20  # steps between two times that several processes tell each other whether one was asked to stop
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -39,25 +45,29 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         out: the run directory; by itself <runs>/<recipe>/<method>-seed<seed>.
         resume: go on from the last finished epoch, as if nothing had happened.
 
-    Errors: UserError for anything the user can mend; the run directory then holds its last good epoch.
+    Errors: UserError for anything the user can mend; the run directory then holds its last good epoch. Stopped after
+    SIGTERM or SIGUSR1; it then holds the very step.
 
     Of several processes all come this way; the first one alone writes and speaks.
     """
     recipe = checked(recipe)
     run = Run(out) if out else default_run(recipe, runs)
     with contextlib.ExitStack() as stack:
+        asked = stack.enter_context(heeded())
         fabric = stack.enter_context(launched(recipe, run, resume, runs))
         ranks.first(lambda: stack.enter_context(run.locked()))
-        if ranks.first(lambda: _must_train(run, recipe, resume)):
+        if ranks.first(lambda: must_train(run, recipe, resume)):
             train_teacher(recipe, runs)
             if recipe.baseline and recipe.method_names:
                 train(without_teacher(recipe), resume=True, runs=runs)
-            train_student(recipe, run, fabric, resume, runs)
+            train_student(recipe, run, fabric, resume, runs, asked)
     return run
 
 
-def train_student(recipe: Recipe, run: Run, fabric: Fabric, resume: bool, runs: str | Path) -> None:
-    """Epoch after epoch into a run directory, from the start or from where it stopped."""
+def train_student(
+    recipe: Recipe, run: Run, fabric: Fabric, resume: bool, runs: str | Path, asked: Callable[[], str]
+) -> None:
+    """Epoch after epoch into a run directory, from the start or from where it stopped; Stopped when `asked` to."""
     seed_everything(recipe.seed, verbose=False)
     data, distiller, optimizer, engine = ranks.together(lambda: _built(recipe, fabric, runs))
     wrapped, optimizer = fabric.setup(distiller, optimizer)
@@ -65,48 +75,68 @@ def train_student(recipe: Recipe, run: Run, fabric: Fabric, resume: bool, runs: 
         wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
         recipe.optim.accumulate, lambda: fabric.no_backward_sync(wrapped),
     )  # fmt: skip
-    saved = ranks.first(run.read_resume) if resume else None
-    metrics, timing = _restore(saved, distiller, optimizer) if saved else ([], [])
+    ledger = Ledger(run, recipe, distiller, optimizer)
     speaks, title = ranks.rank() == 0, f"{recipe.name} {recipe.method}"
     console.quiet = not speaks
+    partial = ledger.reopen() if resume else None
     if speaks:
         run.begin(recipe, str(fabric.device))
     if recipe.method_names:
         console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
     log_to = recipe if speaks else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
-        report.resume(len(metrics))
-        for epoch in range(len(metrics) + 1, recipe.optim.epochs + 1):
-            row, clock = train_epoch(epoch, recipe, step, distiller, data, report)
-            metrics.append(row)
-            timing.append(clock)
+        report.resume(len(ledger.metrics))
+        for epoch in range(len(ledger.metrics) + 1, recipe.optim.epochs + 1):
+            try:
+                row, clock = train_epoch(epoch, recipe, step, distiller, data, report, asked, partial)
+            except Paused as pause:
+                ranks.average_statistics(distiller)
+                ledger.pause(pause.state)
+                raise Stopped(
+                    f"stopped by {pause} in epoch {epoch} after step {pause.state['count']} of {data.steps}; "
+                    f"{run.path} holds it, the same command with --resume goes on"
+                ) from None
+            partial = None
             log(row | clock)
-            if speaks:
-                _save(run, recipe, metrics, timing, distiller, optimizer)
+            ledger.add(row, clock)
     ranks.wait()  # the next training may read what this one leaves
 
 
 def train_epoch(
-    epoch: int, recipe: Recipe, step: Step, distiller: Distiller, data: Resident, report: Reporter
+    epoch: int,
+    recipe: Recipe,
+    step: Step,
+    distiller: Distiller,
+    data: Resident,
+    report: Reporter,
+    asked: Callable[[], str] = str,
+    partial: dict | None = None,
 ) -> tuple[dict, dict]:
-    """One pass over the training set and one look at the test set: a metrics row and a timing row."""
+    """One pass over the training set and one look at the test set: a metrics row and a timing row.
+
+    Paused, with what `partial` must be to go on, when `asked` to stop between two steps.
+    """
     start = time.perf_counter()
     # Whatever draws inside the step follows from (seed, epoch) too, in each process otherwise.
     torch.manual_seed(recipe.seed * 1_000_003 + epoch + ranks.rank() * 1_000_000_007)
     lr = learning_rate(recipe.optim, epoch)
     step.set_epoch(lr, loss_weights(recipe, epoch))
+    if partial:
+        start -= partial["seconds"]
+        step.set_state(partial)
     distiller.train()
-    for done, piece in enumerate(data.epoch(epoch), 1):
+    for done, piece in enumerate(data.epoch(epoch, step.count), step.count + 1):
+        if reason := _reason_to_stop(asked, done):
+            raise Paused(reason, {**step.state(), "seconds": time.perf_counter() - start})
         if epoch == 1 and done <= recipe.optim.warmup_steps:
             step.set_lr(lr * done / recipe.optim.warmup_steps)
         step(piece)
         report.step()
-    losses = step.means()
-    ranks.first(lambda: _must_be_finite(losses, epoch))
+    ranks.together(lambda: _must_be_finite(step, distiller, epoch))
     trained = time.perf_counter() - start
     ranks.average_statistics(distiller)
     distiller.eval()
-    row = {"epoch": epoch, **losses, **distiller.task.evaluate(distiller.deployed, data.test()), "lr": lr}
+    row = {"epoch": epoch, **step.means(), **distiller.task.evaluate(distiller.deployed, data.test()), "lr": lr}
     seconds = time.perf_counter() - start
     peak = torch.cuda.max_memory_allocated() / 2**20 if data.device.type == "cuda" else None
     rate = data.steps * data.batch_size / trained
@@ -180,46 +210,26 @@ def _built(recipe: Recipe, fabric: Fabric, runs: str | Path) -> tuple[Resident, 
     return data, distiller, build_optimizer(distiller, recipe.optim), engine
 
 
-def _must_be_finite(losses: dict[str, float], epoch: int) -> None:
-    broken = [f"{name} = {value}" for name, value in losses.items() if not isfinite(value)]
-    if broken:
+def _must_be_finite(step: Step, distiller: Distiller, epoch: int) -> None:
+    """UserError naming what was the first not to be finite in an epoch: output, loss or weights."""
+    name, at = step.broken() or ("", 0)
+    if not name and not get_total_norm(distiller.parameters()).isfinite():
+        name, at = "the weights after it", step.count
+    if name:
         raise UserError(
-            f"A loss is not finite in epoch {epoch}: {', '.join(broken)}. The run directory holds epoch {epoch - 1}; "
-            "lower --lr or the method's weight and pass another --out."
+            f"Not finite in step {at} of epoch {epoch}: {name}. Lower --lr or the method's weight and pass another "
+            f"--out; the epochs before this one are kept in the run directory."
         )
 
 
-def _must_train(run: Run, recipe: Recipe, resume: bool) -> bool:
-    """Whether anything is left to do in a run directory; UserError where it holds something else."""
-    if not (run.path / "recipe.yaml").is_file() or not run.metrics():  # without a finished epoch nothing is lost
-        return True
-    changed = differences(run.recipe, recipe)
-    if changed:
-        raise UserError(
-            f"{run.path} holds a run of another recipe ({', '.join(changed[:3])} differ): pass another --out or --name."
-        )
-    if run.finished:
-        return False
-    if not resume:
-        raise UserError(f"{run.path} holds an unfinished run: pass --resume to go on, or another --out.")
-    return True
+class Paused(Exception):
+    """An epoch that was left between two steps, and what it had come to."""
+
+    def __init__(self, reason: str, state: dict):
+        super().__init__(reason)
+        self.state = state
 
 
-def _save(run: Run, recipe: Recipe, metrics: list[dict], timing: list[dict], distiller: Distiller, optimizer) -> None:
-    score = [row[leading(row)] for row in metrics]
-    best = score[-1] > max(score[:-1], default=-inf)
-    taps = {name: dict(zip(("student", "teacher"), distiller.taps(name))) for name in distiller.methods}
-    notes = {"taps": taps, "modules": notes_of(distiller.methods)}
-    run.write_epoch(metrics, timing, distiller.student.model, distiller.methods, notes, best, recipe.optim.epochs)
-    run.write_resume({
-        "format": FORMAT, "metrics": metrics, "timing": timing,
-        "student": distiller.student.model.state_dict(), "methods": distiller.methods.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    })  # fmt: skip
-
-
-def _restore(saved: dict, distiller: Distiller, optimizer) -> tuple[list[dict], list[dict]]:
-    distiller.student.model.load_state_dict(saved["student"])
-    distiller.methods.load_state_dict(saved["methods"])
-    optimizer.load_state_dict(saved["optimizer"])
-    return saved["metrics"], saved["timing"]
+def _reason_to_stop(asked: Callable[[], str], step: int) -> str:
+    """The signal that came; several processes tell each other only now and then, and all leave at the same step."""
+    return asked() if ranks.world() == 1 else ranks.told(asked()) if step % TELL == 0 else ""

@@ -15,6 +15,8 @@ FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in sorted(PA
 # Parts without a row are verbs beside and above train (compare, sweep, export): nothing in the list may import them.
 MAY = {
     "errors": "",
+    "signals": "",
+    "files": "",
     "ranks": "",
     "layout": "",
     "layers": "",
@@ -28,15 +30,17 @@ MAY = {
     "fold": "taps",
     "tasks": "method metrics ranks taps",
     "distiller": "method taps tasks",
-    "engine": "layers method ranks",
+    "graph": "",
+    "engine": "graph layers method ranks",
     "schema": "",
     "recipe": "method methods schema",
-    "run": "ranks recipe",
+    "run": "files ranks recipe",
     "loggers": "recipe",
     "progress": "",
     "build": "data distiller fold methods models ranks recipe run tasks",
+    "ledger": "distiller ranks recipe run",
     "devices": "build ranks recipe run",
-    "training": "build data devices distiller engine loggers progress ranks recipe run taps",
+    "training": "build data devices distiller engine ledger loggers progress ranks recipe run signals taps",
 }
 NEVER = {
     "famviz",

@@ -229,7 +229,7 @@ BAD = {  # the command -> what its one sentence says
     "no teacher": ((*TRAIN, "--method", "kd"), r"kd needs a teacher: pass --teacher\.model and --teacher\.weights"),
     "device": ((*TRAIN, "--accelerator", "gpuu"), r"no accelerator 'gpuu' here: pass auto, cpu, cuda or mps"),
     "out is a file": ((*TRAIN, "--out", "teacher.pt"), r"Cannot write into teacher\.pt: .*Pass another --out"),
-    "diverges": ((*TRAIN, "--lr", "1e30", "--optim.steps"), r"A loss is not finite in epoch \d+: task\.ce = "),
+    "diverges": ((*TRAIN, "--lr", "1e30", "--optim.steps"), r"Not finite in step \d of epoch \d: the "),
     "eval nothing": (("eval",), r"Name either a run directory, or --model with --weights and --data"),
     "eval no run": (("eval", "nowhere"), r"nowhere is no run directory: it holds no recipe\.yaml"),
     "eval both": ((*BARE, "somewhere"), r"Name either a run directory, or --model"),

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from famkd.compare import compare, paired
 from famkd.errors import UserError
+from famkd.files import write_rows
 from famkd.groups import find_runs, group_scores, read_scores
 from famkd.methods import METHODS
 from famkd.published import published_figures
@@ -25,8 +25,8 @@ def write_run(path: Path, *flags: str, recipe="quickstart", last=50.0, best=60.0
     scores = [best, *[last] * (epochs - 1)]
     rows = [{"epoch": n + 1, "task.ce": 1.0, "top1": score, "top5": 99.0, "lr": 0.1} for n, score in enumerate(scores)]
     clocks = [{"epoch": n + 1, "seconds": 2.0 + n, "images_per_s": 1.0, "peak_mib": None} for n in range(epochs)]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (path / "timing.jsonl").write_text("".join(json.dumps(row) + "\n" for row in clocks))
+    write_rows(path / "metrics.jsonl", rows)
+    write_rows(path / "timing.jsonl", clocks)
     return path
 
 

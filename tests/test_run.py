@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import filelock
 import pytest
@@ -13,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from famkd.errors import UserError
+from famkd.files import write_atomically
 from famkd.recipe import load_recipe
-from famkd.run import Run, notes_of, summarise, write_atomically
+from famkd.run import Run, notes_of, summarise
 
 HOLD = """
 import sys, time
@@ -255,3 +257,60 @@ def test_missing_weights_are_told(run):
 def test_weights_of_foreign_making_are_read(run):
     save_file({"weight": torch.ones(2)}, run.path / "student.safetensors")
     assert run.student_state()["weight"].tolist() == [1, 1]
+
+
+# damage that still parses ---------------------------------------------------------------------------------------------
+
+
+def flip(path: Path, place: int) -> None:
+    """Turn one bit of a file over."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [name for name in DAMAGED if name not in ("recipe.yaml", "machine.json")])
+def test_one_wrong_bit_anywhere_is_told_or_harmless(run, name):
+    """Damage that formats do not notice, a digit of a figure or of a weight, is noticed by checksums."""
+    write(run, 1)
+    run.write_resume({"epoch": 1, "student": {"weight": torch.arange(40.0)}})
+    path = run.path / name
+    content, sound = path.read_bytes(), str(DAMAGED[name](run))
+    told = 0
+    for place in range(0, len(content), max(1, len(content) // 100)):
+        flip(path, place)
+        try:
+            assert str(DAMAGED[name](run)) == sound, place
+        except UserError as error:
+            assert name in str(error)
+            told += 1
+        path.write_bytes(content)
+    assert told > 20
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(run):
+    for epoch in (1, 2, 3):
+        run.write_resume({"epoch": epoch, "weights": torch.ones(100)})
+    weights = (run.path / "resume.pt").read_bytes().index(torch.ones(2).numpy().tobytes())
+    assert run.read_resume()["epoch"] == 3
+    flip(run.path / "resume.pt", weights)
+    with pytest.warns(UserWarning, match=r"resume\.pt is damaged .*going on from the state before"):
+        assert run.read_resume()["epoch"] == 2
+    (run.path / "resume.pt").unlink()  # killed between the two renames
+    assert run.read_resume()["epoch"] == 2
+    flip(run.path / "resume.previous.pt", weights)
+    with pytest.raises(UserError, match=r"resume\.previous\.pt is damaged .*move .*run away to start over"):
+        run.read_resume()
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "resume.pt"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"resume\.pt: No space left on device\. What was there before is untouched"):
+        write_atomically(path, b"new", previous=tmp_path / "before.pt")
+    assert [each.name for each in tmp_path.iterdir()] == ["resume.pt"]
+    assert path.read_bytes() == b"old"

@@ -9,14 +9,15 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from famkd import engine
+from famkd import graph
 from famkd.bench import as_json, bench, noise_images, save_csv
 from famkd.cost import costs, modules
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
-from famkd.engine import Step, rehearse
+from famkd.engine import Step
 from famkd.errors import UserError
 from famkd.fold import fold_batch_norms
+from famkd.graph import rehearse
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention
 from famkd.method import Batch
@@ -126,14 +127,14 @@ def test_a_rehearsal_leaves_no_trace():
 
 def rehearse_on_cpu(step: Step) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_side_stream", contextlib.nullcontext)
+        patch.setattr(graph, "_side_stream", contextlib.nullcontext)
         rehearse(step, Piece(torch.arange(8)), 3)
 
 
 def test_a_captured_step_reads_new_inputs_rates_and_weights(monkeypatch):
     """The graph engine with capture played by a recorder: replays equal plain steps, over a change of epoch."""
-    monkeypatch.setattr(engine, "_side_stream", contextlib.nullcontext)
-    monkeypatch.setattr(engine, "_capture", lambda run: run)
+    monkeypatch.setattr(graph, "_side_stream", contextlib.nullcontext)
+    monkeypatch.setattr(graph, "_capture", lambda run: run)
     plain, captured = a_step("eager"), a_step("eager")
     captured.engine = "graph"
     for step in (plain, captured):
@@ -143,7 +144,7 @@ def test_a_captured_step_reads_new_inputs_rates_and_weights(monkeypatch):
             for start in (0, 8, 16, 24):
                 torch.manual_seed(start)  # CRD draws negatives; a rehearsal draws too
                 if step is captured and step._graph is None:
-                    step._graph = engine._Graph(step, Piece(torch.arange(start, start + 8)))
+                    step._graph = graph.Graph(step, Piece(torch.arange(start, start + 8)))
                     torch.manual_seed(start)
                 step(Piece(torch.arange(start, start + 8)))
     assert captured.means() == pytest.approx(plain.means(), rel=1e-5)

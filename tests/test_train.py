@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 from famkd import training
 from famkd.build import build_distiller, build_recipe_data, open_distiller
 from famkd.errors import UserError
+from famkd.ledger import Ledger
 from famkd.models import build_model
 from famkd.recipe import Optim, load_recipe
 from famkd.run import Run
+from famkd.signals import Stopped
 from famkd.tasks import Classification
 from famkd.training import checked, learning_rate, loss_weights, train
 
@@ -60,7 +63,7 @@ def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
     whole = train(recipe, out="whole")
     assert len(whole.metrics()) == 3
     replace = os.replace
-    for fatal in range(9, 17):  # 2 writes at the start and 7 after each of the epochs: all those of the second
+    for fatal in range(10, 18):  # 2 at the start, 7 after the first epoch: all of the second, with the old resume.pt's
         writes = []
 
         def kill(source, target, writes=writes, fatal=fatal):
@@ -82,13 +85,13 @@ def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
 def test_stopping_after_every_epoch_changes_nothing(pair, monkeypatch, options):
     recipe = pair(*options)
     whole = train(recipe, out="whole")
-    real = training._save
+    real = Ledger.add
 
     def save_and_stop(*arguments):
         real(*arguments)
         raise Killed
 
-    monkeypatch.setattr(training, "_save", save_and_stop)
+    monkeypatch.setattr(Ledger, "add", save_and_stop)
     for done in (1, 2, 3):
         torch.manual_seed(done)  # a new process would not go on where the old one's generator stood
         with pytest.raises(Killed):
@@ -125,10 +128,10 @@ def test_with_and_without_a_teacher_a_seed_starts_the_same_student_on_the_same_b
     starts = []
     real = training.train_epoch
 
-    def note(epoch, recipe, step, distiller, data, report):
+    def note(epoch, recipe, step, distiller, data, *rest):
         state = {key: value.clone() for key, value in distiller.student.model.state_dict().items()}
         starts.append((state, torch.cat([piece.index for piece in data.epoch(1)])))
-        return real(epoch, recipe, step, distiller, data, report)
+        return real(epoch, recipe, step, distiller, data, *rest)
 
     monkeypatch.setattr(training, "train_epoch", note)
     for out, options in (("alone", ()), ("taught", FAM)):
@@ -238,10 +241,10 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_good_epoch_kept(pair, m
     forward = training.Distiller.forward
 
     def poisoned(self, batch):
-        losses = forward(self, batch)
+        losses, sums = forward(self, batch)
         if self.epochs == 2:
             losses["fam_review"]["review"] = losses["fam_review"]["review"] * float("nan")
-        return losses
+        return losses, sums
 
     set_epoch = training.Step.set_epoch
 
@@ -252,7 +255,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_good_epoch_kept(pair, m
     monkeypatch.setattr(training.Distiller, "epochs", 0, raising=False)
     monkeypatch.setattr(training.Distiller, "forward", poisoned)
     monkeypatch.setattr(training.Step, "set_epoch", counted)
-    with pytest.raises(UserError, match=r"not finite in epoch 2: .*fam_review\.review = nan.*holds epoch 1") as told:
+    with pytest.raises(UserError, match=r"Not finite in step 1 of epoch 2: the loss fam_review\.review\.") as told:
         train(recipe, out="run")
     assert "\n" not in str(told.value)
     run = Run("run")
@@ -262,7 +265,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_last_good_epoch_kept(pair, m
 
 
 def test_a_wild_learning_rate_ends_in_words(pair):
-    with pytest.raises(UserError, match=r"A loss is not finite in epoch \d+: task\.ce = (nan|inf)"):
+    with pytest.raises(UserError, match=r"Not finite in step \d of epoch \d: the (student's|loss)"):
         train(pair("--lr", "1e30", "--optim.steps"), out="run")
 
 
@@ -487,3 +490,118 @@ def test_plain_training_forgets_the_teacher(pair):
     assert checked(pair("--teacher.model", "resnet8")).teacher.model == ""
     data = build_recipe_data(pair())
     assert build_distiller(pair(), data).teacher is None
+
+
+# asked to stop ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [FAM, (), ("--method", "crd+kd", *FAM[2:])], ids=["fam_review", "none", "crd+kd"])
+def test_stopped_between_any_two_steps_goes_on_as_if_undisturbed(pair, monkeypatch, options):
+    """48 images in steps of 16: a signal before each step of three epochs, each training resumed from the last."""
+    recipe = pair(*options)
+    whole = train(recipe, out="whole")
+    calls, real = [], training.Step.__call__
+
+    def signalled(self, piece):
+        real(self, piece)
+        calls.append(piece)
+        os.kill(os.getpid(), signal.SIGTERM if len(calls) % 2 else signal.SIGUSR1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Step, "__call__", signalled)
+        for step in range(1, 9):
+            torch.manual_seed(step)
+            with pytest.raises(
+                Stopped, match=r"SIG(TERM|USR1) in epoch \d after step \d of 3; steps .*--resume"
+            ):
+                train(recipe, out="steps", resume=True)
+            assert len(calls) == step
+            assert len(Run("steps").metrics()) == step // 3
+        assert train(recipe, out="steps", resume=True).finished  # nothing is left to do when the last signal comes
+    same(whole, Run("steps"))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
+    process = background("-m", "famkd", "train", "small.yaml", "--out", "told", *FAM, "--epochs", "500",
+                         "--engine", "eager")  # fmt: skip
+    metrics, deadline = Path("told/metrics.jsonl"), time.monotonic() + 60
+    while not metrics.is_file():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert re.fullmatch(
+        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds it, .*--resume.*\n", err
+    )
+    assert Run("told").read_resume() is not None
+
+
+def test_weights_that_break_in_the_last_step_are_not_kept(pair, monkeypatch):
+    """The losses of an epoch are those before each step: after the last one, only the weights tell."""
+    real = training.Step.__call__
+
+    def breaking(self, piece):
+        real(self, piece)
+        if self.count == 3:
+            self.distiller.student.model.fc.weight.data.fill_(float("inf"))
+
+    monkeypatch.setattr(training.Step, "__call__", breaking)
+    with pytest.raises(UserError, match="Not finite in step 3 of epoch 1: the weights after it"):
+        train(pair(), out="run")
+    assert not Run("run").begun
+
+
+def test_a_broken_teacher_is_told_before_training(pair):
+    state = torch.load("teacher.pt", weights_only=True)
+    state["layer2.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, "teacher.pt")
+    with pytest.raises(UserError, match="Not finite for real images: the teacher's output at layer2"):
+        train(pair(*FAM), out="run")
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("layer2", "the student's output at layer2"), ("fc", "the student's logits")],
+)
+def test_what_breaks_first_is_named_with_its_step(pair, monkeypatch, where, name):
+    real = training.Step.__call__
+
+    def poison(self, piece):
+        if self.count == 1:
+            next(self.distiller.student.model.get_submodule(where).parameters()).data.fill_(float("nan"))
+        real(self, piece)
+
+    monkeypatch.setattr(training.Step, "__call__", poison)
+    with pytest.raises(UserError, match=f"Not finite in step 2 of epoch 1: {name}"):
+        train(pair(*FAM), out="run")
+
+
+def test_a_finished_run_that_was_damaged_is_mended_from_what_resume_holds(pair):
+    whole = train(pair(*FAM), out="whole")
+    run = train(pair(*FAM), out="run")
+    for name in ("student.safetensors", "method.safetensors", "metrics.jsonl", "timing.jsonl"):
+        path = run.path / name
+        content = bytearray(path.read_bytes())
+        content[len(content) - 20] ^= 1
+        path.write_bytes(content)
+    for look in (run.student_state, run.method_state, run.metrics):
+        with pytest.raises(UserError, match="is damaged"):
+            look()
+    same(whole, train(pair(*FAM), out="run", resume=True))
+
+
+def test_epochs_without_a_state_to_go_on_from_are_not_written_over(pair, monkeypatch):
+    monkeypatch.setattr(training, "reporting", _stop_in_epoch(2))
+    with pytest.raises(Killed):
+        train(pair(), out="run")
+    run = Run("run")
+    for path in run.path.glob("resume*"):
+        path.unlink()
+    before = files(run)
+    with pytest.raises(UserError, match=r"run holds 1 epochs but no resume\.pt .*move it away to start over"):
+        train(pair(), out="run", resume=True)
+    assert files(run) == before

@@ -100,10 +100,13 @@ class Coco:
         index = torch.cat([whole[i] for i in torch.randperm(len(whole), generator=draw)])
         return Plan(index, side[index], flip[index])
 
-    def epoch(self, number: int) -> Iterator[Piece]:
-        """This process's pieces of one epoch, counted from 1; `take` makes the batch, inside the training step."""
+    def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
+        """This process's pieces of one epoch, counted from 1, after the `done` first ones.
+
+        `take` makes the batch, inside the training step.
+        """
         plan, b = self.plan(number), self.batch_size
-        shares = [ranks.part(start, start + b) for start in range(0, self.steps * b, b)]
+        shares = [ranks.part(start, start + b) for start in range(done * b, self.steps * b, b)]
         yield from self._read(self._train, [Plan(*(t[share] for t in plan)) for share in shares])
 
     def take(self, piece: Piece) -> Batch:

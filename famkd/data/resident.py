@@ -58,10 +58,13 @@ class Resident:
         flip = torch.rand(n, generator=draw) < (0.5 if self.flips else 0.0)
         return Plan(*(t.to(self.device, non_blocking=True) for t in (index, top, left, flip)))
 
-    def epoch(self, number: int) -> Iterator[Plan]:
-        """The pieces of one epoch's plan, counted from 1; `take` makes the batch, inside the training step."""
+    def epoch(self, number: int, done: int = 0) -> Iterator[Plan]:
+        """The pieces of one epoch's plan, counted from 1, after the `done` first ones.
+
+        `take` makes the batch, inside the training step.
+        """
         plan = self.plan(number)
-        for start in range(0, self.steps * self.batch_size, self.batch_size):
+        for start in range(done * self.batch_size, self.steps * self.batch_size, self.batch_size):
             yield Plan(*(t[ranks.part(start, start + self.batch_size)] for t in plan))
 
     def take(self, plan: Plan) -> Batch:

@@ -69,10 +69,13 @@ class Stream:
         """Which images an epoch shows, in order; how each is cut follows from (seed, epoch, index)."""
         return self._train.source.order(torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
 
-    def epoch(self, number: int) -> Iterator[Piece]:
-        """This process's pieces of one epoch, counted from 1; `take` makes the batch, inside the training step."""
+    def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
+        """This process's pieces of one epoch, counted from 1, after the `done` first ones.
+
+        `take` makes the batch, inside the training step.
+        """
         plan, b = self.plan(number).tolist(), self.batch_size
-        starts = range(0, self.steps * b, b)
+        starts = range(done * b, self.steps * b, b)
         self._order[:] = [[(number, i) for i in plan[ranks.part(start, start + b)]] for start in starts]
         for loaded in self._loader:
             piece = self._piece(loaded, self._train, number)
