@@ -1,5 +1,6 @@
 """Your own small images in folders, one per class, read whole into memory."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,10 +41,8 @@ def folder(root: str) -> Images:
 
 
 def _path_and_size(root: str) -> tuple[Path, tuple[int, int] | None]:
-    path, _, side = root.rpartition("@")
-    if path and side.isdigit() and int(side) > 0:
-        return Path(path), (int(side), int(side))
-    return Path(root), None
+    asked = re.fullmatch(r"(.+)@([1-9][0-9]{0,4})", root)
+    return (Path(asked[1]), (int(asked[2]),) * 2) if asked else (Path(root), None)
 
 
 def _files(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
@@ -73,7 +72,12 @@ def _open(file: Path) -> Image.Image:
     try:
         return opened(file)
     except Exception as error:  # every decoder has its own
-        raise UserError(f"{file} cannot be read as an image: mend or remove it.") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:100]
+    return UserError(f"{file} cannot be read as an image ({reason}): mend or remove it.")
 
 
 def _read(files: list[tuple[Path, int]], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +87,7 @@ def _read(files: list[tuple[Path, int]], size: tuple[int, int]) -> tuple[np.ndar
         try:
             image = _open(file).convert("RGB")
         except Exception as error:  # a header may be fine and the rest cut off
-            raise UserError(f"{file} cannot be read as an image: mend or remove it.") from error
+            raise _unreadable(file, error) from error
         fitting = image.size == (size[1], size[0])
         return np.asarray(image if fitting else ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC))
 
