@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-.PHONY: quickstart test lint notebooks bench clean
+.PHONY: quickstart test faults lint notebooks bench clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/famkd train quickstart
@@ -12,6 +12,9 @@ test: $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.all
+	$(BIN)/python tests/faults.py
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check --fix .
