@@ -117,7 +117,7 @@ class ShardSource:
                     if f".{ending.lower()}" in ENDINGS:
                         images[f"{folder}/{key}"] = (member.offset_data, member.offset_data + member.size)
                     elif ending == "cls":
-                        classes[f"{folder}/{key}"] = int(tar.extractfile(member).read(20))
+                        classes[f"{folder}/{key}"] = int(tar.extractfile(member).read(18))  # an int64
         except (tarfile.TarError, EOFError, ValueError) as error:
             raise UserError(f"Cannot read {self.folder}/{shard}: {' '.join(str(error).split())[:100]}.") from error
         lacking = next((key for key in images if key not in classes), None)
