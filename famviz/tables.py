@@ -1,15 +1,20 @@
 """Rows of figures as a table: in a notebook by itself, elsewhere as text."""
 
+import html
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 
 from famkd.formats import write_table
 
 
 class Table:
-    """Rows by column name, numbers rounded to `digits` significant digits but never shorter than whole."""
+    """Rows by column name, numbers rounded to `digits` significant digits but never shorter than whole.
 
-    def __init__(self, rows: Iterable[Mapping[str, object]], digits: int = 3):
-        self.rows, self.digits = list(rows), digits
+    Where there is no row, `otherwise` says why.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, object]], digits: int = 3, otherwise: str = "There are no rows."):
+        self.rows, self.digits, self.otherwise = list(rows), digits, otherwise
 
     def _written(self, form: str) -> str:
         header = list(dict.fromkeys(key for row in self.rows for key in row))
@@ -20,12 +25,16 @@ class Table:
     def _cell(self, value: object) -> str:
         if value is None:
             return ""
-        if not isinstance(value, float):
-            return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-        return f"{value:.{self.digits}g}" if abs(value) < 10**self.digits else f"{value:,.0f}"
+        if value != value:  # not a number: nothing that could be measured
+            return "\u2013"
+        if isinstance(value, bool) or not isinstance(value, Real):
+            return str(value)
+        rounded = f"{value:.{self.digits}g}"
+        whole = isinstance(value, Integral) or abs(float(rounded)) >= 10**self.digits
+        return f"{value:,.0f}" if whole else rounded
 
     def __repr__(self) -> str:
-        return self._written("table")
+        return self._written("table") if self.rows else self.otherwise
 
     def _repr_html_(self) -> str:
-        return self._written("html")
+        return self._written("html") if self.rows else f"<p>{html.escape(self.otherwise)}</p>"
