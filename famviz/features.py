@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
 from famkd.distiller import Distiller
@@ -106,9 +107,10 @@ def level_spectra(distiller: Distiller, name: str, images: Tensor, labels: Tenso
 
 def leaving(method: Method) -> list[nn.Module]:
     """The modules of a method whose outputs are compared with the teacher's maps, shallow to deep; [] if none are."""
-    if hasattr(method, "levels"):
-        return [level.leave for level in method.levels]
-    return list(getattr(method, "stages", []))
+    levels, stages = (getattr(method, name, None) for name in ("levels", "stages"))
+    if isinstance(levels, nn.ModuleList):  # and not how many scales of a wavelet are compared
+        return [level.leave for level in levels]
+    return list(stages) if isinstance(stages, nn.ModuleList) else []
 
 
 def differences_figure(
@@ -174,6 +176,8 @@ def _draw_curves(curve, gap, names: list[str], stage: Stage) -> None:
             gap.plot(stage.frequency, stage.difference_curve(name), color=colour, lw=1.4)
             gap.fill_between(stage.frequency, *stage.difference_bands[name], color=colour, alpha=0.2, lw=0)
     gap.axhline(0, color=COLOURS[0], lw=0.8)
+    for ax in (curve, gap):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     gap.set_xlabel("frequency, cycles per map")
     curve.set_ylabel("dB re DC")
     gap.set_ylabel(f"dB minus {stage.reference}")

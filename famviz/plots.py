@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from famviz import spectra, style
 from famviz.opening import Filter, Opened
@@ -160,9 +160,12 @@ def training_curves(runs: Opened | Sequence[Opened], ax: Sequence[Axes] | None =
             values = [row[name] for row in rows]
             ax[1].plot(epochs, values, dashes[n], color=style.LINES[at % 6], label=prefix + name)
     ax[0].set(xlabel="epoch", ylabel="loss", yscale="log", title="losses")
+    ax[0].yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
+    ax[0].yaxis.set_major_formatter("{x:g}")  # 0.2 and not 2 x 10^-1
     ax[1].set(xlabel="epoch", ylabel="%", title=f"{measured} on the test set")
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if len(runs) > 1 else {}
     for each in ax:
+        each.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         if each.lines:
             each.legend(**below)
     return np.asarray(ax)

@@ -41,10 +41,13 @@ def styled(draw: Callable) -> Callable:
 
 
 class Panel(Axes):
-    """Axes that a notebook shows as the picture they are part of."""
+    """Axes that a notebook shows as the picture they are part of, and whose title and legend keep the style."""
 
-    def _repr_png_(self) -> bytes:
-        return to_bytes(self)
+    set_title = styled(Axes.set_title)
+    legend = styled(Axes.legend)
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return _shown(self)
 
 
 class Sheet(Figure):
@@ -56,8 +59,8 @@ class Sheet(Figure):
         with context():
             return super().add_subplot(*args, **options)
 
-    def _repr_png_(self) -> bytes:
-        return to_bytes(self)
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return _shown(self)
 
 
 def figure(width: float = 3.4, height: float = 2.6) -> Figure:
@@ -85,6 +88,11 @@ def save(thing, path: str | Path, forms: tuple[str, ...] = ()) -> list[Path]:
     for place in places:
         place.write_bytes(to_bytes(thing, place.suffix.removeprefix(".")))
     return places
+
+
+def _shown(thing) -> tuple[bytes, dict[str, int]]:
+    """A picture and how wide to show it: text of every figure has one size, and a sharp screen has pixels to spare."""
+    return to_bytes(thing), {"width": round(_figure_of(thing).get_figwidth() * RULES["figure.dpi"])}
 
 
 def _figure_of(thing) -> Figure:

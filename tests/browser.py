@@ -126,10 +126,11 @@ def run_all(page, timeout: float = 180) -> None:
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     cells = """const panel = window.jupyterapp.shell.currentWidget;
         const cells = [...panel.content.model.cells].filter((cell) => cell.type === "code");"""
-    done = "cells.every((c) => c.executionCount !== null) && panel.sessionContext.session.kernel.status === 'idle'"
-    page.wait_for_function(f"() => {{ {cells} return {done}; }}", timeout=timeout * 1000)
     outputs = "cells.flatMap((c) => Array.from({length: c.outputs.length}, (_, i) => c.outputs.get(i).toJSON()))"
     errors = f"{outputs}.filter((o) => o.output_type === 'error').map((o) => o.ename + ': ' + o.evalue)"
+    over = f"(cells.every((c) => c.executionCount !== null) || {errors}.length)"  # after an error no cell is run
+    done = f"{over} && panel.sessionContext.session.kernel.status === 'idle'"
+    page.wait_for_function(f"() => {{ {cells} return {done}; }}", timeout=timeout * 1000)
     found = page.evaluate(f"() => {{ {cells} return {errors}; }}")
     assert not found, found
 

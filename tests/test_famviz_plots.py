@@ -105,7 +105,29 @@ def test_the_same_figure_is_the_same_bytes(opened):
 
 
 def test_a_notebook_shows_a_figure_without_pyplot(opened):
-    assert plots.energy_map(opened.filters[0]).figure._repr_png_().startswith(b"\x89PNG")
+    figure = style.figure(3.0, 2.0)
+    plots.energy_map(opened.filters[0], figure.subplots())
+    picture, shown = figure._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+    assert shown == {"width": 330}  # 110 pixels to the inch, whatever the picture has
+    assert int.from_bytes(picture[16:20]) == 600
+
+
+def test_losses_and_epochs_are_written_as_plain_numbers(opened):
+    losses, _ = plots.training_curves(opened)
+    style.to_bytes(losses)  # draws, so that labels are there
+    epochs, values = ({t.get_text() for t in axis.get_ticklabels()} for axis in (losses.xaxis, losses.yaxis))
+    assert not any("." in label for label in epochs)
+    assert {"1", "2"} <= values
+    assert not any("$" in label or "e" in label for label in values)
+
+
+def test_what_is_added_outside_keeps_the_style(opened):
+    ax = style.figure().subplots()
+    ax.plot([0, 1], label="line")
+    ax.set_title("by hand")
+    assert ax.title.get_fontsize() == 8
+    assert not ax.legend().get_frame_on()
 
 
 def test_nothing_stays_open(opened):
