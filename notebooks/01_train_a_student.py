@@ -30,6 +30,7 @@ from famviz import plots
 # %%
 PYTHON = sys.executable
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
+os.environ |= {"TERM": "dumb", "COLUMNS": "110"}  # a plain terminal: no bar that moves
 RUN = ""  # a run of yours, say "runs/cifar100/resnet56-resnet20/fam_review-seed0"; left empty, the one trained below
 
 # %% [markdown]
@@ -52,12 +53,12 @@ RUN = ""  # a run of yours, say "runs/cifar100/resnet56-resnet20/fam_review-seed
 #
 # ## What is on disk
 #
-# A run is a folder of plain files. No file needs famkd to be read, and none holds pickled code except `resume.pt`,
-# which you may delete.
+# A run is a folder of plain files. No file needs famkd to be read but `resume.pt` and the copy before it, which let a
+# broken training go on; when it is done you may delete them.
 
 # %%
 path = Path(RUN or f"{RUNS}/quickstart/fam_review-seed0")
-for file in sorted(path.rglob("*")):
+for file in sorted(path.rglob("[!.]*")):
     print(f"{file.stat().st_size:>9,}  {file.relative_to(path)}")
 
 # %% [markdown]

@@ -29,14 +29,16 @@ import torch.nn.functional as F
 
 import famkd
 import famviz
+from famkd.build import build_distiller, build_recipe_data
 from famkd.data.bands import bands, bands_truth
 from famkd.layers.fourier import FAM, FourierFilter
+from famkd.layers.fusion import resize
 from famkd.layers.highpass import highpass_gain
 from famviz import networks, plots, spectra, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-RUN = ""  # a run of yours; left empty, `bands/student` by `fam`, which is trained where it is missing
+RUN = ""  # a run of yours with frequency filters; left empty, `bands/student` by `fam`, trained where it is missing
 
 # %% [markdown]
 # ## Images with a known answer
@@ -238,8 +240,12 @@ for name, parameter in module.named_parameters():
 # Now a trained one. Teacher and student learn `bands`; the first time this takes about a minute.
 
 # %%
-recipe = famkd.load_recipe("bands/student", "--method", "fam")
-run = famviz.open(RUN or famkd.train(recipe, runs=RUNS, resume=True))
+run = famviz.open(RUN) if RUN else None
+if run and not (run.run and run.filters):
+    print(f"{run.name} is no run with frequency filters, so what follows shows bands/student by fam.")
+if not (run and run.run and run.filters):
+    recipe = famkd.load_recipe("bands/student", "--method", "fam")
+    run = famviz.open(famkd.train(recipe, runs=RUNS, resume=True))
 famviz.Table(run.run.metrics()[-1:])
 
 # %% [markdown]
@@ -248,8 +254,9 @@ famviz.Table(run.run.metrics()[-1:])
 # stage's Nyquist frequency, dashed.
 
 # %%
+on_bands = run.run.recipe.data.name == "bands"
 ax = plots.radial_curves(run.filters)
-for cycles in (5, 9):
+for cycles in (5, 9) if on_bands else ():
     ax.axvline(cycles / 16, color="grey", linestyle="--", linewidth=1)
 ax
 
@@ -264,11 +271,12 @@ each = run.filters[0]
 epochs, life = run.history(each)
 rings = spectra.rings(each.size)
 rows = []
-for name, low, high in (("classes", 4, 10), ("slow distractors", 1.5, 2.5), ("fast distractors", 13, 15)):
+parts = (("classes", 4, 10), ("slow distractors", 1.5, 2.5), ("fast distractors", 13, 15))
+for name, low, high in parts if on_bands else ():
     ring = (rings >= low) & (rings <= high)
     first, last = (spectra.full_plane(life[at]["amplitude"], each.size[1])[ring].mean() for at in (0, -1))
     rows.append({"band": name, "mean |H| now": float(last), "dB since epoch 1": float(20 * np.log10(last / first))})
-famviz.Table(rows)
+famviz.Table(rows, otherwise="Which frequencies carry the class is known on bands only.")
 
 # %% [markdown]
 # ## Who carries what: switch a branch off
@@ -282,7 +290,7 @@ famviz.Table(
     {
         "": each.title,
         "gamma global": each.gamma[0],
-        "gamma local": each.gamma[-1],
+        "gamma local": each.gamma[1] if len(each.gamma) > 1 else None,
         "share of global": each.total_share(),
     }
     for each in run.filters
@@ -293,16 +301,16 @@ distiller = networks.trained_distiller(run.run)
 shots = networks.run_images(run.run, 200)
 with torch.no_grad():
     (_, own), (_, others) = distiller.student(shots.images), distiller.teacher(shots.images)
-rows = []
-for stage, s, t in zip(distiller.methods["fam"].stages, own, others):
-    kept, row = stage[0].gamma.clone(), {"filter": str(stage[0].filter.size)}
+rows, stages = [], distiller.methods["fam"].stages if "fam" in distiller.methods else ()
+for stage, s, t, tap in zip(stages, own, others, distiller.student.taps):
+    kept, row = stage[0].gamma.clone(), {"stage": tap}
     for name, mask in {"both": (1, 1), "global only": (1, 0), "local only": (0, 1)}.items():
-        stage[0].gamma.data = kept * torch.tensor(mask)
+        stage[0].gamma.data = kept * torch.tensor(mask)[: len(kept)]
         with torch.no_grad():
-            row[name] = (F.mse_loss(stage(s), t) / t.var()).item()
+            row[name] = (F.mse_loss(stage(resize(s, t.shape[-2:])), t) / t.var()).item()
     stage[0].gamma.data = kept
     rows.append(row)
-famviz.Table(rows)
+famviz.Table(rows, otherwise="This test is for fam: in a review, what a level is given depends on the deeper levels.")
 
 # %% [markdown]
 # Silencing shows what the trained sum relies on. It does not show what a student could learn without the branch: the
@@ -317,8 +325,6 @@ famviz.Table(rows)
 
 # %%
 review = famkd.load_recipe("bands/student", "--method", "fam_review")
-from famkd.build import build_distiller, build_recipe_data
-
 levels = build_distiller(review, build_recipe_data(review), weights=False).methods["fam_review"].levels
 for at, level in enumerate(levels):
     fam = level.leave[0]
@@ -334,10 +340,10 @@ famviz.Table(
     {"student": each.recipe.method, "last epoch top-1 %": each.metrics()[-1]["top1"]}
     for each in (alone, taught)
     if each
-)
+)  # the student alone has a row where such a run lies beside this one
 
 # %% [markdown]
-# One seed, 400 test images, ten epochs: a standard error of about two points on each figure, before any difference
+# One seed, 400 test images, eight epochs: a standard error of about two points on each figure, before any difference
 # between seeds. On `bands` the teacher's advantage *is* frequency, so this is where frequency attention should help
 # most. It tells little about photographs.
 #

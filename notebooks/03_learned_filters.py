@@ -29,7 +29,11 @@ RUN = ""  # a run of yours, or a .pth of the released code; left empty, `bands/s
 
 # %%
 recipe = famkd.load_recipe("bands/student", "--method", "fam")
-run = famviz.open(RUN or famkd.train(recipe, runs=RUNS, resume=True))
+run = famviz.open(RUN) if RUN else None
+if run and not run.filters:
+    print(f"{run.name} holds no frequency filter, so what follows shows bands/student by fam.")
+if not (run and run.filters):
+    RUN, run = "", famviz.open(famkd.train(recipe, runs=RUNS, resume=True))
 for each in run.filters:
     print(f"{each.title}: {each.channels[0]} x {each.channels[1]} filters of {each.size[0]} x {each.size[1]}")
 
@@ -83,6 +87,8 @@ if not RUN:
     early = famkd.load_recipe("bands/student", *flags.split())
     early = famviz.open(famkd.train(early, runs=RUNS, resume=True))
     display(famviz.FilterExplorer([run, early], other=early.name, level=0))
+else:
+    print("Only the run that is trained here has a twin that was stopped after one epoch.")
 
 # %% [markdown]
 # One number for that: how much of the final filter's energy was there in the beginning, and in which direction it
@@ -161,7 +167,7 @@ plots.share_bars(run)
 # Every view is a function that takes `ax=` and returns it. `style.save` writes PNG, SVG and PDF.
 
 # %%
-sheet = plots.contact_sheet(run.filters[-1], 16)
+sheet = plots.contact_sheet(run.filters[0], 16)
 sheet
 
 # %%

@@ -85,7 +85,7 @@ for stage in stages:
     if {"student alone", "student"} <= set(stage.others):
         before, after = stage.rms_db("student alone"), stage.rms_db("student")
         rows.append({"stage": stage.name, "before, dB": before, "after, dB": after, "ratio": after / before})
-famviz.Table(rows)
+famviz.Table(rows, otherwise="There is no run of the student alone, or no teacher, beside this run.")
 
 # %% [markdown]
 # Mind what this does not say. The loss compares the *output* of FAM with the teacher, not the student's own features:
@@ -94,15 +94,18 @@ famviz.Table(rows)
 # permutation of pixels in frequency space would go unnoticed. So we also ask for the correlation of the maps.
 
 # %%
-distiller = networks.trained_distiller(run)
-name = next(iter(distiller.methods))
-with torch.no_grad():
-    (_, own), (_, others) = distiller.student(shots.images), distiller.teacher(shots.images)
-    modules = features.leaving(distiller.methods[name])
-    if name == "fam":
-        for tap, module, s, t in zip(distiller.taps(name)[1], modules, own, others):
-            r = np.corrcoef(module(s).flatten().numpy(), t.flatten().numpy())[0, 1]
-            print(f"{tap}: correlation of FAM's output with the teacher's maps {r:.2f}")
+distiller, rows = networks.trained_distiller(run), []
+for name, method in distiller.methods.items():
+    seen, modules = {}, features.leaving(method)
+    for at, module in enumerate(modules):
+        module.register_forward_hook(lambda _, args, out, at=at, seen=seen: seen.__setitem__(at, out))
+    if modules:
+        distiller(famkd.Batch(shots.images, shots.labels, torch.arange(len(shots.labels))))
+        theirs = dict(zip(distiller.teacher.taps, distiller.teacher(shots.images)[1]))
+    for tap, (_, out) in zip(distiller.taps(name)[1], sorted(seen.items())):
+        r = np.corrcoef(out.detach().flatten().numpy(), theirs[tap].flatten().numpy())[0, 1]
+        rows.append({"stage": tap, "method": name, "correlation of its output with the teacher's maps": r})
+famviz.Table(rows, otherwise=f"{run.recipe.method} makes no maps of its own that are compared with the teacher's.")
 
 # %% [markdown]
 # ## Known frequencies
@@ -112,12 +115,12 @@ with torch.no_grad():
 
 # %%
 stage, rows = stages[0], []
-if run.recipe.data.name == "bands":
+if run.recipe.data.name == "bands":  # whose first stage has 32 px
     for who in stage.others:
         gap = np.abs(stage.difference_curve(who))
         row = {"": who, "classes, dB": gap[[5, 9]].mean(), "slow distractors, dB": gap[2]}
         rows.append(row | {"fast distractors, dB": gap[[13, 14, 15]].mean()})
-famviz.Table(rows)
+famviz.Table(rows, otherwise="Known on bands only, for a run with a teacher.")
 
 # %% [markdown]
 # ## Across methods
@@ -128,10 +131,13 @@ famviz.Table(rows)
 # %%
 beside = [path for path in find_runs([run.path.parent]) if famkd.Run(path).finished]
 rows = [row for row in features.differences_table(beside) if row["of"] == "student"]
-famviz.Table({key: row[key] for key in ("method", "seed", "stage", "rms_db", "top1")} for row in rows)
+rows = [{key: row[key] for key in ("method", "seed", "stage", "rms_db", "top1")} for row in rows]
+famviz.Table(rows, otherwise="No finished run beside this one has a teacher.")
 
 # %% [markdown]
 # **Question.** Is a smaller difference in dB the reason for a better student? You have one run per method; think of
-# what would convince you. **Exercise.** Spectra of any networks compare, with no run at all:
-# `features.differences_figure({ "teacher": a, "other": b}, images)`. Compare the trained teacher with an untrained
+# what would convince you.
+#
+# **Exercise.** Spectra of any networks compare, with no run at all:
+# `features.differences_figure({"teacher": a, "other": b}, images)`. Compare the trained teacher with an untrained
 # one. Which stage gives it away?

@@ -23,7 +23,8 @@ import famkd
 import famviz
 from famkd.data.bands import bands_truth
 from famkd.groups import find_runs
-from famviz import cam, networks, style
+from famkd.taps import default_taps
+from famviz import cam, faithfulness, networks, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
@@ -92,10 +93,11 @@ famviz.Table(rows)
 # for. ScoreCAM needs no gradient and a forward pass per channel. Do they agree about the truth?
 
 # %%
-student, few, rows = list(nets)[-1], slice(0, 32), []
+first, student = next(iter(nets)), list(nets)[-1]  # the teacher, where there is one, and the run's student
+few, rows = slice(0, 32), []
 over = {"masks": None if masks is None else masks[few], "steps": 0}
 for method in cam.METHODS:
-    pair = {name: nets[name] for name in ("teacher", student)}
+    pair = {name: nets[name] for name in (first, student)}
     found = cam.compare(pair, shots.images[few], shots.labels[few], method=method, **over)
     rows += [{"method": method} | row for row in found.rows() if row["network"] != "chance"]
 famviz.Table(rows)
@@ -107,8 +109,8 @@ famviz.Table(rows)
 pictures = style.figure(9, 2.5)
 axes = pictures.subplots(1, 4)
 axes[0].imshow(shots.pixels[0])
-for ax, layer in zip(axes[1:], ("layer1", "layer2", "layer3")):
-    result = cam.cam(nets["teacher"], shots.images[:1], "true", layer=layer, labels=shots.labels[:1])
+for ax, layer in zip(axes[1:], default_taps(nets[first], "stages", shots.images[:2])):
+    result = cam.cam(nets[first], shots.images[:1], "true", layer=layer, labels=shots.labels[:1])
     ax.imshow(result.maps[0], cmap="inferno")
     ax.set_title(f"{layer}, {result.evidence.shape[1]} x {result.evidence.shape[2]}")
 for ax in axes:
@@ -122,7 +124,7 @@ pictures
 # is none at all, the map is zero and the result says why in words instead of showing a black square.
 
 # %%
-net, images = nets["teacher"], shots.images[:8]
+net, images = nets[first], shots.images[:8]
 with torch.no_grad():
     rejected = net(images).argmin(1)
 result = cam.cam(net, images, rejected)
@@ -153,9 +155,9 @@ alike, rows = shown.results[student], []
 right = alike.predicted == shots.labels.numpy()
 for name, chosen in (("right", right), ("wrong", ~right)):
     if masks is not None:
-        inside = np.nanmean(shown.figures[student]["energy inside"][chosen])
-        rows.append({"the class was": name, "images": int(chosen.sum()), "energy inside": float(inside)})
-famviz.Table(rows)
+        inside = faithfulness.mean(shown.figures[student]["energy inside"][chosen])
+        rows.append({"the class was": name, "images": int(chosen.sum()), "energy inside": inside})
+famviz.Table(rows, otherwise="Where the evidence is, is known on bands only.")
 
 # %% [markdown]
 # An association, not a cause: images with a strong grating are easier to get right and easier to locate.

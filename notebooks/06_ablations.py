@@ -102,10 +102,15 @@ picture
 
 # %%
 values = [np.array(list(group.last().values())) for group in groups]
-within = np.mean([v.var(ddof=1) for v in values if len(v) > 1]) ** 0.5
-between = np.std([v.mean() for v in values], ddof=1)
-print(f"standard deviation between groups' means {between:.2f} points, within a group {within:.2f} points")
-print(f"a mean over {len(SEEDS)} seeds is itself uncertain by about {within / len(SEEDS) ** 0.5:.2f} points")
+repeated = [v for v in values if len(v) > 1]
+if len(values) > 1 and repeated:
+    within = np.mean([v.var(ddof=1) for v in repeated]) ** 0.5
+    between = np.std([v.mean() for v in values], ddof=1)
+    print(f"standard deviation between groups' means {between:.2f} points, within a group {within:.2f} points")
+    seeds = min(map(len, repeated))
+    print(f"a mean over {seeds} seeds is itself uncertain by about {within / seeds**0.5:.2f} points")
+else:
+    print("This takes two groups, and one of them with more than one seed.")
 
 # %% [markdown]
 # ## What the parts do, apart from accuracy
@@ -121,7 +126,7 @@ for score in scores:
     last = famkd.Run(score.path).metrics()[-1]
     gap = next((value for key, value in last.items() if key.startswith("fam")), None)
     rows.append({"run": score.path.name, "distance to the teacher, last epoch": gap, "top-1 %": last["top1"]})
-famviz.Table(sorted(rows, key=lambda row: row["distance to the teacher, last epoch"] or 0))
+famviz.Table(sorted(rows, key=lambda row: row["distance to the teacher, last epoch"] or np.inf))
 
 # %% [markdown]
 # **Local only** is FAM without frequency: a 1x1 convolution per level. If it came as close to the teacher as both
@@ -137,13 +142,15 @@ famviz.Table(sorted(rows, key=lambda row: row["distance to the teacher, last epo
 # The share of the global branch's energy, per variant. A share near 0 means that training chose not to use it.
 
 # %%
-opened = [famviz.open(score.path) for score in scores if score.recipe.seed == SEEDS[0]]
-famviz.Table(
+first = min(score.recipe.seed for score in scores)
+opened = [famviz.open(score.path) for score in scores if score.recipe.seed == first]
+rows = [
     {"run": run.run.path.name, "level": each.title, "share of global": each.total_share()}
     for run in opened
     for each in run.filters
     if each.total_share() is not None
-)
+]
+famviz.Table(rows, otherwise="No run here has both branches.")
 
 # %% [markdown]
 # **Question.** Two variants differ by one point over two seeds, and by one point over ten. In which case would you

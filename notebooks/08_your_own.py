@@ -121,11 +121,13 @@ print(f"student: {run.metrics()[-1]['top1']:.1f} %")
 
 # %%
 run = famkd.Run.open(RUN) if RUN else run
-losses, accuracy = plots.training_curves(famviz.open([networks.student_alone(run) or run, run]))
+pair_of = [each for each in (networks.student_alone(run), run) if each]
+losses, accuracy = plots.training_curves(famviz.open(pair_of))
 losses
 
 # %%
-plots.overview(famviz.open(run).filters[0])
+held = famviz.open(run).filters
+plots.overview(held[0]) if held else print(f"{run.recipe.method} has no frequency filters.")
 
 # %%
 cam.grid_figure(run, 3)
@@ -151,7 +153,7 @@ distiller = Distiller(Classification(), Small(3), big, {"fam": famkd.METHODS["fa
 optimizer = torch.optim.SGD(distiller.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 for epoch in range(3):
     for batch in batches:
-        losses = distiller.train()(batch)
+        losses = distiller.train()(batch).losses
         loss = losses["task"]["ce"] + losses["fam"]["mse"]
         optimizer.zero_grad()
         loss.backward()

@@ -74,18 +74,23 @@ famviz.Table(rows)
 # frequencies tells how many spectra there really are.
 
 # %%
-path = RUN or famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True).path
-run = famviz.open(path)
+run = famviz.open(RUN) if RUN else None
+if run and not run.filters:
+    print(f"{run.name} holds no frequency filter, so what follows shows the quickstart's.")
+if not (run and run.filters):
+    run = famviz.open(famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True))
+
+# %%
 picture = style.figure(5, 2.8)
 ax = picture.subplots()
-for each in run.filters:
+for each, colour in zip(run.filters, style.LINES):
     fresh = FourierFilter(*each.channels[::-1], each.size).response().numpy()
     for response, line in ((each.response, "-"), (fresh, ":")):
         s = np.linalg.svd(response.reshape(np.prod(each.channels), -1), compute_uv=False)
         label = f"{each.title}, {'trained' if line == '-' else 'noise'}"
-        ax.plot(np.arange(1, len(s) + 1), np.cumsum(s**2) / np.sum(s**2), line, label=label)
+        ax.plot(np.arange(1, len(s) + 1), np.cumsum(s**2) / np.sum(s**2), line, color=colour, label=label)
 ax.set(xlabel="number of shared spectra", ylabel="energy that they hold", ylim=(0, 1))
-ax.legend(fontsize=7, bbox_to_anchor=(1.02, 1))
+ax.legend(bbox_to_anchor=(1.02, 1))
 picture
 
 # %% [markdown]

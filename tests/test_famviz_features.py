@@ -12,7 +12,8 @@ from torch import nn
 matplotlib.use("Agg")
 from famkd.data.bands import bands, bands_truth
 from famkd.errors import UserError
-from famkd.method import View
+from famkd.method import Probe, View
+from famkd.methods import METHODS
 from famkd.recipe import load_recipe
 from famkd.tasks import Classification
 from famkd.training import train
@@ -180,6 +181,12 @@ def test_the_output_of_a_method_is_what_training_compares(runs):
         np.testing.assert_allclose(
             stage.planes["teacher"] + stage.dc["teacher"], image_spectra(target).mean(0), atol=1e-4
         )
+
+
+@pytest.mark.parametrize("name", ["figkd", "freekd", "kd"])
+def test_a_method_that_makes_no_maps_has_none_to_show(name):
+    view = View(torch.rand(2, 3), [torch.rand(2, 4, 8, 8)])  # figkd and freekd have levels: scales, not modules
+    assert leaving(METHODS[name](Probe(view, view, None))) == []
 
 
 def test_a_review_shows_every_level_that_has_frequencies(runs):

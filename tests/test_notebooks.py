@@ -11,6 +11,8 @@ import jupytext
 import nbformat
 import pytest
 
+import famkd
+
 pytest_plugins = ("notebook_runs",)
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -53,24 +55,53 @@ def test_short_cells_and_no_path_of_one_machine(source):
     assert sum('RUN = ""' in cell for cell in code) == 1  # the one variable to point it at another run
 
 
-@pytest.mark.timeout(1800)
-@names
-def test_it_runs(source, notebook_runs, tmp_path, capsys):
+def executed(source: Path, folder: Path, run: str = ""):
+    """The notebook after all of its cells have run in a folder, on a run where one is named."""
     from nbclient import NotebookClient
 
     book = nbformat.reads(paired(source), 4)
-    start = time.perf_counter()
+    for cell in book.cells:
+        cell.source = cell.source.replace('RUN = ""', f"RUN = {run!r}")
     NotebookClient(
         book, timeout=CELL_SECONDS, kernel_name="python3", store_widget_state=False,
-        resources={"metadata": {"path": str(tmp_path)}},
+        resources={"metadata": {"path": str(folder)}},
     ).execute()  # fmt: skip
+    return book
+
+
+def said(book) -> str:
+    """All text that its cells put out."""
+    outputs = [out for cell in book.cells for out in cell.get("outputs", [])]
+    return "\n".join(out.get("text", "") or out.get("data", {}).get("text/plain", "") for out in outputs)
+
+
+@pytest.mark.timeout(1800)
+@names
+def test_it_runs(source, notebook_runs, tmp_path, capsys):
+    start = time.perf_counter()
+    book = executed(source, tmp_path)
     with capsys.disabled():
         print(f" {source.stem}: {time.perf_counter() - start:.0f} s", end="", flush=True)
-    said = "".join(out.get("text", "") for cell in book.cells for out in cell.get("outputs", []) if "text" in out)
-    assert "Traceback" not in said  # a failing command in the terminal is no error of the cell
+    assert "Traceback" not in said(book)  # a failing command in the terminal is no error of the cell
     assert not list(tmp_path.iterdir())  # whatever it writes goes into the folder of runs, or a temporary one
     if keep := os.environ.get("FAMKD_NOTEBOOKS_OUT"):
         nbformat.write(book, Path(keep) / f"{source.stem}.ipynb")
+
+
+WORDS = {
+    "02": "is no run with frequency filters", "03": "holds no frequency filter", "04": "kd makes no maps of its own",
+    "05": "known on bands only", "08": "kd has no frequency filters", "09": "holds no frequency filter",
+}  # fmt: skip
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", WORDS)
+def test_what_a_run_without_filters_cannot_show_is_said_in_words(number, notebook_runs, tmp_path):
+    source = next(path for path in SOURCES if path.stem.startswith(number))
+    run = famkd.train(famkd.load_recipe("quickstart", "--method", "kd"), runs=notebook_runs, resume=True)
+    book = executed(source, tmp_path, str(run.path))
+    assert WORDS[number] in said(book)
+    assert "Traceback" not in said(book)
 
 
 if __name__ == "__main__":
