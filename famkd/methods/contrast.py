@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from famkd import ranks
 from famkd.layers.project import flat, pair, precise
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.options import not_negative, positive
 
 
 @precise
@@ -57,6 +58,8 @@ class CRD(Method):
         mode: Literal["exact", "relax"] = "exact",
     ):
         super().__init__()
+        positive(dim=dim, negatives=negatives, temperature=temperature)
+        not_negative(momentum=momentum)
         if probe.labels is None:
             raise ValueError("CRD needs the class of every training image: use a data set that tells its labels")
         if mode == "exact" and bool((probe.labels == probe.labels[0]).all()):

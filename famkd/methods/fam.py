@@ -8,10 +8,13 @@ from famkd.layers.fusion import resize
 from famkd.layers.highpass import HighPass
 from famkd.layers.project import pair_maps
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.options import not_negative, positive
 
 
 def leave_by_fam(c_in: int, target: Tensor, **options) -> nn.Module:
     """FAM and batch norm from `c_in` channels to the shape of a teacher map, rectified only where the teacher is."""
+    not_negative(**{name: options[name] for name in ("cutoff", "grid") if name in options})
+    positive(**{name: options[name] for name in ("order", "rank") if name in options})
     layers = [FAM(c_in, target.shape[1], tuple(target.shape[-2:]), **options), nn.BatchNorm2d(target.shape[1])]
     return nn.Sequential(*layers, *([nn.ReLU()] if target.min() >= 0 else []))
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from famkd.layers.project import match_size, pair, pair_maps, precise
 from famkd.method import Batch, Method, Probe, View
 from famkd.methods.logits import logits_of
+from famkd.methods.options import not_negative, positive
 
 
 def haar2d(feat: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +90,8 @@ class FreeKD(Method):
 
     def __init__(self, probe: Probe, *, levels: int = 3, map_weight: float = 5.0, mask: bool = True):
         super().__init__()
+        positive(levels=levels)
+        not_negative(map_weight=map_weight)
         pairs = pair_maps(probe.student.feats, probe.teacher.feats)
         self.levels, self.map_weight, self.mask = levels, map_weight, mask
         self.connectors = nn.ModuleList(nn.Conv2d(s.shape[1], t.shape[1], 1) for s, t in pairs)
@@ -128,6 +131,7 @@ class FiGKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
+        positive(levels=levels)
         self.levels, self.keep, self.standardize = levels, keep, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from famkd.layers.project import fit, match_size, pair, pair_maps, precise
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.options import positive
 
 
 def head_weight(head: nn.Module | None, feat: Tensor, who: str) -> Tensor:
@@ -123,6 +124,7 @@ class SimKD(Method):
 
     def __init__(self, probe: Probe, *, factor: int = 2):
         super().__init__()
+        positive(factor=factor)
         s, t = pair_maps(probe.student.feats, probe.teacher.feats)[-1]
         _check_teacher(probe.teacher)
         self.projector = Projector(s, t, factor)
@@ -152,6 +154,7 @@ class CATKD(Method):
 
     def __init__(self, probe: Probe, *, size: int = 2):
         super().__init__()
+        positive(size=size)
         s, _ = pair_maps(probe.student.feats, probe.teacher.feats)[-1]
         _check_teacher(probe.teacher)
         head_weight(probe.student.head, s, "student")

@@ -6,12 +6,16 @@ from torch import Tensor
 
 from famkd.layers.project import precise
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.options import positive, several_classes
 
 
 @precise
 def standardized(logits: Tensor) -> Tensor:
-    """Z-score of each sample's logits (B, classes): (z - mean) / (1e-7 + std), std unbiased (Sun et al., CVPR 2024)."""
-    std, mean = torch.std_mean(logits, dim=1, keepdim=True)
+    """Z-score of each sample's logits (B, classes): (z - mean) / (1e-7 + std), std unbiased (Sun et al., CVPR 2024).
+
+    Logits that are all alike, and so those of a single class, become 0.
+    """
+    std, mean = torch.std_mean(logits, dim=1, keepdim=True, correction=min(1, logits.shape[1] - 1))
     return (logits - mean) / (1e-7 + std)
 
 
@@ -124,6 +128,7 @@ class KD(Method):
 
     def __init__(self, probe: Probe, *, temperature: float = 4.0, standardize: bool = False):
         super().__init__()
+        positive(temperature=temperature)
         self.temperature, self.standardize = temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -152,6 +157,8 @@ class DKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
+        positive(temperature=temperature)
+        several_classes(probe)
         self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -181,6 +188,7 @@ class DIST(Method):
         standardize: bool = False,
     ):
         super().__init__()
+        positive(temperature=temperature)
         self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -201,6 +209,8 @@ class NKD(Method):
 
     def __init__(self, probe: Probe, *, gamma: float = 1.5, temperature: float = 1.0, standardize: bool = False):
         super().__init__()
+        positive(temperature=temperature)
+        several_classes(probe)
         self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -222,6 +232,7 @@ class WTTM(Method):
 
     def __init__(self, probe: Probe, *, power: float = 0.2, standardize: bool = False):
         super().__init__()
+        positive(power=power)
         self.power, self.standardize = power, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

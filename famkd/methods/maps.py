@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from famkd.layers.project import connector, match_size, pair, pair_maps, precise
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.options import positive
 
 
 @precise
@@ -120,6 +121,7 @@ class AT(Method):
 
     def __init__(self, probe: Probe, *, p: float = 2.0):
         super().__init__()
+        positive(p=p)
         pair_maps(probe.student.feats, probe.teacher.feats)
         self.p = p
 
@@ -152,6 +154,7 @@ class VID(Method):
 
     def __init__(self, probe: Probe, *, init_variance: float = 5.0, eps: float = 1e-5):
         super().__init__()
+        positive(eps=eps, **{"init_variance - eps": init_variance - eps})
         pairs = pair_maps(probe.student.feats, probe.teacher.feats)
         start = math.log(math.expm1(init_variance - eps))
         self.eps = eps

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from famkd.layers.project import flat, pair, precise
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.options import positive
 
 
 @precise
@@ -97,6 +98,7 @@ class CC(Method):
 
     def __init__(self, probe: Probe, *, dim: int = 128):
         super().__init__()
+        positive(dim=dim)
         s, t = _embeddings(probe.student, probe.teacher)
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
 
