@@ -2,8 +2,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+EXTRAS := test,viz,zoo,detection,export,log
 
-.PHONY: quickstart test faults lint notebooks bench clean
+.PHONY: quickstart test faults minimum audit lint notebooks bench clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/famkd train quickstart
@@ -15,6 +16,16 @@ test: $(VENV)/.all
 
 faults: $(VENV)/.all
 	$(BIN)/python tests/faults.py
+
+minimum:  # the tests on the oldest versions that pyproject.toml admits
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/python -m pip install -q uv
+	.venv-minimum/bin/uv pip install -q --python .venv-minimum/bin/python --resolution lowest-direct -e '.[$(EXTRAS)]'
+	.venv-minimum/bin/python -m pytest
+
+audit: $(VENV)/.all  # asks a database of known faults, so it needs a network
+	$(BIN)/python -m pip install -q pip-audit
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check --fix .
@@ -33,7 +44,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.all: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test,viz,zoo,detection,export,log]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@ $(VENV)/.core
 
 clean:
