@@ -134,25 +134,25 @@ def run(whole_run, tmp_path) -> Run:
     return Run(tmp_path / "run")
 
 
-@bounded(120)
+@bounded(80)
 @given(changes=edits)
 def test_recipes_with_bytes_changed(alone, changes):
     read_recipe(mutated(VALID, changes))
 
 
-@bounded(100)
+@bounded(60)
 @given(tree=st.dictionaries(words, trees, max_size=5))
 def test_recipes_of_odd_words_in_odd_places(alone, tree):
     read_recipe(yaml.safe_dump(tree, sort_keys=False).encode())
 
 
-@bounded(200)
+@bounded(150)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=25))
 def test_recipes_of_pieces_of_yaml(alone, pieces):
     read_recipe("".join(pieces).encode())
 
 
-@bounded(50)
+@bounded(30)
 @given(pick=st.integers(0, 99), changes=edits)
 def test_runs_with_bytes_changed(run, whole_run, pick, changes):
     files = sorted(path.relative_to(whole_run) for path in whole_run.rglob("*") if path.is_file())
@@ -163,7 +163,7 @@ def test_runs_with_bytes_changed(run, whole_run, pick, changes):
 
 
 @UNGUARDED
-@bounded(60)
+@bounded(40)
 @given(notes=values, rows=st.lists(values, max_size=3), machine=values)
 @example(notes={"modules": {"fam_review.levels.0.filter": {"filter": "dense"}}, "taps": {}}, rows=[{}], machine=[])
 @example(notes={"modules": {"a": []}, "taps": []}, rows=[{"epoch": "1"}], machine=3)
@@ -177,7 +177,7 @@ def test_runs_that_tell_odd_things_of_themselves(run, notes, rows, machine):
     read_run(run)
 
 
-@bounded(60)
+@bounded(40)
 @given(note=st.fixed_dictionaries({}, optional={
     "filter": st.sampled_from(["dense", "separable", "lowrank", "x", 3]), "size": values,
     "channels": st.lists(st.sampled_from([2, 0, -1, 1 << 40, "2"]), max_size=3),
