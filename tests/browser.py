@@ -32,37 +32,51 @@ def chromium_path() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
+@contextmanager
+def launched():
+    """A headless Chromium; ImportError without playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def fresh_page(browser):
+    """A page of its own context, with patience for models."""
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    # anywidget drops a model whose module was not evaluated within 2 s; a starved test machine is given longer
+    patience = (
+        "const own = AbortSignal.timeout; AbortSignal.timeout = (ms) => own.call(AbortSignal, Math.max(ms, 6e4));"
+    )
+    context.add_init_script(patience)
+    return context.new_page()
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """One browser for a module's tests; skips where Chromium or playwright is missing.
 
     Not for the session: while playwright is open, this thread has a running asyncio loop, which other tests would see.
     """
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
     if chromium_path() is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), headless=True, args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(chromium):
     """A fresh page that remembers what it asked for elsewhere and what went wrong; both must be empty at the end."""
-    context = chromium.new_context(viewport={"width": 1300, "height": 900})
-    # anywidget drops a model whose module was not evaluated within 2 s; a starved test machine is given longer
-    patience = (
-        "const own = AbortSignal.timeout; AbortSignal.timeout = (ms) => own.call(AbortSignal, Math.max(ms, 6e4));"
-    )
-    context.add_init_script(patience)
-    page = context.new_page()
+    page = fresh_page(chromium)
     strangers, errors = [], []
     page.on("request", lambda request: None if request.url.startswith(LOCAL) else strangers.append(request.url))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
-    context.close()
+    page.context.close()
     assert not strangers, f"the page asked for {strangers[:3]}"
     assert not errors, f"the page logged {errors[:3]}"
 
