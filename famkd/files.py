@@ -47,7 +47,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [_unsealed(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [_unsealed(line) for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from error
 

@@ -1,5 +1,6 @@
 """One step, however it is run: the sums it keeps, the rate and weights it reads, and compiled as eager."""
 
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -44,7 +45,7 @@ def make(engine: str, methods=("kd",)) -> Step:
     torch.manual_seed(0)
     student, teacher = Net(4), Net(6)
     distiller = Distiller(Classification(), student, teacher if methods else None, {n: METHODS[n] for n in methods},
-                          probe=take(Piece(torch.arange(4))))  # fmt: skip
+                          probe=take(Piece(torch.arange(4))), labels=LABELS)  # fmt: skip
     optimizer = torch.optim.SGD(distiller.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
     return Step(distiller.train(), optimizer, take, Tensor.backward, ["task", *methods], CPU, engine)
 
@@ -135,6 +136,25 @@ def test_compiled_steps_are_eager_steps():
         torch.testing.assert_close(trained[key], value, rtol=1e-5, atol=1e-5)
     start = make("eager").distiller.student.model.state_dict()
     assert not torch.allclose(trained["fc.weight"], start["fc.weight"], atol=1e-3)
+
+
+@pytest.mark.parametrize("methods", [("kd",), ("fam_review", "crd"), ("fam", "sp")], ids="+".join)
+def test_the_whole_step_is_one_graph_to_the_compiler(methods):
+    """As on a GPU: traced without a break and run by its own backward, the losses are those of the eager step."""
+    step = make("eager", methods)
+    step.set_epoch(0.1, dict.fromkeys(("task", *methods), 1.0))
+    state, batch, answers = copy.deepcopy(step.distiller.state_dict()), take(pieces(0)[0]), []
+    for weighed in (step._weighed, torch.compile(step._weighed, dynamic=False, fullgraph=True, backend="aot_eager")):
+        step.distiller.load_state_dict(state)
+        torch.manual_seed(1)
+        step.optimizer.zero_grad()
+        total, losses, shown = weighed(batch)
+        total.backward()
+        gradients = [p.grad.clone() for p in step.distiller.parameters() if p.grad is not None]
+        answers.append((total.detach(), losses, shown, *gradients))
+    assert len(answers[0]) > 5
+    for eager, compiled in zip(*answers, strict=True):
+        torch.testing.assert_close(compiled, eager)
 
 
 @pytest.mark.parametrize(
