@@ -31,7 +31,10 @@ class Ledger:
             return None
         self.distiller.student.model.load_state_dict(saved["student"])
         self.distiller.methods.load_state_dict(saved["methods"])
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, rates):
+            group["lr"] = rate  # on a GPU the very tensor that a captured step reads; each epoch writes it anyway
         self.metrics, self.timing = saved["metrics"], saved["timing"]
         if not saved["partial"]:
             ranks.first(self._publish)

@@ -594,6 +594,20 @@ def test_a_finished_run_that_was_damaged_is_mended_from_what_resume_holds(pair):
     same(whole, train(pair(*FAM), out="run", resume=True))
 
 
+def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
+    """A captured step reads the tensor that it was captured with, so another one would never be heard of."""
+    recipe = pair(*FAM)
+    run = train(recipe, out="run")
+    distiller, _ = open_distiller(run)
+    rate = torch.tensor(0.25)
+    optimizer = torch.optim.SGD(distiller.parameters(), lr=rate, momentum=0.9)
+    ledger = Ledger(run, recipe, distiller, optimizer)
+    assert ledger.reopen() is None
+    assert optimizer.param_groups[0]["lr"] is rate
+    assert optimizer.state_dict()["state"]
+    assert len(ledger.metrics) == 3
+
+
 def test_epochs_without_a_state_to_go_on_from_are_not_written_over(pair, monkeypatch):
     monkeypatch.setattr(training, "reporting", _stop_in_epoch(2))
     with pytest.raises(Killed):
