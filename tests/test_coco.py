@@ -99,6 +99,14 @@ def test_draws_follow_from_seed_epoch_and_index(root):
     assert one != seen(1, epoch=2)[0]
 
 
+def test_an_epoch_that_was_left_goes_on_with_the_same_pieces(root):
+    whole, rest = list(open_coco(root).epoch(2)), list(open_coco(root).epoch(2, 1))
+    assert len(rest) == len(whole) - 1 > 0
+    for one, two in zip(rest, whole[1:]):
+        assert torch.equal(one.index, two.index)
+        assert all(map(torch.equal, one.images, two.images))
+
+
 def test_threads_read_the_same_pixels(root):
     alone, helped = open_coco(root), open_coco(root, workers=3)
     for one, two in zip(alone.epoch(3), helped.epoch(3), strict=True):

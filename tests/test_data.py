@@ -77,6 +77,12 @@ def test_without_augmentation_every_image_stays_as_it_is():
         np.testing.assert_allclose(image, expected.transpose(2, 0, 1), rtol=0, atol=1e-5)
 
 
+def test_an_epoch_that_was_left_goes_on_with_the_same_pieces():
+    whole, rest = (list(Resident(noise(23), 5).epoch(2, done)) for done in (0, 3))
+    assert len(whole) == 4
+    assert all(torch.equal(one, two) for one, two in zip(rest[0], whole[3], strict=True))
+
+
 @pytest.mark.parametrize(("n", "batch", "steps"), [(23, 5, 4), (20, 5, 4), (7, 64, 1)])
 def test_an_epoch_shows_each_image_at_most_once_in_full_batches(n, batch, steps):
     data = Resident(noise(n), batch)

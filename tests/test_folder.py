@@ -104,6 +104,13 @@ def test_a_tree_has_the_interface_of_a_resident_set(tree):
     assert torch.cat([batch.index for batch in tested]).tolist() == list(range(9))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_was_left_goes_on_with_the_same_pieces(tree, workers):
+    whole, rest = list(stream(tree, workers=workers).epoch(2)), list(stream(tree, workers=workers).epoch(2, 1))
+    assert len(rest) == len(whole) - 1 == 2
+    assert all(same(one, two) for one, two in zip(rest, whole[1:]))
+
+
 def test_what_comes_out_is_imagenets_arithmetic(tree):
     """By torchvision's own reference: resize, crop, to floats, subtract and divide."""
     file = tree / "val" / "mid" / "0.JPEG"
