@@ -85,7 +85,9 @@ def parse_recipe(tree: dict, flags: list[str], *, name: str, prog: str = "famkd 
     chosen = {key: value for key, value in tree.items() if key in names or key not in METHODS}
     recipe = tyro.cli(recipe_type(names), args=[*_as_flags(chosen), *flags], prog=prog, use_underscores=True)
     if not _names_a_folder(recipe.name):
-        raise UserError(f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`.")
+        raise UserError(
+            f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`."
+        )
     return recipe
 
 
