@@ -65,6 +65,8 @@ function render({ model, el }) {
     h("div", { className: "fv-row" }, nav.root, big.root, second.root, change.root,
       h("div", {}, h("div", { className: "fv-thumbs" }, ...thumbs.map((t) => t.button)), curve, share)),
     readout, h("details", { open: true }, h("summary", {}, "Strongest filters"), h("div", { className: "fv-scroll" }, h("table", {}, head, body))));
+  // A key meant for slider, menu or button is no shortcut of the notebook around it, which moves the focus away.
+  root.onkeydown = (e) => { if (!(e.ctrlKey || e.metaKey || e.altKey || e.shiftKey)) e.stopPropagation(); };
   el.append(root);
 
   // Drawing ----------------------------------------------------------------------------------------------------------

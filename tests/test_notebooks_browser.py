@@ -59,6 +59,14 @@ def test_the_explorer_answers_key_mouse_and_menu_in_jupyterlab(page, notebook_ru
         changed(page, picture)
         assert chosen(page)[0::3] == ["1", "kernel"]
 
+        slider = page.locator(".fv-epoch input").first
+        slider.press("ArrowLeft")  # a shortcut of the notebook, if it gets there
+        page.wait_for_function("() => document.querySelector('.fv-epoch span').textContent !== 'now'")
+        last = int(slider.get_attribute("max"))
+        assert ask_kernel(page, "explorer.epoch") == str(last)  # a summary of every epoch
+        slider.press("ArrowRight")
+        page.wait_for_function("() => document.querySelector('.fv-epoch span').textContent === 'now'")
+
         ask_kernel(page, "setattr(explorer, 'view', 'phase')")  # and back: what the kernel sets, the page shows
         page.wait_for_function("() => document.querySelector('.fv-view select').value === 'phase'")
         page.close()  # before its server goes, which it would complain about
