@@ -1,6 +1,7 @@
 """The command line: famkd train | eval | compare | sweep | export | bench | ls."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,10 +53,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def first_process() -> bool:
-    """Whether this is the one that speaks, of those that train together."""
-    from famkd.ranks import rank
-
-    return rank() == 0
+    """Whether this is the one that speaks, of those that train together, also when they have parted again."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")  # torchrun's, SLURM's, and those of famkd's own
+    return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def train_command(argv: list[str]) -> None:

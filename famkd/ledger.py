@@ -48,9 +48,9 @@ class Ledger:
             self._keep(None)
             self._publish()
 
-    def pause(self, partial: dict[str, Any]) -> None:
-        """Keep an epoch that was stopped between two steps; readers see none of it."""
-        if ranks.rank() == 0:
+    def pause(self, partial: dict[str, Any] | None) -> None:
+        """Keep what an epoch that was stopped between two steps had come to; readers see none of it."""
+        if partial and ranks.rank() == 0:
             self._keep(partial)
         ranks.wait()
 

@@ -93,7 +93,7 @@ def train_student(
                 ranks.average_statistics(distiller)
                 ledger.pause(pause.state)
                 raise Stopped(
-                    f"stopped by {pause} in epoch {epoch} after step {pause.state['count']} of {data.steps}; "
+                    f"stopped by {pause} in epoch {epoch} after step {step.count} of {data.steps}; "
                     f"{run.path} holds it, the same command with --resume goes on"
                 ) from None
             partial = None
@@ -127,7 +127,8 @@ def train_epoch(
     distiller.train()
     for done, piece in enumerate(data.epoch(epoch, step.count), step.count + 1):
         if reason := _reason_to_stop(asked, done):
-            raise Paused(reason, {**step.state(), "seconds": time.perf_counter() - start})
+            so_far = {**step.state(), "seconds": time.perf_counter() - start} if step.count else None
+            raise Paused(reason, so_far)
         if epoch == 1 and done <= recipe.optim.warmup_steps:
             step.set_lr(lr * done / recipe.optim.warmup_steps)
         step(piece)
@@ -223,13 +224,13 @@ def _must_be_finite(step: Step, distiller: Distiller, epoch: int) -> None:
 
 
 class Paused(Exception):
-    """An epoch that was left between two steps, and what it had come to."""
+    """An epoch that was left between two steps, and what it had come to, if to anything."""
 
-    def __init__(self, reason: str, state: dict):
+    def __init__(self, reason: str, state: dict | None):
         super().__init__(reason)
         self.state = state
 
 
 def _reason_to_stop(asked: Callable[[], str], step: int) -> str:
     """The signal that came; several processes tell each other only now and then, and all leave at the same step."""
-    return asked() if ranks.world() == 1 else ranks.told(asked()) if step % TELL == 0 else ""
+    return asked() if ranks.world() == 1 else ranks.told(asked()) if step % TELL == 1 else ""

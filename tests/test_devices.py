@@ -1,6 +1,7 @@
 """Several processes train as one would: same losses, each test image counted once, one writer, none left behind."""
 
 import os
+import re
 import signal
 import sys
 import time
@@ -150,6 +151,31 @@ def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, lo
     run = train(pair(*flags, "--devices", "1"), out="run", resume=True)
     assert run.finished
     assert run.metrics()[: len(before)] == before
+
+
+def test_processes_told_to_stop_leave_together_at_the_same_step(pair, background):
+    flags = (*PAIR, "--epochs", "400", "--engine", "eager")
+    process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
+    metrics, deadline = Path("run/metrics.jsonl"), time.monotonic() + 60
+    while not metrics.is_file():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)  # to the first alone, as a scheduler does
+    code, err = ended(process)
+    assert code == 75, err
+    assert re.fullmatch(r"famkd: stopped by SIGTERM in epoch \d+ after step 0 of 3; run holds it.*\n", err), err
+    done = len(Run("run").metrics())
+    assert 1 <= done < 400
+    assert len(Run("run").read_resume()["metrics"]) == done
+
+
+def test_one_of_them_closes_with_the_table(pair, python):
+    code, out, err = python(
+        "-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "1", "--optim.steps"
+    )
+    assert code == 0, err
+    assert out.count("student resnet8x0.5 by fam: run") == 1
 
 
 def test_what_cannot_be_shared_out_is_told_once(pair, python):

@@ -511,15 +511,20 @@ def test_stopped_between_any_two_steps_goes_on_as_if_undisturbed(pair, monkeypat
         patched.setattr(training.Step, "__call__", signalled)
         for step in range(1, 9):
             torch.manual_seed(step)
-            with pytest.raises(
-                Stopped, match=r"SIG(TERM|USR1) in epoch \d after step \d of 3; steps .*--resume"
-            ):
+            with pytest.raises(Stopped, match=r"SIG(TERM|USR1) in epoch \d after step \d of 3; steps .*--resume"):
                 train(recipe, out="steps", resume=True)
             assert len(calls) == step
             assert len(Run("steps").metrics()) == step // 3
         assert train(recipe, out="steps", resume=True).finished  # nothing is left to do when the last signal comes
     same(whole, Run("steps"))
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_stopped_before_the_first_step_there_is_nothing_to_keep(pair, monkeypatch):
+    monkeypatch.setattr(training.Reporter, "resume", lambda *a: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped, match="SIGTERM in epoch 1 after step 0 of 3"):
+        train(pair(), out="run")
+    assert not Run("run").begun
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
