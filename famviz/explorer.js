@@ -133,6 +133,7 @@ function render({ model, el }) {
     age.textContent = s.epoch || "now";
     for (const [key, there] of [["raw", s.L.raw], ["other", meta.runs.length > 1], ["epoch", epochs.length]]) box[key].hidden = !there;
     second.root.hidden = change.root.hidden = !b;
+    root.classList.toggle("fv-two", !!b); // names of runs may take a second line
     showNavigator(s);
     showTable(s);
     rows.forEach((tr, i) => tr.classList.toggle("fv-on", !s.mean && order[i][0] === s.out && order[i][1] === s.in));

@@ -147,6 +147,14 @@ def test_comparing_shares_the_range_and_signs_the_difference(shown, page, runs):
     assert close(pixels(page, ".fv-diff .fv-stack canvas"), signed[at], 6, signed)
 
 
+def test_pictures_beside_one_another_start_at_one_height(shown, page, tmp_path):
+    pair = [make_run(tmp_path / name / "run", seed=n).path for n, name in enumerate(("a", "a_name_that_fills_a_line"))]
+    shown(pair, other="a_name_that_fills_a_line/run")
+    tops = [page.locator(f".fv-{where} .fv-stack canvas").bounding_box()["y"] for where in ("nav", "main", "b", "diff")]
+    assert len(set(tops)) == 1
+    assert page.locator(".fv-b figcaption").bounding_box()["height"] > 30  # two lines of text
+
+
 def test_the_slider_replays_the_life_of_a_level(shown, page, runs):
     shown(level=1)
     each, (epochs, life) = runs[0].filters[1], runs[0].history(runs[0].filters[1])
