@@ -1,6 +1,7 @@
 """Does a detector learn, with frequency attention and without? It overfits a sample of COCO; a table is printed.
 
-python benchmarks/coco_overfit.py --root ../shared/data/coco            eight CPU minutes on two cores
+python benchmarks/coco_overfit.py --root ../shared/data/coco            16 images, half an hour on two busy cores
+python benchmarks/coco_overfit.py --root DIR --images 128 --passes 20   an hour of one core
 python benchmarks/coco_overfit.py --root DIR --images 128 --side 320 \\
     --student fasterrcnn_resnet18 --teacher fasterrcnn_resnet50         on a GPU
 
