@@ -12,6 +12,8 @@ from famviz import plots, style
 from famviz.opening import Opened, Source, open_runs
 from famviz.widgets import close_parts
 
+WIDTH = 7.4  # inches
+
 
 class Dashboard(ipywidgets.VBox):
     """Figures of one run, drawn anew whenever an epoch is done, until the run is finished or the widget closed.
@@ -28,7 +30,8 @@ class Dashboard(ipywidgets.VBox):
         if opened.run is None:
             raise UserError(f"{opened.name} is a bare checkpoint: a dashboard follows a run directory.")
         self.run, self.every, self.epoch = opened.run, every, -1
-        self.status, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png")
+        self.status = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", width=round(WIDTH * style.RULES["figure.dpi"]))
         super().__init__([self.status, self.picture])
         self.refresh()
         self._task = None
@@ -94,7 +97,7 @@ def status(opened: Opened) -> str:
 def picture(opened: Opened):
     """Losses and accuracy above, and for each level its RMS amplitude now beside its life so far."""
     levels = [each for each in opened.filters if opened.history(each)[0]]
-    figure = style.figure(7.4, 2.3 * (1 + len(levels)))
+    figure = style.figure(WIDTH, 2.3 * (1 + len(levels)))
     axes = figure.subplots(1 + len(levels), 2, squeeze=False)
     plots.training_curves(opened, axes[0])
     for row, each in zip(axes[1:], levels):
