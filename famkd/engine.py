@@ -5,7 +5,7 @@ Compiled means the whole step on a GPU. On a CPU it means the attention kernels 
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -123,7 +123,8 @@ class Step:
         parts = split(piece, self.accumulate)
         for n, part in enumerate(parts, 1):
             with self.unsynced() if n < len(parts) else contextlib.nullcontext():
-                total, losses, shown = self._losses(self.take(part))
+                with several_values(len(part[0])):
+                    total, losses, shown = self._losses(self.take(part))
                 self.backward(total / len(parts) if len(parts) > 1 else total)
             self._note(losses / len(parts) if len(parts) > 1 else losses, torch.cat((shown, losses)))
         self.optimizer.step()
@@ -156,6 +157,20 @@ def _generators() -> dict[str, torch.Generator]:
 
 def _draws() -> dict[str, Tensor]:
     return {name: generator.get_state() for name, generator in _generators().items()}
+
+
+@contextlib.contextmanager
+def several_values(images: int) -> Iterator[None]:
+    """Say what to do where batch norm has a single value of a channel to average over."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"Batch norm cannot average over a single pixel of {images} image: pass a larger --data.batch_size, or "
+            "fewer parts as --optim.accumulate."
+        ) from error
 
 
 def split(piece: NamedTuple, parts: int) -> list[NamedTuple]:

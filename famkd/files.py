@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -63,15 +64,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Files of foreign making have no checksum and are taken as they are.
     """
-    try:
+    with reading(path):
         with safetensors.safe_open(path, "pt") as file:
             state, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise damaged(path, error) from error
-    seal = notes.pop(SEAL, None)
-    if seal and seal != _digest(state, notes):
-        raise damaged(path, "its checksum is another")
+        seal = notes.pop(SEAL, None)
+        if seal and seal != _digest(state, notes):
+            raise ValueError("its checksum is another")
     return state, notes
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside is damage to a file; a UserError stays what it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a file that was changed can fail in any way
+        raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception | str) -> UserError:

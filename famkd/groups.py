@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from famkd.errors import UserError
 from famkd.recipe import PLACE, Recipe
-from famkd.run import Run
+from famkd.run import Run, leading
 
 IRRELEVANT = ("seed", "baseline", "log", "data.root", *PLACE)  # fields of a recipe that do not decide what comes out
 
@@ -60,20 +60,24 @@ def read_scores(paths: Iterable[Path]) -> tuple[list[Score], list[str]]:
         run = Run(path)
         try:
             recipe, rows, timing = run.recipe, run.metrics(), run.timing()
-        except (UserError, SystemExit) as error:  # the recipe parser ends the process on a field that it does not know
-            reason = error if isinstance(error, UserError) else "its recipe is of another version of famkd."
-            apart.append(f"Unreadable: {path}: {reason}")
-            continue
-        done = rows[-1]["epoch"] if rows else 0
-        if done < recipe.optim.epochs:
-            apart.append(f"Unfinished: {path}, epoch {done} of {recipe.optim.epochs}.")
-            continue
-        figure = next(key for key in rows[-1] if "." not in key and key not in ("epoch", "lr"))
-        values = [row[figure] for row in rows]
-        peaks = [row["peak_mib"] for row in timing if row.get("peak_mib")]
-        seconds = [row["seconds"] for row in timing]
-        scores.append(Score(path, recipe, figure, values[-1], max(values), seconds, max(peaks, default=None)))
+            done = rows[-1]["epoch"] if rows else 0
+            if done < recipe.optim.epochs:
+                apart.append(f"Unfinished: {path}, epoch {done} of {recipe.optim.epochs}.")
+            else:
+                scores.append(_score(path, recipe, rows, timing))
+        except SystemExit:  # the recipe parser ends the process on a field that it does not know
+            apart.append(f"Unreadable: {path}: its recipe is of another version of famkd.")
+        except Exception as error:  # what chance or somebody changed can contradict itself in any way
+            apart.append(f"Unreadable: {path}: {error}")
     return scores, apart
+
+
+def _score(path: Path, recipe: Recipe, rows: list[dict], timing: list[dict]) -> Score:
+    figure = leading(rows[-1])
+    values = [float(row[figure]) for row in rows]
+    peaks = [float(row["peak_mib"]) for row in timing if row.get("peak_mib")]
+    seconds = [float(row["seconds"]) for row in timing]
+    return Score(path, recipe, figure, values[-1], max(values), seconds, max(peaks, default=None))
 
 
 def group_scores(scores: Iterable[Score]) -> tuple[list[Group], list[str]]:

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from famkd import ranks
 from famkd.distiller import Distiller
 from famkd.errors import UserError
+from famkd.files import reading
 from famkd.recipe import Recipe, differences
 from famkd.run import FORMAT, Run, leading, notes_of
 
@@ -29,16 +30,17 @@ class Ledger:
         if saved is None:
             ranks.first(self._must_be_empty)
             return None
-        self.distiller.student.model.load_state_dict(saved["student"])
-        self.distiller.methods.load_state_dict(saved["methods"])
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(saved["optimizer"])
-        for group, rate in zip(self.optimizer.param_groups, rates):
-            group["lr"] = rate  # on a GPU the very tensor that a captured step reads; each epoch writes it anyway
-        self.metrics, self.timing = saved["metrics"], saved["timing"]
-        if not saved["partial"]:
+        with reading(self.run.path / "resume.pt"):
+            self.distiller.student.model.load_state_dict(saved["student"])
+            self.distiller.methods.load_state_dict(saved["methods"])
+            rates = [group["lr"] for group in self.optimizer.param_groups]
+            self.optimizer.load_state_dict(saved["optimizer"])
+            for group, rate in zip(self.optimizer.param_groups, rates):
+                group["lr"] = rate  # on a GPU the very tensor that a captured step reads; each epoch writes it anyway
+            self.metrics, self.timing, partial = saved["metrics"], saved["timing"], saved["partial"]
+        if not partial:
             ranks.first(self._publish)
-        return saved["partial"]
+        return partial
 
     def add(self, row: dict[str, Any], clock: dict[str, Any]) -> None:
         """One more epoch: first what --resume needs, then what readers see, so that the one is never behind."""

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from famkd import ranks
 from famkd.errors import UserError
-from famkd.files import damaged, read_rows, read_tensors, write_atomically, write_rows, write_tensors
+from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.recipe import Recipe, load_recipe
 
 FORMAT = "1"
@@ -61,10 +61,8 @@ class Run:
     @property
     def machine(self) -> dict[str, Any]:
         path = self.path / "machine.json"
-        try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise damaged(path, error) from error
+        with reading(path):
+            return dict(json.loads(path.read_text()))
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch."""
@@ -82,7 +80,9 @@ class Run:
     @property
     def finished(self) -> bool:
         rows = self.metrics()
-        return (self.path / "recipe.yaml").is_file() and bool(rows) and rows[-1]["epoch"] >= self.recipe.optim.epochs
+        with reading(self.path / "metrics.jsonl"):
+            whole = (self.path / "recipe.yaml").is_file() and bool(rows)
+            return whole and rows[-1]["epoch"] >= self.recipe.optim.epochs
 
     @property
     def intact(self) -> bool:
@@ -101,10 +101,12 @@ class Run:
         if not path.is_file():
             return {}, {"taps": {}, "modules": {}}
         state, header = read_tensors(path)
-        return state, json.loads(header["notes"])
+        with reading(path):
+            notes = json.loads(header["notes"])
+            return state, {"taps": dict(notes["taps"]), "modules": dict(notes["modules"])}
 
     def filter_epochs(self) -> list[int]:
-        return sorted(int(path.stem) for path in (self.path / "filters").glob("*.safetensors"))
+        return sorted(int(path.stem) for path in (self.path / "filters").glob("*.safetensors") if path.stem.isdecimal())
 
     def filter_summary(self, epoch: int) -> dict[str, Tensor]:
         """Summaries after an epoch, "module path/figure" to tensor."""
@@ -161,6 +163,8 @@ class Run:
         for path in filter(Path.is_file, self._resumes):
             try:
                 with zipfile.ZipFile(path) as archive:
+                    if any(part.compress_type for part in archive.infolist()):  # torch compresses nothing
+                        raise ValueError("it is compressed")
                     if torn := archive.testzip():  # torch.load looks at no checksum
                         raise ValueError(f"{torn} has another checksum")
                 state = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,6 +1,7 @@
 """A grid of trainings, each a process of its own: resumable, and none that fails stops the others."""
 
 import itertools
+import math
 import re
 import sys
 from collections.abc import Iterable
@@ -8,16 +9,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from famkd.build import recipe_run
 from famkd.compare import compare
 from famkd.errors import UserError, nearest
 from famkd.jobs import Job, Outcome, run_here, run_on_ray
 from famkd.progress import console
-from famkd.recipe import load_recipe
+from famkd.recipe import load_recipe, read_yaml
 from famkd.run import Run
 from famkd.training import checked
+
+MOST_CELLS = 10_000
 
 
 def sweep(
@@ -66,10 +67,7 @@ def read_grid(path: Path) -> list[dict[str, str | list[str]]]:
 
     The file is one table or a list of tables; of each, every combination of its lists is a cell.
     """
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"Cannot read the sweep {path}: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path, "sweep")
     tables = tree if isinstance(tree, list) else [tree]
     if not tables or not all(isinstance(table, dict) and "recipe" in table for table in tables):
         raise UserError(f"{path} is no sweep: write `recipe: quickstart` and lists such as `method: [kd, at]`.")
@@ -78,6 +76,8 @@ def read_grid(path: Path) -> list[dict[str, str | list[str]]]:
         options = [value if isinstance(value, list) else [value] for value in table.values()]
         if not all(options):
             raise UserError(f"{path}: {list(table)[options.index([])]} has no values.")
+        if math.prod(map(len, options)) > MOST_CELLS:
+            raise UserError(f"{path} asks for more than {MOST_CELLS:,} trainings: give fewer values.")
         cells += [dict(zip(table, choice)) for choice in itertools.product(*options)]
     return cells
 

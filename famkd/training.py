@@ -36,6 +36,7 @@ from famkd.signals import Stopped, heeded
 from famkd.taps import Tapped
 
 TELL = 20  # steps between two times that several processes tell each other whether one was asked to stop
+MOST_SEED = (1 << 32) - 1  # of numpy's generator
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -170,6 +171,8 @@ def checked(recipe: Recipe) -> Recipe:
                                ("nodes", recipe.nodes, 1), ("data.size", recipe.data.size, 0)):  # fmt: skip
         if not value >= least:
             raise UserError(f"--{flag} is {value}: pass {least} or more.")
+    if recipe.seed > MOST_SEED:
+        raise UserError(f"--seed is {recipe.seed}: pass {MOST_SEED} or less.")
     if not recipe.student.model:
         raise UserError("No student is named: pass --student.model, or a recipe that has one.")
     recipe = fit_to_task(recipe)

@@ -38,7 +38,7 @@ MAY = {
     "loggers": "recipe",
     "progress": "",
     "build": "data distiller fold methods models ranks recipe run tasks",
-    "ledger": "distiller ranks recipe run",
+    "ledger": "distiller files ranks recipe run",
     "devices": "build ranks recipe run",
     "training": "build data devices distiller engine ledger loggers progress ranks recipe run signals taps",
 }

@@ -24,7 +24,6 @@ ENTERS_POOLED = ("fam_review", "reviewkd")  # they compare the pooled features t
 OTHERS_ONLY = {"dkd": "there are none: take kd", "nkd": "there are none: take kd", "crd": "use mode relax"}
 STANDARDISING = [name for name in METHODS if "standardize" in method_options(METHODS[name])]
 THREE = np.array(["a", "b", "c"])
-LONELY = pytest.mark.xfail(reason="batch norm's own words reach the user from the training step", strict=False)
 
 
 def losses_of(name: str, n: int = 4, classes: int = 3, side: int = 16, *, flat=False, black=False, **options) -> dict:
@@ -178,7 +177,6 @@ def test_parts_of_one_image(flags):
     assert finite(trained(arrays(), *flags, method="kd"))
 
 
-@LONELY
 @pytest.mark.parametrize(("data", "flags", "method"), [
     (arrays(side=1), ["--data.batch_size", "1"], "none"), (arrays(), ["--data.batch_size", "1"], "fam_review"),
     (arrays(), ["--optim.accumulate", "4"], "fam_review"), (arrays(n=1, tested=1), [], "fam_review"),

@@ -27,7 +27,6 @@ from famkd.recipe import load_recipe
 from famkd.run import Run
 
 CORPUS = Path(__file__).parent / "corpus"
-UNGUARDED = pytest.mark.xfail(reason="famkd.run takes what a file tells of itself as it comes", strict=False)
 SOON = 10  # seconds; what is right takes a hundredth of it
 VALID = b"""# a comment
 student: {model: resnet8x0.5, taps: [layer1, layer2.-1]}
@@ -162,7 +161,6 @@ def test_runs_with_bytes_changed(run, whole_run, pick, changes):
     shutil.copy(whole_run / name, run.path / name)
 
 
-@UNGUARDED
 @bounded(40)
 @given(notes=values, rows=st.lists(values, max_size=3), machine=values)
 @example(notes={"modules": {"fam_review.levels.0.filter": {"filter": "dense"}}, "taps": {}}, rows=[{}], machine=[])
@@ -241,10 +239,7 @@ def read_archive(data: bytes) -> None:
     endures(npz, "a.npz")
 
 
-@pytest.mark.parametrize("file", [
-    pytest.param(file, id=file.name, marks=UNGUARDED if file.name.startswith("run") else ())
-    for file in sorted(CORPUS.iterdir())
-])  # fmt: skip
+@pytest.mark.parametrize("file", sorted(CORPUS.iterdir()), ids=lambda file: file.name)
 def test_what_once_went_wrong(file, alone, whole_run, capsys):
     kind = file.name.partition("_")[0]
     if kind == "recipe":

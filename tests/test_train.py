@@ -613,6 +613,17 @@ def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
     assert len(ledger.metrics) == 3
 
 
+@pytest.mark.parametrize("key", ["student", "optimizer", "metrics"])
+def test_a_state_of_another_making_is_told(pair, monkeypatch, key):
+    monkeypatch.setattr(training, "reporting", _stop_in_epoch(2))
+    with pytest.raises(Killed):
+        train(pair(), out="run")
+    run = Run("run")
+    run.write_resume({name: value for name, value in run.read_resume().items() if name != key})
+    with pytest.raises(UserError, match=r"resume\.pt is damaged"):
+        train(pair(), out="run", resume=True)
+
+
 def test_epochs_without_a_state_to_go_on_from_are_not_written_over(pair, monkeypatch):
     monkeypatch.setattr(training, "reporting", _stop_in_epoch(2))
     with pytest.raises(Killed):
