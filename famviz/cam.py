@@ -141,7 +141,7 @@ def _compare_runs(source, images: int | Sequence[int], root: str, options: dict)
     if first.recipe.data.name == "bands":
         known = bands_truth().masks
         options = {"masks": known[:images] if isinstance(images, int) else known[list(images)]} | options
-    options = {"pixels": shown.pixels, "classes": shown.classes} | options
+    options = {"pixels": shown.pixels, "classes": shown.classes, "steps": 0} | options  # insertion is not drawn
     return compare(cast(source, root), shown.images, shown.labels, **options)
 
 

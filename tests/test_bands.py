@@ -21,6 +21,10 @@ def truth():
 def test_the_images_are_the_same_every_time(data):
     again = bands()
     assert all(np.array_equal(getattr(data, f), getattr(again, f)) for f in ("x_train", "y_train", "x_test", "y_test"))
+    again.x_test[:] = again.y_test[:] = 0  # whoever changes what he was given changes nobody else's
+    bands_truth().masks[:] = False
+    assert np.array_equal(data.x_test, bands().x_test)
+    assert bands_truth().masks.any()
     assert DATA["bands"] is bands
     assert {"bands/teacher", "bands/student"} <= set(shipped_recipes())
 

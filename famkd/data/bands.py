@@ -5,6 +5,7 @@ picture of attention against it. Nothing is downloaded; the images are the same 
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -43,7 +44,7 @@ def bands(root: str = "") -> Images:
 
     2,000 images for training and 400 for testing. A mirrored image may be of another class, so none is flipped.
     """
-    pixels, labels, _ = _draw()
+    pixels, labels, _ = (each.copy() for each in _draw())
     mean, std = pixels[:N_TRAIN].mean((0, 1, 2)) / 255, pixels[:N_TRAIN].std((0, 1, 2)) / 255
     names = [f"{f:g} cycles at {o:g} degrees" for f in FREQUENCIES for o in ORIENTATIONS]
     return Images(pixels[:N_TRAIN], labels[:N_TRAIN], pixels[N_TRAIN:], labels[N_TRAIN:], names,
@@ -52,11 +53,12 @@ def bands(root: str = "") -> Images:
 
 def bands_truth(part: Literal["test", "train"] = "test") -> Truth:
     """The truth about the test images, or the training images, of `bands`."""
-    masks = _draw()[2]
+    masks = _draw()[2].copy()
     frequency, orientation = np.repeat(FREQUENCIES, len(ORIENTATIONS)), np.tile(ORIENTATIONS, len(FREQUENCIES))
     return Truth(masks[N_TRAIN:] if part == "test" else masks[:N_TRAIN], frequency, orientation)
 
 
+@cache  # seconds, and a notebook asks often; who is answered gets copies
 def _draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All images (N, H, W, 3) uint8, classes (N,) and masks (N, H, W), those for testing last.
 
