@@ -182,6 +182,7 @@ def killed_sweep(share: float, seconds: float, what: str, whole: dict, folder: P
     process = sweep(folder)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(share * seconds)
+        raise Unavailable("the sweep was over too soon")
     if what == "SIGKILL":
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
