@@ -169,14 +169,13 @@ def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer
 
 
 def open_distiller(
-    run: Run, device: torch.device | str = "cpu", runs: str | Path = "runs"
+    run: Run, device: torch.device | str = "cpu", runs: str | Path = "runs", recipe: Recipe | None = None
 ) -> tuple[Distiller, Resident]:
-    """A run as training left it, in eval mode, with its data; the teacher too where its weights are found."""
-    recipe = run.recipe
+    """A run as training left it, in eval mode, with its data; `recipe` in place of its own where paths have moved."""
+    recipe = recipe or run.recipe
+    recipe = replace(recipe, student=replace(recipe.student, weights=""))  # those that it started from
     data = build_recipe_data(recipe, device)
-    distiller = build_distiller(recipe, data, runs, weights=False)
-    if recipe.method_names and recipe.teacher.weights and not recipe.teacher.weights.startswith("pretrained"):
-        load_weights(distiller.teacher.model, weights_file(recipe.teacher, runs))
+    distiller = build_distiller(recipe, data, runs)
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])
     return distiller.eval(), data

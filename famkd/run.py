@@ -207,9 +207,10 @@ def describe_machine(device: str) -> dict[str, Any]:
     """Where and with what a run was made."""
     import torchvision
 
+    own = Path(sys.argv[0]).stem in ("famkd", "__main__")  # of a notebook, its kernel's
     gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
     return {
-        "command": shlex.join(["famkd", *sys.argv[1:]]),
+        "command": shlex.join(["famkd", *sys.argv[1:]] if own else sys.argv),
         "device": gpu or f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         "processes": ranks.world(),
         "python": platform.python_version(),

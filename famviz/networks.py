@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from famkd.build import build_distiller, build_recipe_data, recipe_run
+from famkd.build import open_distiller, recipe_run
 from famkd.data import DATA, build_data
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller, freeze
@@ -80,11 +80,8 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
     if weights.startswith("recipe:"):
         weights = str(recipe_run(weights.removeprefix("recipe:"), "").path)
     teacher = replace(recipe.teacher, weights=located(weights, run))
-    recipe = replace(recipe, data=data, teacher=teacher, student=replace(recipe.student, weights=""))
     with torch.random.fork_rng([]):
-        distiller = build_distiller(recipe, build_recipe_data(recipe))
-    distiller.student.model.load_state_dict(run.student_state())
-    distiller.methods.load_state_dict(run.method_state()[0])
+        distiller, _ = open_distiller(run, recipe=replace(recipe, data=data, teacher=teacher))
     return freeze(distiller)
 
 

@@ -123,7 +123,9 @@ def svg(thing) -> str:
 def png(thing, words: str) -> str:
     """A figure as an inline picture, for what would be thousands of marks in SVG."""
     data = base64.b64encode(style.to_bytes(thing, "png")).decode()
-    return f'<div class="figure"><img alt="{html.escape(words)}" src="data:image/png;base64,{data}"></div>'
+    width = round(96 * style.figure_of(thing).get_figwidth())  # as large as SVG would draw it
+    alt = html.escape(words)
+    return f'<div class="figure"><img width="{width}" alt="{alt}" src="data:image/png;base64,{data}"></div>'
 
 
 SECTIONS = {

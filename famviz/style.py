@@ -76,7 +76,7 @@ def to_bytes(thing, form: str = "png") -> bytes:
         form
     ]
     with context():
-        _figure_of(thing).savefig(buffer, format=form, metadata=dated)
+        figure_of(thing).savefig(buffer, format=form, metadata=dated)
     return buffer.getvalue()
 
 
@@ -92,9 +92,9 @@ def save(thing, path: str | Path, forms: tuple[str, ...] = ()) -> list[Path]:
 
 def _shown(thing) -> tuple[bytes, dict[str, int]]:
     """A picture and how wide to show it: text of every figure has one size, and a sharp screen has pixels to spare."""
-    return to_bytes(thing), {"width": round(_figure_of(thing).get_figwidth() * RULES["figure.dpi"])}
+    return to_bytes(thing), {"width": round(figure_of(thing).get_figwidth() * RULES["figure.dpi"])}
 
 
-def _figure_of(thing) -> Figure:
+def figure_of(thing) -> Figure:
     """The whole figure of a figure, of axes, or of an array of axes."""
     return thing if isinstance(thing, Figure) else np.ravel(thing)[0].get_figure(root=True)
