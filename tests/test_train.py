@@ -172,7 +172,7 @@ def test_training_leaves_the_teacher_as_it_was(pair, monkeypatch):
 
 def test_a_finished_run_is_not_trained_again(pair, monkeypatch):
     run = train(pair(*FAM), out="run")
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.path.glob("*.*")}
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.path.glob("[!.]*.*")}
     monkeypatch.setattr(training, "train_epoch", lambda *a: pytest.fail("trained again"))
     for resume in (False, True):
         train(pair(*FAM), out="run", resume=resume)

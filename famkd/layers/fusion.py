@@ -95,7 +95,9 @@ def _forward(q, k, v, offset_term):
         weight = torch.exp(score - peak)
         total = total + weight
         out = out + weight * v[:, i : i + h, j : j + w]
-    return (out / total).to(dtype), peak + torch.log(total)
+    out = out / total
+    # not `out.to(dtype)` alone: where that does nothing, torch 2.11 compiles a Function that ends in it to wrong gradients
+    return out if dtype == out.dtype else out.to(dtype), peak + torch.log(total)
 
 
 def _backward(grad, q, k, v, offset_term, out, log_sum):
