@@ -96,7 +96,7 @@ def _forward(q, k, v, offset_term):
         total = total + weight
         out = out + weight * v[:, i : i + h, j : j + w]
     out = out / total
-    # not `out.to(dtype)` alone: where that does nothing, torch 2.11 compiles a Function that ends in it to wrong gradients
+    # where `out.to(dtype)` does nothing, torch 2.11 compiles a Function that ends in it to wrong gradients
     return out if dtype == out.dtype else out.to(dtype), peak + torch.log(total)
 
 
