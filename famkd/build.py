@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import Precision
 from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -29,11 +30,26 @@ def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
     """The devices and the arithmetic of a recipe; single-precision products on a GPU may use TF32."""
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
-    if recipe.precision != "auto":
-        return _fabric(recipe.accelerator, recipe.precision, devices, nodes)
     fabric = _fabric(recipe.accelerator, None, devices, nodes)
-    half = fabric.device.type == "cuda"
-    return _fabric(recipe.accelerator, "bf16-mixed", devices, nodes) if half else fabric
+    device = fabric.device.type
+    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    half = recipe.precision == "bf16-mixed" or (recipe.precision == "auto" and native)
+    return _fabric(recipe.accelerator, Autocast(device), devices, nodes) if half else fabric
+
+
+class Autocast(Precision):
+    """Products in bfloat16 and nothing else.
+
+    Fabric's own also rounds what goes in, boxes of detection among it, and hooks losses, which splits a compiled step.
+    """
+
+    precision = "bf16-mixed"
+
+    def __init__(self, device: str):
+        self.device = device
+
+    def forward_context(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16)
 
 
 def one_device(accelerator: str) -> Fabric:
@@ -41,7 +57,7 @@ def one_device(accelerator: str) -> Fabric:
     return _fabric(accelerator, None, 1, 1)
 
 
-def _fabric(accelerator: str, precision: str | None, devices: int, nodes: int) -> Fabric:
+def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: int) -> Fabric:
     # Buffers stay each process's own: a broadcast before every step would send CRD's memory of the whole training set.
     # What they must agree on they gather themselves; running statistics are averaged after each epoch.
     known = signature(DistributedDataParallel).parameters
@@ -50,7 +66,7 @@ def _fabric(accelerator: str, precision: str | None, devices: int, nodes: int) -
     strategy = ddp if devices * nodes > 1 else "auto"
     try:
         return Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision
+            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
         )  # fmt: skip
     except Exception as error:  # one of Lightning's own among them
         if devices * nodes > 1:
@@ -75,7 +91,10 @@ def fit_to_task(recipe: Recipe) -> Recipe:
         return recipe
     for name in recipe.method_names:
         if not METHODS[name].wants.startswith(("stages", "preact")):
-            raise UserError(f"{name} compares what one image shows as a whole: detection takes fam, reviewkd or mimic.")
+            raise UserError(
+                f"{name} compares what one image shows as a whole: "
+                "detection takes methods of stages: fam, fam_review, reviewkd, mimic, at and others."
+            )
     if recipe.engine not in ("auto", "eager"):
         raise UserError(f"Images of detection differ in size, so it runs eager: leave --engine {recipe.engine} out.")
     return replace(recipe, engine="eager")
@@ -123,7 +142,7 @@ def build_distiller(
         raise UserError(f"{recipe.method} cannot teach this pair: {error}.") from error
     if recipe.sync_bn:
         ranks.share_statistics(distiller.methods, data.device)
-    return distiller
+    return distiller.to(data.device)  # methods are born on the CPU, so that a seed draws the same everywhere
 
 
 def build_network(

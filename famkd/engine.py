@@ -4,6 +4,7 @@ Compiled means the whole step on a GPU. On a CPU it means the attention kernels 
 """
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
@@ -95,7 +96,8 @@ class Step:
 
     def state(self) -> dict[str, Any]:
         """What an epoch has come to so far in all processes, for `set_state` after `set_epoch` to go on from."""
-        return {"count": self.count, "each": ranks.collected((self.sums.cpu(), self._broke.cpu(), _draws()))}
+        draws = {name: generator.get_state() for name, generator in _generators(self._at.device).items()}
+        return {"count": self.count, "each": ranks.collected((self.sums.cpu(), self._broke.cpu(), draws))}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` answered; what each process had of its own is the mean if there are others now."""
@@ -104,8 +106,9 @@ class Step:
         same = len(each) == ranks.world()
         sums, broke, draws = each[ranks.rank()] if same else (sum(e[0] for e in each) / len(each), each[0][1], {})
         self.sums, self._broke = sums.to(self._at.device), broke.to(self._at.device)
-        if draws.keys() == _draws().keys():
-            for name, generator in _generators().items():
+        generators = _generators(self._at.device)
+        if draws.keys() == generators.keys():
+            for name, generator in generators.items():
                 generator.set_state(draws[name])
 
     def broken(self) -> tuple[str, int] | None:
@@ -149,14 +152,10 @@ class Step:
         return total, each, torch.stack(list(shown.values())) if shown else each[:0]
 
 
-def _generators() -> dict[str, torch.Generator]:
-    """Those that a step may draw from."""
-    cuda = {"cuda": torch.cuda.default_generators[torch.cuda.current_device()]} if torch.cuda.is_available() else {}
+def _generators(device: torch.device) -> dict[str, torch.Generator]:
+    """Those that a step on a device may draw from."""
+    cuda = {"cuda": torch.cuda.default_generators[device.index or 0]} if device.type == "cuda" else {}
     return {"cpu": torch.default_generator} | cuda
-
-
-def _draws() -> dict[str, Tensor]:
-    return {name: generator.get_state() for name, generator in _generators().items()}
 
 
 @contextlib.contextmanager
@@ -189,11 +188,14 @@ def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
         if engine == "graph":
             raise UserError("engine graph is for one device: use --engine eager or compile on several.")
         return "eager"
-    compiler = device.type == "cuda" or any(map(shutil.which, ("c++", "g++", "clang++", "cl")))
+    names = ("gcc", "clang") if device.type == "cuda" else ("c++", "g++", "clang++", "cl")  # Triton's, Inductor's
+    compiler = "CC" in os.environ or any(map(shutil.which, names))
+    if engine == "auto" and device.type == "cuda":
+        return "graph" if compiler else "eager"
     if engine == "auto":
-        return "graph" if device.type == "cuda" else "compile" if compiler and steps >= COMPILE_PAYS else "eager"
+        return "compile" if compiler and steps >= COMPILE_PAYS else "eager"
     if engine == "graph" and device.type != "cuda":
         raise UserError("engine graph needs a CUDA device: use --engine compile or eager here.")
-    if engine == "compile" and not compiler:
-        raise UserError("engine compile needs a C++ compiler: install g++ or clang, or use --engine eager.")
+    if engine in ("compile", "graph") and not compiler:
+        raise UserError(f"engine {engine} needs a C++ compiler: install g++ or clang, or use --engine eager.")
     return engine

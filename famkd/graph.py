@@ -26,7 +26,8 @@ def rehearse(step: Any, piece: NamedTuple, times: int) -> None:
     """Run a step so that everything it allocates lazily exists, and leave no trace of having done so."""
     state = _mutable(step)
     kept = [t.detach().clone() for t in state]
-    with _side_stream():
+    here = step._at.device
+    with torch.random.fork_rng([here] if here.type == "cuda" else []), _side_stream():
         for _ in range(times):
             step._run(piece)
     known = {id(t) for t in state}
@@ -41,7 +42,7 @@ def rehearse(step: Any, piece: NamedTuple, times: int) -> None:
 
 def _capture(run: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's thread pins memory meanwhile
         run()
     return graph.replay
 

@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import field, fields, make_dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,7 +18,7 @@ from famkd.method import Method
 from famkd.methods import METHODS
 from famkd.schema import Data, Net, Optim, Recipe, split_methods  # noqa: F401  (the types are this module's too)
 
-PLACE = ("accelerator", "devices", "nodes", "strategy", "data.workers")  # fields that do not decide what comes out
+PLACE = ("accelerator", "devices", "nodes", "data.workers")  # fields that do not decide what comes out
 
 MOST_BYTES = 1 << 15  # of a recipe or a sweep: the longest shipped one has 800
 
@@ -83,7 +84,7 @@ def parse_recipe(tree: dict, flags: list[str], *, name: str, prog: str = "famkd 
         filtered = [name for name in names if "grid" in method_options(METHODS[name])]
         tree |= {name: {"grid": str(GRID), **_section(tree, name)} for name in filtered}
     chosen = {key: value for key, value in tree.items() if key in names or key not in METHODS}
-    recipe = tyro.cli(recipe_type(names), args=[*_as_flags(chosen), *flags], prog=prog, use_underscores=True)
+    recipe = tyro.cli(recipe_type(names), args=[*as_flags(chosen), *flags], prog=prog, use_underscores=True)
     if not _names_a_folder(recipe.name):
         raise UserError(
             f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`."
@@ -134,17 +135,34 @@ def find_recipe(source: str) -> tuple[Path, str]:
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """Dotted names of the fields in which two recipes differ, those aside that say where to run."""
-    flat = [dict(zip(*_flat(r.to_dict()))) for r in (one, other)]
-    keys = (flat[0].keys() | flat[1].keys()) - set(PLACE)
-    return sorted(key for key in keys if flat[0].get(key) != flat[1].get(key))
+    ours, theirs = flatten(one.to_dict()), flatten(other.to_dict())
+    keys = (ours.keys() | theirs.keys()) - set(PLACE)
+    return sorted(key for key in keys if ours.get(key) != theirs.get(key))
 
 
-def _flat(tree: dict, prefix: str = "") -> tuple[list[str], list[Any]]:
-    keys, values = [], []
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else ([prefix + key], [value])
-        keys, values = keys + inner[0], values + inner[1]
-    return keys, values
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def as_flags(tree: dict, prefix: str = "") -> list[str]:
+    """Nested settings, every scalar a string, as the flags that say the same."""
+    flags: list[str] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if not SETTING.fullmatch(name):
+            raise UserError(f"{name[:60]!r} is no name of a setting: see famkd train RECIPE --help.")
+        if isinstance(value, dict):
+            flags += as_flags(value, f"{name}.")
+        elif value in ("true", "false"):
+            parent, _, leaf = name.rpartition(".")
+            flags.append(f"--{name}" if value == "true" else f"--{parent}{'.' if parent else ''}no_{leaf}")
+        else:
+            flags += [f"--{name}", *_values(name, value if isinstance(value, list) else [value])]
+    return flags
 
 
 def _chosen(flags: list[str], field: str) -> str | None:
@@ -199,23 +217,6 @@ def _names_a_folder(name: str) -> bool:
     path = PureWindowsPath(name)  # which takes both kinds of slash for one
     inside = path.parts and not path.anchor and ".." not in path.parts
     return bool(inside) and inert(name) == name and max(map(len, path.parts)) <= 100
-
-
-def _as_flags(tree: dict, prefix: str = "") -> list[str]:
-    """Nested settings, every scalar a string, as the flags that say the same."""
-    flags: list[str] = []
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if not SETTING.fullmatch(name):
-            raise UserError(f"{name[:60]!r} is no name of a setting: see famkd train RECIPE --help.")
-        if isinstance(value, dict):
-            flags += _as_flags(value, f"{name}.")
-        elif value in ("true", "false"):
-            parent, _, leaf = name.rpartition(".")
-            flags.append(f"--{name}" if value == "true" else f"--{parent}{'.' if parent else ''}no_{leaf}")
-        else:
-            flags += [f"--{name}", *_values(name, value if isinstance(value, list) else [value])]
-    return flags
 
 
 def _values(name: str, values: list) -> list[str]:

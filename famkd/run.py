@@ -145,7 +145,7 @@ class Run:
             header = {"format": FORMAT, "notes": json.dumps(notes)}
             write_tensors(self.path / "method.safetensors", methods.state_dict(), header)
             summaries = summarise(methods)
-            if summaries and epoch % max(1, epochs // MOST_SUMMARIES) == 0:
+            if summaries and epoch % max(1, -(-epochs // MOST_SUMMARIES)) == 0:
                 write_tensors(self.path / "filters" / f"{epoch:04d}.safetensors", summaries)
         write_rows(self.path / "timing.jsonl", timing)
         write_rows(self.path / "metrics.jsonl", metrics)

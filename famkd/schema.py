@@ -94,7 +94,7 @@ class Recipe:
     """Of initial weights, data order and augmentation."""
     baseline: bool = False
     """Train the student alone first, to compare with."""
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Arithmetic of the networks; auto is bf16-mixed on a GPU and 32-true elsewhere."""
     accelerator: str = "auto"
     """Where to run: auto, cpu, cuda or mps."""
@@ -103,8 +103,6 @@ class Recipe:
     """
     nodes: int = 1
     """Machines, all of which see the run directory; torchrun and SLURM tell it themselves."""
-    strategy: Literal["auto", "ddp"] = "auto"
-    """How processes work together; auto is ddp (DistributedDataParallel) where there are several."""
     sync_bn: bool = False
     """Batch norms of student and method take their statistics over all GPUs."""
     engine: Literal["auto", "eager", "compile", "graph"] = "auto"

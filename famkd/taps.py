@@ -28,7 +28,7 @@ class Tapped(nn.Module):
         super().__init__()
         self.model, self.taps = model, list(taps)
         self.head_path = head or own_head(model)
-        self._seen: dict[str, Tensor] = {}
+        self._seen: dict[str, Tensor] | None = None  # only in a forward of its own: others may call the model too
         self._handles = [self._hook(tap) for tap in self.taps]
         if self.taps and not hasattr(model, "taps"):  # a later in-place activation would overwrite what a tap kept
             for module in model.modules():
@@ -44,7 +44,8 @@ class Tapped(nn.Module):
 
     def _keep(self, tap: str, module: nn.Module, args: tuple, *out) -> None:
         """The hook itself; a method, so that a deep copy, as exporters make, keeps what it sees to itself."""
-        self._seen[tap] = first_tensor(*out or (args,))
+        if self._seen is not None:
+            self._seen[tap] = first_tensor(*out or (args,))
 
     @property
     def head(self) -> nn.Module | None:
@@ -55,13 +56,13 @@ class Tapped(nn.Module):
 
     def through(self, part: nn.Module, *args):
         """`forward` by a part of the model alone, a detector's backbone for instance."""
-        self._seen.clear()
+        self._seen = {}
         out = part(*args)
-        missing = [tap for tap in self.taps if tap not in self._seen]
+        seen, self._seen = self._seen, None
+        missing = [tap for tap in self.taps if tap not in seen]
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
-        feats = [self._seen[tap] for tap in self.taps]
-        self._seen.clear()
+        feats = [seen[tap] for tap in self.taps]
         return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
 
     def remove(self) -> nn.Module:

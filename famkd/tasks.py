@@ -43,7 +43,8 @@ class Classification:
         for batch in batches:
             logits = model(batch.images)
             ranked = logits.topk(min(5, logits.shape[1]), 1).indices == batch.targets[:, None]
-            counts += torch.stack((ranked[:, 0].sum(), ranked.any(1).sum(), counts.new_tensor(len(ranked))))
+            counts[:2] += torch.stack((ranked[:, 0].sum(), ranked.any(1).sum()))
+            counts[2] += len(ranked)
         top1, top5, seen = ranks.summed(counts).tolist()  # each process has counted its share
         return {"top1": 100 * top1 / max(1, seen), "top5": 100 * top5 / max(1, seen)}
 

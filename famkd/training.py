@@ -70,6 +70,8 @@ def train_student(
 ) -> None:
     """Epoch after epoch into a run directory, from the start or from where it stopped; Stopped when `asked` to."""
     seed_everything(recipe.seed, verbose=False)
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # of a teacher trained before
     data, distiller, optimizer, engine = ranks.together(lambda: _built(recipe, fabric, runs))
     wrapped, optimizer = fabric.setup(distiller, optimizer)
     step = Step(

@@ -23,7 +23,7 @@ MAY = {
     "method": "",
     "methods": "method layers ranks",
     "metrics": "",
-    "models": "",
+    "models": "files",
     "data": "method ranks",
     "discovery": "layout",
     "taps": "layout discovery",

@@ -227,7 +227,7 @@ def test_too_many_gpus_are_refused(small):
 
 
 def test_where_to_run_makes_no_other_recipe():
-    flags = ("--devices", "2", "--nodes", "3", "--strategy", "ddp", "--data.workers", "3", "--accelerator", "cpu")
+    flags = ("--devices", "2", "--nodes", "3", "--data.workers", "3", "--accelerator", "cpu")
     one, two = load_recipe("quickstart"), load_recipe("quickstart", *flags)
     assert differences(one, two) == []
     assert differences(one, load_recipe("quickstart", "--optim.accumulate", "2")) == ["optim.accumulate"]

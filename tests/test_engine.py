@@ -6,8 +6,10 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from famkd.build import Autocast
 from famkd.distiller import Distiller
 from famkd.engine import Step, choose_engine
 from famkd.errors import UserError
@@ -41,12 +43,16 @@ def take(piece: Piece) -> Batch:
     return Batch(IMAGES[piece.index], LABELS[piece.index], piece.index)
 
 
-def make(engine: str, methods=("kd",)) -> Step:
+def make(engine: str, methods=("kd",), half=False) -> Step:
     torch.manual_seed(0)
     student, teacher = Net(4), Net(6)
     distiller = Distiller(Classification(), student, teacher if methods else None, {n: METHODS[n] for n in methods},
                           probe=take(Piece(torch.arange(4))), labels=LABELS)  # fmt: skip
     optimizer = torch.optim.SGD(distiller.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
+    if half:
+        fabric = Fabric(accelerator="cpu", plugins=Autocast("cpu"))
+        wrapped, optimizer = fabric.setup(distiller.train(), optimizer)
+        return Step(wrapped, optimizer, take, fabric.backward, ["task", *methods], CPU, engine)
     return Step(distiller.train(), optimizer, take, Tensor.backward, ["task", *methods], CPU, engine)
 
 
@@ -138,10 +144,11 @@ def test_compiled_steps_are_eager_steps():
     assert not torch.allclose(trained["fc.weight"], start["fc.weight"], atol=1e-3)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["single", "half"])
 @pytest.mark.parametrize("methods", [("kd",), ("fam_review", "crd"), ("fam", "sp")], ids="+".join)
-def test_the_whole_step_is_one_graph_to_the_compiler(methods):
+def test_the_whole_step_is_one_graph_to_the_compiler(methods, half):
     """As on a GPU: traced without a break and run by its own backward, the losses are those of the eager step."""
-    step = make("eager", methods)
+    step = make("eager", methods, half)
     step.set_epoch(0.1, dict.fromkeys(("task", *methods), 1.0))
     state, batch, answers = copy.deepcopy(step.distiller.state_dict()), take(pieces(0)[0]), []
     for weighed in (step._weighed, torch.compile(step._weighed, dynamic=False, fullgraph=True, backend="aot_eager")):
@@ -154,7 +161,7 @@ def test_the_whole_step_is_one_graph_to_the_compiler(methods):
         answers.append((total.detach(), losses, shown, *gradients))
     assert len(answers[0]) > 5
     for eager, compiled in zip(*answers, strict=True):
-        torch.testing.assert_close(compiled, eager)
+        torch.testing.assert_close(compiled, eager, **({"rtol": 0.02, "atol": 1e-3} if half else {}))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +187,16 @@ def test_a_graph_needs_cuda(device):
         choose_engine("graph", device, 10)
 
 
+def test_a_gpu_without_a_compiler_runs_eager(monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert choose_engine("auto", CUDA, 100_000) == "eager"
+    with pytest.raises(UserError, match=r"engine graph needs a C\+\+ compiler"):
+        choose_engine("graph", CUDA, 10)
+
+
 def test_compiling_needs_a_compiler_and_a_long_run(monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++" if name == "g++" else None)
     assert [choose_engine("auto", CPU, steps) for steps in (1, 100_000)] == ["eager", "compile"]
     monkeypatch.setattr("shutil.which", lambda name: None)

@@ -204,3 +204,14 @@ def test_a_foreign_classifier_that_is_called_head_is_no_path():
     assert Tapped(Swin()).head is None
     assert Tapped(Swin(), head="head").head.out_features == 3
     assert find_module(Swin(), default_head(Swin(), IMAGES)).out_features == 3
+
+
+def test_a_forward_by_somebody_else_leaves_nothing_behind():
+    """SimKD wears a second set of taps on the student: it must not keep that one's features and their graph."""
+    model = build_model("resnet8", 3)
+    mine, other = Tapped(model, ["layer1"]), Tapped(model, ["layer2", "avgpool:in"])
+    _, feats = mine(torch.randn(2, 3, 32, 32))
+    assert feats[0].requires_grad
+    assert other._seen is None
+    assert mine._seen is None
+    assert len(other(torch.randn(2, 3, 32, 32))[1]) == 2

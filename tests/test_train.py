@@ -16,6 +16,7 @@ from famkd.errors import UserError
 from famkd.ledger import Ledger
 from famkd.models import build_model
 from famkd.recipe import Optim, load_recipe
+from famkd.results import measure
 from famkd.run import Run
 from famkd.signals import Stopped
 from famkd.tasks import Classification
@@ -622,6 +623,24 @@ def test_a_state_of_another_making_is_told(pair, monkeypatch, key):
     run.write_resume({name: value for name, value in run.read_resume().items() if name != key})
     with pytest.raises(UserError, match=r"resume\.pt is damaged"):
         train(pair(), out="run", resume=True)
+
+
+def test_a_damaged_run_teaches_nobody_and_is_not_measured(pair):
+    teacher = train(pair("--student.model", "resnet8", "--epochs", "1", "--optim.steps"), out="teacher")
+    path = teacher.path / "student.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1  # within the last weight
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"student\.safetensors is damaged \(its checksum is another\)"):
+        train(pair("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights", "teacher"), out="taught")
+    with pytest.raises(UserError, match="its checksum is another"):
+        measure("teacher", "", "", "", "", False, 500, "cpu")
+
+
+def test_a_long_run_keeps_few_summaries(pair, monkeypatch):
+    monkeypatch.setattr("famkd.run.MOST_SUMMARIES", 3)
+    run = train(pair(*FAM, "--epochs", "8", "--optim.steps"), out="run")
+    assert run.filter_epochs() == [3, 6]
 
 
 def test_epochs_without_a_state_to_go_on_from_are_not_written_over(pair, monkeypatch):

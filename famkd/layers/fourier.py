@@ -90,37 +90,40 @@ class FourierFilter(nn.Module):
         kept, size = x.dtype, tuple(x.shape[-2:])
         with torch.autocast(x.device.type, enabled=False):  # FFTs know no half precision beyond powers of two
             x = x.float() if self.down is None else torch.einsum("bchw,rc->brhw", x.float(), self.down)
-            weight, gain, rows = self._sloped(self.weight), self.gain, None
+            weight, gain, shared = self._sloped(self.weight), self.gain, None
             if size != self.size:
-                rows, own_rows, cols = shared_modes(size, self.size)
-                weight, gain = weight[own_rows, :cols], gain[own_rows, :cols]
-            spectrum = self._analyse(x, rows, gain.shape) * gain.reshape(-1, 1, 1, 1)
-            y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, rows, gain.shape)
+                shared = shared_modes(size, self.size)
+                weight, gain = (_lowest(each, *shared, 0) for each in (weight, gain))
+            spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
+            y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
             if self.up is not None:
                 y = torch.einsum("brhw,or->bohw", y, self.up)
         return y.to(kept)
 
-    def _analyse(self, x: Tensor, rows: list[int] | None, modes: tuple[int, int]) -> Tensor:
+    def _by_matrix(self, x: Tensor, shared: tuple[int, int, int] | None) -> bool:
+        return shared is None and self.dft is not None and (x.is_cuda or len(self.dft) <= MATRIX_PIXELS_CPU)
+
+    def _analyse(self, x: Tensor, shared: tuple[int, int, int] | None) -> Tensor:
         """Map (B, C, H, W) to the modes that the filter holds, frequency first: (F, 2, B, C)."""
         b, c = x.shape[:2]
-        if rows is None and self.dft is not None:
+        if self._by_matrix(x, shared):
             return (x.reshape(b * c, -1) @ self.dft).view(b, c, -1, 2).permute(2, 3, 0, 1)
         spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
-        if rows is not None:
-            spectrum = spectrum[:, :, rows, : modes[1]]
+        if shared:
+            spectrum = _lowest(spectrum, *shared, 2)
         return spectrum.flatten(2, 3).permute(2, 3, 0, 1)
 
-    def _synthesise(
-        self, pairs: Tensor, size: tuple[int, int], rows: list[int] | None, modes: tuple[int, int]
-    ) -> Tensor:
+    def _synthesise(self, pairs: Tensor, size: tuple[int, int], shared: tuple[int, int, int] | None) -> Tensor:
         """Modes (B, C, F, 2) back to a map (B, C, H, W); frequencies that the filter does not hold are zero."""
-        b, c = pairs.shape[:2]
-        if rows is None and self.idft is not None:
-            return (pairs.reshape(b * c, -1) @ self.idft).view(b, c, *size)
-        pairs = pairs.reshape(b, c, *modes, 2)
-        if rows is not None:
-            held, pairs = pairs, pairs.new_zeros(b, c, size[0], size[1] // 2 + 1, 2)
-            pairs[:, :, rows, : modes[1]] = held
+        (b, c), (h, w) = pairs.shape[:2], size
+        if self._by_matrix(pairs, shared):
+            return (pairs.reshape(b * c, -1) @ self.idft).view(b, c, h, w)
+        if shared:
+            low, high, cols = shared
+            held, pairs = pairs.reshape(b, c, low + high, cols, 2), pairs.new_zeros(b, c, h, w // 2 + 1, 2)
+            pairs[:, :, :low, :cols], pairs[:, :, h - high :, :cols] = held[:, :, :low], held[:, :, low:]
+        else:
+            pairs = pairs.reshape(b, c, h, w // 2 + 1, 2)
         return torch.fft.irfft2(torch.view_as_complex(pairs.contiguous()), s=size, norm="ortho")
 
     def _sloped(self, weight: Tensor) -> Tensor:
@@ -185,12 +188,17 @@ def dft_matrices(h: int, w: int) -> tuple[Tensor, Tensor]:
     return forward.float(), inverse.float()
 
 
-def shared_modes(map_size: tuple[int, int], filter_size: tuple[int, int]) -> tuple[list[int], list[int], int]:
-    """Rows of a map's and of a filter's half spectrum that hold the same frequencies, and how many columns do."""
+def shared_modes(map_size: tuple[int, int], filter_size: tuple[int, int]) -> tuple[int, int, int]:
+    """Of the frequencies in both half spectra: rows of those from 0 up, rows of those below 0, and columns."""
     (h, w), (fh, fw) = map_size, filter_size
     n = min(h, fh)
-    signed = [k if k < (n + 1) // 2 else k - n for k in range(n)]
-    return [k % h for k in signed], [k % fh for k in signed], min(w, fw) // 2 + 1
+    return (n + 1) // 2, n // 2, min(w, fw) // 2 + 1
+
+
+def _lowest(half: Tensor, low: int, high: int, cols: int, dim: int) -> Tensor:
+    """The lowest frequencies of a half spectrum whose rows are `dim`: first and last rows, first columns."""
+    half = half.narrow(dim + 1, 0, cols)
+    return torch.cat((half.narrow(dim, 0, low), half.narrow(dim, half.shape[dim] - high, high)), dim)
 
 
 def _white(c_out: int, c_in: int, size: tuple[int, int]) -> Tensor:

@@ -44,8 +44,7 @@ class CrossAttention(nn.Module):
 
     def forward(self, stage: Tensor, deeper: Tensor) -> Tensor:
         nhwc = [t.permute(0, 2, 3, 1) for t in (self.query(deeper), self.key(stage), self.value(stage))]
-        row, col = zip(*OFFSETS)
-        offset_term = torch.cat((self.row_term[list(row)], self.column_term[list(col)]), 1)  # (9, C)
+        offset_term = torch.cat((self.row_term.repeat_interleave(3, 0), self.column_term.repeat(3, 1)), 1)  # (9, C)
         return attend(*nhwc, offset_term).permute(0, 3, 1, 2)
 
 

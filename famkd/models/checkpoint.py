@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from famkd.errors import UserError
+from famkd.files import read_tensors
 
 # Old checkpoints keep their accuracy as a numpy number, under the name that numpy had for its maker then.
 _MAKER = np.float64(0).__reduce__()[0]
@@ -70,10 +69,10 @@ def is_plain(value: object) -> bool:
 def _read(path: Path) -> Mapping:
     if not os.path.isfile(path):
         raise UserError(f"There is no file of weights at {path}.")
+    if path.suffix == ".safetensors":
+        state, notes = read_tensors(path)
+        return {**notes, "state_dict": state}
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                return {**(file.metadata() or {}), "state_dict": load_file(path)}
         content = read_torch(path)
     except Exception as error:  # a damaged file can fail in any way; torch's own advice would be to run it unsafely
         reason = "it is damaged, or holds Python objects beside the weights, which are never loaded"

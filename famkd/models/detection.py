@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torchvision.models import mobilenetv2, resnet
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
@@ -41,6 +43,13 @@ class PreciseCoder(BoxCoder):
         return super().decode_single(rel_codes.float(), boxes.float())
 
 
+class PreciseAnchors(AnchorGenerator):
+    """Anchors in float32 whatever the maps are: in bfloat16 they would lie pixels off at COCO's sizes."""
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().set_cell_anchors(torch.float32, device)
+
+
 def fasterrcnn(backbone: Callable[..., nn.Module], num_classes: int, pretrained: bool | str = False) -> FasterRCNN:
     """A detector of `num_classes` kinds of objects, background not counted, for images that have their final size.
 
@@ -57,6 +66,8 @@ def fasterrcnn(backbone: Callable[..., nn.Module], num_classes: int, pretrained:
 def adopted(model: nn.Module) -> nn.Module:
     """A Faster R-CNN of torchvision, made to take images as they come and to say where its pyramid is."""
     model.transform = Prepare()
+    anchors = model.rpn.anchor_generator
+    model.rpn.anchor_generator = PreciseAnchors(anchors.sizes, anchors.aspect_ratios)
     model.rpn.box_coder = PreciseCoder(model.rpn.box_coder.weights)
     model.roi_heads.box_coder = PreciseCoder(model.roi_heads.box_coder.weights)
     model.taps, model.head = {"stages": LEVELS, "embed": ()}, "roi_heads.box_predictor.cls_score"
