@@ -113,9 +113,13 @@ PUBLISHED = {  # METHODS.md 3.2 and FAM.md fact 10
     ("imagenet/resnet34-resnet18", "kd"): {"weight": 0.5, "task_weight": 0.5, "temperature": 1},
     ("imagenet/resnet34-resnet18", "at"): {"weight": 1000},
     ("imagenet/resnet34-resnet18", "crd"): {"weight": 0.8},
+    ("imagenet/resnet34-resnet18", "dist"): {"weight": 2, "temperature": 1},
+    ("imagenet/resnet34-resnet18", "ofd"): {"weight": 1e-4},
     ("imagenet/resnet34-resnet18", "reviewkd"): {"weight": 1, "warmup": 1},
     ("imagenet/resnet34-resnet18", "dkd"): {"alpha": 1, "beta": 0.5, "temperature": 1, "warmup": 1},
     ("imagenet/resnet34-resnet18", "fam_review"): {"weight": 1, "warmup": 1, "filter": "dense"},
+    ("imagenet/resnet50-MobileNetV1", "dist"): {"weight": 2, "temperature": 1},
+    ("imagenet/resnet50-MobileNetV1", "ofd"): {"weight": 1e-4},
     ("imagenet/resnet50-MobileNetV1", "reviewkd"): {"weight": 8, "warmup": 1},
     ("imagenet/resnet50-MobileNetV1", "dkd"): {"beta": 2},
     ("imagenet/resnet50-MobileNetV1", "fam"): {"weight": 8, "warmup": 1, "filter": "separable"},
@@ -147,7 +151,7 @@ def test_the_protocol_of_imagenet(name):
     assert (optim.epochs, optim.steps, optim.gamma, optim.lr) == (100, (30, 60, 90), 0.1, 0.1)
     assert (optim.momentum, optim.weight_decay, optim.nesterov) == (0.9, 1e-4, False)
     assert (recipe.data.name, recipe.data.batch_size) == ("imagenet", 256)
-    assert set(listed_methods(name)) == {"kd", "at", "crd", "reviewkd", "dkd", "fam", "fam_review"}
+    assert set(listed_methods(name)) == {"kd", "at", "crd", "dist", "ofd", "reviewkd", "dkd", "fam", "fam_review"}
 
 
 @pytest.mark.parametrize("method", METHODS)
