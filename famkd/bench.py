@@ -71,10 +71,10 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     else:
         (whole,) = clock.in_turn([ours], steps)
     figures |= {"ms_per_step": whole, "images_per_s": 1000 * data.batch_size / whole}
-    figures |= {
-        f"{name}_ms": value for name, value in _split(step, distiller, data, pieces, clock, whole, steps).items()
-    }
-    figures |= _work(step, distiller, data, pieces, fabric.device, whole)
+    figures["peak_mib"] = _peak_mib(fabric.device)  # before anything else takes memory
+    parts = _split(step, distiller, data, pieces[0], fabric, whole, steps)
+    figures |= {f"{name}_ms": value for name, value in parts.items()}
+    figures |= _work(distiller, data, pieces[0], fabric.device, whole)
     return figures
 
 
@@ -83,7 +83,10 @@ def prepared_step(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distill
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
     wrapped, optimizer = fabric.setup(distiller, build_optimizer(distiller, recipe.optim))
     engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
-    step = Step(wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine)
+    step = Step(
+        wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
+        accumulate=recipe.optim.accumulate,
+    )  # fmt: skip
     step.set_epoch(recipe.optim.lr, loss_weights(recipe, 1))
     return step, distiller
 
@@ -112,10 +115,13 @@ def _naive_step(recipe: Recipe, images: Images, data: Resident, fabric) -> Calla
     return step
 
 
-def _split(step: Step, distiller: Distiller, data: Resident, pieces, clock: Clock, whole: float, steps: int) -> dict:
-    """Milliseconds of each part alone; the method is what the whole step takes beyond the others."""
-    piece = pieces[0]
-    batch = data.take(piece)
+def _split(step: Step, distiller: Distiller, data: Resident, piece, fabric, whole: float, steps: int) -> dict:
+    """Milliseconds of each part alone; the method is what the whole step takes beyond the others.
+
+    Parts run one by one, in the step's precision but never captured, so that on a GPU launches weigh more in them
+    than in the whole.
+    """
+    batch, clock = data.take(piece), Clock(fabric.device)
     compiled = (
         (lambda f: torch.compile(f, dynamic=False))
         if step.engine != "eager" and clock.device.type != "cpu"
@@ -125,13 +131,18 @@ def _split(step: Step, distiller: Distiller, data: Resident, pieces, clock: Cloc
     study = compiled(lambda: sum(distiller.task.study(distiller.student, batch)[0].values()))
 
     def teacher() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), fabric.autocast():
             teach()
+
+    def student() -> None:
+        with fabric.autocast():
+            loss = study()
+        loss.backward()
 
     parts = {
         "data": lambda: data.take(piece),
         "teacher": teacher if distiller.teacher else lambda: None,
-        "student": lambda: study().backward(),
+        "student": student,
         "optimiser": step.optimizer.step,
     }
     for call in parts.values():
@@ -141,27 +152,29 @@ def _split(step: Step, distiller: Distiller, data: Resident, pieces, clock: Cloc
     return {name: times[name] for name in PIECES}
 
 
-def _work(step: Step, distiller: Distiller, data: Resident, pieces, device: torch.device, whole: float) -> dict:
-    """Floating-point work of a step against what the device can do at best, and peak memory."""
+def _work(distiller: Distiller, data: Resident, piece, device: torch.device, whole: float) -> dict:
+    """Floating-point work of a step against what the device can do at best."""
     with FlopCounterMode(display=False) as counter:
-        losses, _ = distiller(data.take(pieces[0]))
+        losses, _ = distiller(data.take(piece))
         sum(sum(terms.values()) for terms in losses.values()).backward()
     flops = counter.get_total_flops()
     ceiling, bandwidth = ceilings(device)
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "gflop_per_step": flops / 1e9,
         "gflop_per_s": flops / whole / 1e6,
         "matmul_ceiling_gflop_per_s": ceiling,
         "share_of_matmul_ceiling": flops / whole / 1e6 / ceiling,
         "copy_ceiling_gb_per_s": bandwidth,
-        "peak_mib": peak,
     }
+
+
+def _peak_mib(device: torch.device) -> float:
+    """Most memory so far: the device's on a GPU, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def ceilings(device: torch.device) -> tuple[float, float]:

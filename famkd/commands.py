@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from famkd.errors import UserError
+
 
 def compare_command(argv: list[str]) -> None:
     from famkd.formats import Format
@@ -74,6 +76,8 @@ def bench_command(argv: list[str]) -> None:
     own.add_argument("--format", choices=["text", "json"], default="text")
     own.add_argument("--save", metavar="FOLDER", help="append a row to FOLDER/<device>-<torch>.csv")
     known, flags = own.parse_known_args(argv)
+    if known.attention and (known.save or known.noise or known.against):
+        raise UserError("--attention goes without --save, --noise and --against.")
     recipe = load_recipe(known.recipe, *flags)
     if known.attention:
         print(cost_table(recipe, known.steps, known.format), end="")

@@ -49,6 +49,7 @@ def costs(recipe: Recipe, steps: int = 20, batch: int = 64, sizes=tuple(SIZES)) 
     engine = choose_engine(recipe.engine, device, steps=10**9)
     clock, rows = Clock(device), []
     for channels, side in sizes:
+        torch._dynamo.reset()  # past its limit of recompilations it would run, and we time, eager code
         x = torch.randn(batch, channels, side, side, device=device).to(memory_format=torch.channels_last)
         calls, built = {}, {}
         for name, build in modules(channels, side).items():

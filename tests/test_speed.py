@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import types
 from typing import NamedTuple
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from famkd import bench as timing
 from famkd import graph
 from famkd.bench import as_json, bench, noise_images, save_csv
+from famkd.commands import bench_command
 from famkd.cost import costs, modules
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
@@ -193,6 +196,53 @@ def test_bench_reports_every_part_under_a_plain_key(tmp_path):
     for _ in range(2):
         path = save_csv(figures, tmp_path)
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_peak_memory_is_the_steps_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr(timing, "ceilings", lambda device: asked.append(device) or (1.0, 1.0))
+    monkeypatch.setattr("resource.getrusage", lambda who: types.SimpleNamespace(ru_maxrss=1024 * (1 + len(asked))))
+    figures = bench(load_recipe("quickstart", "--engine", "eager", "--data.batch_size", "16"), steps=1)
+    assert len(asked) == figures["peak_mib"] == 1
+
+
+def test_bench_times_the_recipes_own_arithmetic(monkeypatch):
+    """Parts alone are in the step's precision, and a batch is cut as training cuts it."""
+    seen, whole = [], timing._split
+    study, teach = Classification.study, Classification.teach
+
+    def noting(call):
+        def noted(self, network, batch, *rest, **options):
+            seen.append((len(batch.images), torch.is_autocast_enabled("cpu")))
+            return call(self, network, batch, *rest, **options)
+
+        return noted
+
+    def split(*arguments):
+        assert seen[-1] == (8, True)
+        seen.clear()
+        times = whole(*arguments)
+        assert set(seen) == {(16, True)}
+        return times
+
+    monkeypatch.setattr(Classification, "study", noting(study))
+    monkeypatch.setattr(Classification, "teach", noting(teach))
+    monkeypatch.setattr(timing, "_split", split)
+    flags = ("--data.batch_size", "16", "--optim.accumulate", "2", "--precision", "bf16-mixed", "--accelerator", "cpu")
+    bench(load_recipe("quickstart", "--engine", "eager", *flags), steps=1)
+
+
+def test_bench_refuses_what_the_cost_of_attention_leaves_out():
+    for flags in (["--noise"], ["--against", "naive"], ["--save", "x"]):
+        with pytest.raises(UserError, match="--attention goes without --save, --noise and --against"):
+            bench_command(["quickstart", "--attention", *flags])
+
+
+def test_costs_are_of_compiled_code_at_every_size(monkeypatch):
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: compile(f, backend="eager", **options))
+    with torch._dynamo.config.patch(recompile_limit=4, fail_on_recompile_limit_hit=True):
+        costs(load_recipe("quickstart", "--engine", "compile"), steps=1, batch=2, sizes=((4, 8), (8, 4)))
 
 
 def test_costs_cover_every_module_and_count_complex_numbers_twice():
