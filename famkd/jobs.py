@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from famkd.errors import UserError
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
-    """Carry out jobs on this machine, GPUs in turn or CPU cores shared; outcomes in the order in which they end.
+    """Carry out jobs on this machine, each on a free GPU or a share of the cores; outcomes as they come.
 
     Stopped after a signal that asks for it, which is passed on, when all trainings that run have saved where they were.
     """
@@ -49,13 +50,20 @@ def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
     at_once = at_once or max(1, len(gpus))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     share = {} if gpus or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
-    pool, live = ThreadPoolExecutor(at_once), []
+    pool, live, free = ThreadPoolExecutor(at_once), [], SimpleQueue()
+    for place in range(at_once):
+        free.put({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else share)
+
+    def carry_out(job: Job) -> str:
+        extra = free.get()
+        try:
+            return run_job(job.command, str(job.out), extra, live=live)
+        finally:
+            free.put(extra)
+
     try:
         with heeded() as asked:
-            running = {}
-            for place, job in enumerate(jobs):
-                extra = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else share
-                running[pool.submit(run_job, job.command, str(job.out), extra, live=live)] = job
+            running = {pool.submit(carry_out, job): job for job in jobs}
             while running:
                 for ended in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     yield Outcome(running.pop(ended), ended.result())

@@ -14,7 +14,7 @@ from famkd.compare import compare
 from famkd.errors import UserError, nearest
 from famkd.jobs import Job, Outcome, run_here, run_on_ray
 from famkd.progress import console
-from famkd.recipe import load_recipe, read_yaml
+from famkd.recipe import as_flags, load_recipe, read_yaml
 from famkd.run import Run
 from famkd.training import checked
 
@@ -91,7 +91,7 @@ def plan(cells: list[dict[str, Any]], runs: Path, name: str) -> list[Job]:
     varying = [key for key in keys if len({str(cell.get(key)) for cell in cells}) > 1]
     jobs: dict[Path, Job] = {}
     for cell in cells:
-        flags = [part for key, value in cell.items() if key != "recipe" for part in _flag(key, value)]
+        flags = as_flags({key: value for key, value in cell.items() if key != "recipe"})
         recipe = checked(load_recipe(cell["recipe"], *flags, "--no_baseline"))
         options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
         leaf = re.sub(r"[^\w.+=-]+", "_", f"{recipe.method}{options}-seed{recipe.seed}")
@@ -123,14 +123,6 @@ def teacher_of(job: Job, runs: str | Path) -> Path | None:
 
 def _train(recipe: str, runs: Path) -> list[str]:
     return [sys.executable, "-m", "famkd", "train", recipe, "--runs", str(runs), "--resume"]
-
-
-def _flag(key: str, value: str | list[str]) -> list[str]:
-    """A setting of a sweep as a flag of `famkd train`."""
-    if value in ("true", "false"):
-        parent, dot, leaf = key.rpartition(".")
-        return [f"--{parent}{dot}{'' if value == 'true' else 'no_'}{leaf}"]
-    return [f"--{key}", *(value if isinstance(value, list) else [value])]
 
 
 def _told(outcomes: Iterable[Outcome], count: int) -> list[Outcome]:

@@ -46,6 +46,12 @@ def test_directories_say_what_varies_and_flags_reach_the_recipe(tmp_path):
     assert [job.title for job in teachers] == ["teacher digits/resnet20"]
 
 
+@pytest.mark.parametrize("cell", [{"help": "true"}, {"optim.lr": "--help"}])
+def test_flags_of_a_sweep_are_settings(cell):
+    with pytest.raises(UserError):
+        plan([{"recipe": "quickstart", **cell}], Path("runs"), "mine")
+
+
 @pytest.mark.parametrize("name", ["methods", "ablations"])
 def test_shipped_sweeps_can_be_planned(name):
     todo = plan(read_grid(shipped_sweeps()[name]), Path("runs"), name)
@@ -84,11 +90,20 @@ def shell(tmp_path, code: str, name: str) -> jobs.Job:
     return jobs.Job(name, None, tmp_path / name, [sys.executable, "-c", code])
 
 
-def test_gpus_are_given_in_turn(tmp_path, monkeypatch):
+def test_a_job_gets_the_gpu_that_is_free(tmp_path, monkeypatch):
+    """One job outlasts three others, which therefore share the other GPU."""
     monkeypatch.setattr(jobs, "visible_gpus", lambda: ["3", "5"])
     code = "import os; raise SystemExit(os.environ['CUDA_VISIBLE_DEVICES'])"
-    outcomes = list(run_here([shell(tmp_path, code, f"job{n}") for n in range(4)]))
-    assert sorted(outcome.why[0] for outcome in outcomes) == ["3", "3", "5", "5"]
+    wait = f"import time, pathlib\nwhile not pathlib.Path({str(tmp_path / 'ended')!r}).exists(): time.sleep(0.05)\n"
+    outcomes = {}
+    todo = [shell(tmp_path, wait + code, "long"), *(shell(tmp_path, code, f"short{n}") for n in range(3))]
+    for outcome in run_here(todo):
+        outcomes[outcome.job.title] = outcome.why[0]
+        if len(outcomes) == 3:
+            (tmp_path / "ended").touch()
+    assert list(outcomes)[-1] == "long"
+    assert {outcomes.pop("long"), *outcomes.values()} == {"3", "5"}
+    assert len(set(outcomes.values())) == 1
 
 
 def test_ray_runs_jobs_and_survives_one_that_is_lost(tmp_path, monkeypatch):
