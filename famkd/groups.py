@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from famkd.errors import UserError
-from famkd.recipe import PLACE, Recipe
+from famkd.recipe import PLACE, Recipe, flatten
 from famkd.run import Run, leading
 
 IRRELEVANT = ("seed", "baseline", "log", "data.root", *PLACE)  # fields of a recipe that do not decide what comes out
@@ -94,14 +94,6 @@ def group_scores(scores: Iterable[Score]) -> tuple[list[Group], list[str]]:
             repeated.append(f"Left out: {score.path} repeats recipe and seed of {first.path}.")
     labels = _labels(settings)
     return [Group(labels[key], dict(sorted(runs.items()))) for key, runs in by_recipe.items()], repeated
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat
 
 
 def _labels(settings: Mapping[str, dict[str, Any]]) -> dict[str, str]:

@@ -425,7 +425,7 @@ REFUSED = {
     ),
     "a detector that classifies": (("--task", "classification"), "pass --task detection"),
     "small images": (("--data", "digits"), "data set digits does not fit the task detection: pass --data coco"),
-    "logits": (("--method", "kd"), "kd compares what one image shows as a whole"),
+    "logits": (("--method", "kd"), "as a whole: detection takes methods of stages: fam, fam_review, reviewkd"),
     "embeddings": (("--method", "fam+rkd"), "rkd compares"),
     "a graph": (("--engine", "graph"), "leave --engine graph out"),
     "no such folder": (("--data.root", "nowhere"), r"There is no nowhere/annotations/instances_val2017\.json"),

@@ -1,4 +1,4 @@
-"""Data sets by name: each a function from a root to `Images`, or to a `Pair` too large to hold."""
+"""Data sets by name: each a function from a root to `Images`, or to `Splits` too large to hold."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,14 @@ import torch
 from famkd.data.bands import bands
 from famkd.data.coco import Coco
 from famkd.data.images import Images, cifar100, digits, npz
-from famkd.data.items import Pair
+from famkd.data.items import Splits
 from famkd.data.resident import Resident
 from famkd.data.shards import imagenet
 from famkd.data.small_folder import folder
 from famkd.data.stream import Stream
 from famkd.errors import UserError, nearest
 
-DATA: dict[str, Callable[..., Images | Pair | Coco]] = {
+DATA: dict[str, Callable[..., Images | Splits | Coco]] = {
     "bands": bands,
     "cifar100": cifar100,
     "coco": Coco,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famkd.data.items import Pair
+from famkd.data.items import Splits
 from famkd.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif", ".tif", ".tiff")
@@ -44,7 +44,7 @@ class FolderSource:
         return torch.randperm(len(self), generator=draw)
 
 
-def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> Pair:
+def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> Splits:
     """Training and test images, each a folder of one folder per class; UserError with what is missing."""
     folders = [Path(root) / split for split in splits]
     for folder in folders:
@@ -60,7 +60,7 @@ def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> Pair:
     for folder, source in zip(folders, sources):
         if not len(source):
             raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
-    return Pair(*sources, classes)
+    return Splits(*sources, classes)
 
 
 def _images(folder: Path) -> Iterator[str]:

@@ -28,7 +28,7 @@ class Source(Protocol):
     def order(self, draw: torch.Generator) -> Tensor: ...
 
 
-class Pair(NamedTuple):
+class Splits(NamedTuple):
     """What is trained on and what is tested on."""
 
     train: Source

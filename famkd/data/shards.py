@@ -19,7 +19,7 @@ from famkd import ranks
 from famkd.data.arrays import read_arrays
 from famkd.data.folder import ENDINGS, read_folders
 from famkd.data.images import MOST_CLASSES
-from famkd.data.items import Pair
+from famkd.data.items import Splits
 from famkd.errors import UserError
 
 INDEX = ("shards", "sizes", "shard", "place", "keys", "labels")
@@ -140,7 +140,7 @@ def _is_whole(index: dict[str, np.ndarray], tars: dict[str, int]) -> bool:
     )
 
 
-def read_shards(root: str, splits: tuple[str, str] = ("train", "val")) -> Pair:
+def read_shards(root: str, splits: tuple[str, str] = ("train", "val")) -> Splits:
     """Training and test images in tars in two folders; names of classes from `classes.txt`, a line each, if there."""
     train, test = (ShardSource(f"{root}/{split}") for split in splits)
     count = int(max(train.labels.max(), test.labels.max())) + 1
@@ -150,10 +150,10 @@ def read_shards(root: str, splits: tuple[str, str] = ("train", "val")) -> Pair:
         names = files.cat_file(f"{place}/classes.txt").decode().splitlines()
     if len(names) < count:
         raise UserError(f"{root}/classes.txt names {len(names)} classes but the shards use {count}.")
-    return Pair(train, test, names)
+    return Splits(train, test, names)
 
 
-def imagenet(root: str, splits: tuple[str, str] = ("train", "val")) -> Pair:
+def imagenet(root: str, splits: tuple[str, str] = ("train", "val")) -> Splits:
     """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
 
     Args:

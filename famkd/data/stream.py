@@ -10,7 +10,7 @@ from torch import Tensor
 
 from famkd import ranks
 from famkd.data.decode import decoded_on
-from famkd.data.items import TRIES, Items, Loaded, Pair, count_workers, loader
+from famkd.data.items import TRIES, Items, Loaded, Splits, count_workers, loader
 from famkd.errors import UserError
 from famkd.method import Batch
 
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 
 class Stream:
-    """Training and test images of a `Pair`, with the interface of `Resident`.
+    """Training and test images of `Splits`, with the interface of `Resident`.
 
     Args:
         size: height and width of what the networks see; 0 for 224.
@@ -41,16 +41,16 @@ class Stream:
     mean, std = MEAN, STD
 
     def __init__(
-        self, pair: Pair, batch_size: int, device: torch.device | str = "cpu", seed: int = 0, augment: bool = True,
+        self, splits: Splits, batch_size: int, device: torch.device | str = "cpu", seed: int = 0, augment: bool = True,
         *, size: int = 0, workers: int = -1, gpu_decode: bool = False,
     ):  # fmt: skip
-        self.device, self.seed, self.classes = torch.device(device), seed, pair.classes
-        self.batch_size = min(batch_size, len(pair.train))
+        self.device, self.seed, self.classes = torch.device(device), seed, splits.classes
+        self.batch_size = min(batch_size, len(splits.train))
         self.size = (size or SIZE, size or SIZE)
-        self.labels = torch.from_numpy(pair.train.labels).to(self.device)
-        self.test_labels = torch.from_numpy(pair.test.labels).to(self.device)
+        self.labels = torch.from_numpy(splits.train.labels).to(self.device)
+        self.test_labels = torch.from_numpy(splits.test.labels).to(self.device)
         self._raw = gpu_decode and _device_decodes(self.device)
-        self._train, self._test = (Items(source, self.size[0], seed, augment, self._raw) for source in pair[:2])
+        self._train, self._test = (Items(source, self.size[0], seed, augment, self._raw) for source in splits[:2])
         self._workers = count_workers(workers, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         self._order: list[list[tuple[int, int]]] = []  # the next epoch's batches, read by the training loader
         self._loader = loader(self._train, self._order, self._workers, self.device, stays=True)

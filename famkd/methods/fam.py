@@ -31,7 +31,7 @@ class FAMLayers(Method):
         cutoff: radius of the high-pass as a fraction of the Nyquist frequency.
         order: steepness of the butterworth high-pass.
         init: how the global filter starts: zero (all that is seen later was learned), balanced (noise as strong as the
-            local branch) or official (the released code's draw).
+            local branch) or official (the released code's draw); with branch global, zero means balanced.
         filter: dense (every channel pair, every frequency), separable, or lowrank.
         rank: channels inside a lowrank filter.
         grid: largest side of a filter; a larger map is filtered in its lowest grid x grid frequencies. 0: no limit.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from famkd.layers.project import match_size, pair, pair_maps, precise
 from famkd.method import Batch, Method, Probe, View
 from famkd.methods.logits import logits_of
+from famkd.methods.maps import mse_loss
 from famkd.methods.options import not_negative, positive
 
 
@@ -66,12 +67,6 @@ def figkd_loss(student: Tensor, teacher: Tensor, levels: int, keep: str) -> Tens
     return loss if keep == "high" else loss + F.mse_loss(student, teacher)
 
 
-@precise
-def fitted_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two maps of equal shape."""
-    return F.mse_loss(student, teacher)
-
-
 class FreeKD(Method):
     """Haar details of maps in the manner of FreeKD, without its prompts: Zhang et al., CVPR 2024.
 
@@ -102,7 +97,7 @@ class FreeKD(Method):
             s, t = match_size(*both)
             s = convolution(s)
             details = details + detail_loss(s, t, self.levels, self.mask)
-            plain = plain + fitted_mse(s, t)
+            plain = plain + mse_loss(s, t)
         return {"details": details, "maps": self.map_weight * plain}
 
 

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famkd.layers.project import fit, match_size, pair, pair_maps, precise
+from famkd.layers.project import fit, pair, pair_maps, precise
 from famkd.method import Batch, Method, Probe, View
+from famkd.methods.maps import mse_loss
 from famkd.methods.options import positive
 
 
@@ -38,15 +39,6 @@ def _check_teacher(view: View) -> None:
             "the teacher's classifier does not follow its last tap by global average pooling alone (a norm, an "
             "activation or a layer lies between): tap the map that enters the pooling"
         )
-
-
-@precise
-def simkd_loss(projected: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the projected student map and the teacher's last map, the larger one pooled down.
-
-    Both (B, C, H, W). Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022.
-    """
-    return F.mse_loss(*match_size(projected, teacher))
 
 
 @precise
@@ -109,6 +101,8 @@ class Dressed(nn.Module):
 class SimKD(Method):
     """The teacher's classifier reused on a projected student: Chen et al., CVPR 2022.
 
+    Its loss is the mean squared difference of the projected map and the teacher's last, the larger one pooled down.
+
     The student's own classifier is never trained: what must be evaluated and exported is `method.dress(student)`.
     Where a method has `dress`, the Distiller calls it with a module that answers (logits, feats) for images, as
     `Tapped` does with this method's taps, and uses the module it gets, images to logits, in place of the student.
@@ -134,7 +128,7 @@ class SimKD(Method):
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
-        return {"simkd": simkd_loss(self.projector(s), t)}
+        return {"simkd": mse_loss(self.projector(s), t)}
 
     def dress(self, student: nn.Module) -> nn.Module:
         """The trained network, images to logits, around a `student` that answers (logits, feats) for images."""
