@@ -277,7 +277,7 @@ def test_a_file_that_runs_code_is_refused_unrun(tmp_path, form):
     else:
         file = file.with_suffix(".safetensors") if form == "named safetensors" else file
         torch.save(content, file, _use_new_zipfile_serialization=form != "legacy")
-    with pytest.raises(UserError, match="cannot be read as weights|is damaged") as caught:
+    with pytest.raises(UserError, match=r"cannot be read as weights|is damaged") as caught:
         load_weights(build_model("resnet8", 7), file)
     assert "weights_only" not in str(caught.value)  # torch's own text advises to run it
     assert not trap.exists()
