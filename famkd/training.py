@@ -44,7 +44,7 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
 
     Args:
         out: the run directory; by itself <runs>/<recipe>/<method>-seed<seed>.
-        resume: go on from the last finished epoch, as if nothing had happened.
+        resume: go on from where it ended, as if nothing had happened.
 
     Errors: UserError for anything the user can mend; the run directory then holds its last good epoch. Stopped after
     SIGTERM or SIGUSR1; it then holds the very step.
