@@ -3,13 +3,17 @@
 import io
 import os
 import pickle
+import re
+import signal
 import tarfile
+import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import start
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -20,6 +24,7 @@ from famkd.data.folder import read_folders
 from famkd.data.shards import WINDOW, ShardSource, imagenet
 from famkd.errors import UserError
 from famkd.recipe import load_recipe
+from famkd.run import Run
 from famkd.training import train
 from famviz.networks import run_images
 
@@ -283,9 +288,9 @@ def pack(root: Path, split: str, per_shard: int, count: int) -> None:
     """`count` samples of each class, in order of number, so that every shard holds all classes."""
     (root / split).mkdir(parents=True)
     samples = [(f"{n:03d}{label}", label, jpeg(picture(n, label))) for n in range(count) for label in range(3)]
-    for start in range(0, len(samples), per_shard):
-        with tarfile.open(root / split / f"{start // per_shard:05d}.tar", "w") as tar:
-            for key, label, data in samples[start : start + per_shard]:
+    for first in range(0, len(samples), per_shard):
+        with tarfile.open(root / split / f"{first // per_shard:05d}.tar", "w") as tar:
+            for key, label, data in samples[first : first + per_shard]:
                 for ending, content in (("cls", str(label).encode()), ("jpg", data), ("json", b"{}")):
                     info = tarfile.TarInfo(f"{key}.{ending}")
                     info.size = len(content)
@@ -400,6 +405,23 @@ def test_a_student_learns_from_folders_and_resumes_exactly(damaged, small, monke
     assert shown.pixels.shape == (2, 16, 16, 3)
     assert shown.labels.tolist() == [0, 0]
     assert len(run_images(whole).images) == 8
+
+
+def test_a_signal_to_all_processes_of_a_job_saves_the_step(tree, small):
+    """As SLURM sends it: the workers that read images hear it too, and must live on until the step is saved."""
+    flags = ("--data", "imagenet", "--root", str(tree), "--data.size", "16", "--data.batch_size", "4",
+             "--data.workers", "2", "--epochs", "3", "--optim.steps")  # fmt: skip
+    whole = train(small(*flags), out="whole")
+    job = start("-m", "famkd", "train", "small.yaml", "--out", "cut", "--engine", "eager", *flags[:-2], "1000",
+                "--optim.steps", start_new_session=True)  # fmt: skip
+    while not Path("cut/metrics.jsonl").is_file():
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGTERM)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 75, err
+    assert re.fullmatch(r"famkd: stopped by SIGTERM .*\n", err), err
+    assert Run("cut").metrics()[0] == whole.metrics()[0]
 
 
 @pytest.mark.parametrize("name", ["tiny-imagenet-10k", "imagenet1k-one-per-class"])

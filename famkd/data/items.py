@@ -2,6 +2,8 @@
 
 import io
 import os
+import signal
+import threading
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -96,7 +98,7 @@ def loader(items: Items, order: list[list[Key]], workers: int, device: torch.dev
     """Batches of keys, in order, by worker processes; these live on between epochs where the loader stays."""
     return DataLoader(
         items, batch_sampler=order, num_workers=workers, collate_fn=_as_it_is, generator=torch.Generator(),
-        persistent_workers=stays and workers > 0, pin_memory=device.type == "cuda",
+        persistent_workers=stays and workers > 0, pin_memory=device.type == "cuda", worker_init_fn=_undisturbed,
     )  # fmt: skip
 
 
@@ -106,6 +108,23 @@ def count_workers(asked: int, processes: int) -> int:
         return asked
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_WORKERS, max(1, ours // processes))
+
+
+def _undisturbed(worker: int) -> None:
+    """A signal to all processes of a job is for the one that trains, which may need its workers to save itself."""
+    for name in ("SIGUSR1", "SIGINT"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere a worker ends at once
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_by_parent, daemon=True).start()
+
+
+def _end_by_parent() -> None:
+    """End this process when the one that started it says so, and at nobody else's word."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _as_it_is(loaded: Loaded) -> Loaded:
