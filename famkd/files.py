@@ -47,10 +47,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, none where it is missing; UserError where a row is not what was written."""
     if not path.is_file():
         return []
-    try:
+    with reading(path):
         return [_unsealed(line) for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, error) from error
 
 
 def write_tensors(path: Path, state: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
@@ -84,7 +82,7 @@ def reading(path: Path) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
-def damaged(path: Path, error: Exception | str) -> UserError:
+def damaged(path: Path, error: Exception) -> UserError:
     """What to say of a file that cannot be read."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path} is missing: restore a copy, or train again.")

@@ -7,7 +7,8 @@ timing.jsonl           a line per epoch: seconds, images/s, peak memory
 student.safetensors    plain state dict of the raw student after the last epoch; best.safetensors after the best
 method.safetensors     plain state dict of the methods; header: format version, taps, notes per filter
 filters/0060.safetensors  small summaries of each filter after an epoch
-resume.pt              all that --resume needs, for famkd only; resume.previous.pt the one before
+resume.pt              all that --resume needs, for famkd only; resume.previous.pt the one before; one found
+                       damaged is put aside as resume.damaged.pt
 
 resume.pt is written first, so it is never behind the others, and whatever else is damaged can be written anew from it.
 Rows and tensors carry checksums: a file that was damaged is told, never taken for what was trained.
@@ -16,6 +17,7 @@ Rows and tensors carry checksums: a file that was damaged is told, never taken f
 import contextlib
 import io
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -171,7 +173,8 @@ class Run:
             except Exception as error:  # a zip, pickle or storage reader's own
                 broken = broken or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
                 continue
-            if broken:
+            if broken:  # aside, for the next state to be written would else push it over the sound one
+                os.replace(self._resumes[0], self.path / "resume.damaged.pt")
                 warnings.warn(f"{broken}: going on from the state before, {path.name}.", stacklevel=2)
             return state
         if broken:

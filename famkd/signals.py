@@ -12,6 +12,14 @@ class Stopped(Exception):
     """A training that was asked to stop and has saved where it was: shown as one sentence, exit code 75."""
 
 
+class Paused(Exception):
+    """An epoch that was left between two steps, and what it had come to, if to anything."""
+
+    def __init__(self, reason: str, state: dict | None):
+        super().__init__(reason)
+        self.state = state
+
+
 @contextlib.contextmanager
 def heeded() -> Iterator[Callable[[], str]]:
     """While this lasts, such a signal does nothing but be told by name by what is yielded; "" until one comes.

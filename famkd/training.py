@@ -32,7 +32,7 @@ from famkd.loggers import open_loggers
 from famkd.progress import Reporter, console, reporting, size_of
 from famkd.recipe import PLACE, Net, Optim, Recipe, load_recipe, without_teacher
 from famkd.run import Run
-from famkd.signals import Stopped, heeded
+from famkd.signals import Paused, Stopped, heeded
 from famkd.taps import Tapped
 
 TELL = 20  # steps between two times that several processes tell each other whether one was asked to stop
@@ -226,14 +226,6 @@ def _must_be_finite(step: Step, distiller: Distiller, epoch: int) -> None:
             f"Not finite in step {at} of epoch {epoch}: {name}. Lower --lr or the method's weight and pass another "
             f"--out; the epochs before this one are kept in the run directory."
         )
-
-
-class Paused(Exception):
-    """An epoch that was left between two steps, and what it had come to, if to anything."""
-
-    def __init__(self, reason: str, state: dict | None):
-        super().__init__(reason)
-        self.state = state
 
 
 def _reason_to_stop(asked: Callable[[], str], step: int) -> str:

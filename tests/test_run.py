@@ -295,8 +295,12 @@ def test_a_damaged_state_gives_way_to_the_one_before(run):
     flip(run.path / "resume.pt", weights)
     with pytest.warns(UserWarning, match=r"resume\.pt is damaged .*going on from the state before"):
         assert run.read_resume()["epoch"] == 2
-    (run.path / "resume.pt").unlink()  # killed between the two renames
+    assert not (run.path / "resume.pt").exists()  # as if killed between the two renames
     assert run.read_resume()["epoch"] == 2
+    kept = (run.path / "resume.previous.pt").read_bytes()
+    run.write_resume({"epoch": 3, "weights": torch.ones(100)})
+    assert (run.path / "resume.previous.pt").read_bytes() == kept  # not pushed out by the damaged one
+    (run.path / "resume.pt").unlink()
     flip(run.path / "resume.previous.pt", weights)
     with pytest.raises(UserError, match=r"resume\.previous\.pt is damaged .*move .*run away to start over"):
         run.read_resume()
