@@ -1,4 +1,4 @@
-"""One recipe over several seeds: side by side on a GPU that has room for them, one after another on a CPU."""
+"""One recipe over several seeds: side by side on a GPU as far as they fit, one after another on a CPU."""
 
 import contextlib
 import sys
@@ -6,16 +6,23 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
-from famkd.build import default_run
+from famkd.build import build_distiller, build_recipe_data, default_run
 from famkd.compare import compare
 from famkd.jobs import Job, Outcome, run_here, visible_gpus
+from famkd.memory import step_memory
 from famkd.progress import console
-from famkd.recipe import load_recipe, without_teacher
+from famkd.recipe import Recipe, load_recipe, without_teacher
 from famkd.run import Run
-from famkd.training import checked, train_teacher
+from famkd.training import checked, loss_weights, train_teacher
+
+OWN = 2 << 30  # bytes that a process takes on a GPU before it computes: context, libraries, their workspaces
+SLACK = 1.5  # what an allocator reserves against what is alive; a captured graph keeps its own
+STREAMED = ("imagenet", "coco")  # their images come through all cores of the machine
 
 
 def train_seeds(
@@ -24,7 +31,8 @@ def train_seeds(
     """Train every seed in a process of its own; answer mean and spread, and the seeds that failed.
 
     Args:
-        jobs: trainings at once; by itself all of them on a GPU, one on a CPU, where a second would only get in the way.
+        jobs: trainings at once; by itself as many as fit on the GPUs, one on a CPU, where a second would only get in
+            the way.
     """
     recipes = [checked(load_recipe(source, *flags, "--seed", str(seed))) for seed in dict.fromkeys(seeds)]
     train_teacher(recipes[0], runs)  # before anybody needs it, lest they all train it
@@ -38,12 +46,28 @@ def train_seeds(
         )
         for recipe in recipes
     ]
-    at_once = jobs or (len(todo) if visible_gpus() else 1)
+    at_once = jobs or min(len(todo), fitting(recipes[0], len(visible_gpus())))
     with following(todo):
         outcomes = list(run_here(todo, at_once))
     alone = [default_run(without_teacher(recipe), runs).path for recipe in recipes if recipe.baseline]
     finished = [out for out in (*alone, *(job.out for job in todo)) if Run(out).finished]
     return compare(finished) if finished else "", [outcome for outcome in outcomes if outcome.why]
+
+
+def fitting(recipe: Recipe, gpus: int) -> int:
+    """How many trainings of a recipe go at once: those that fit into the free memory of the GPUs, at least one on each.
+
+    One on a machine without, and one on each GPU where images are read from files as they are needed.
+    """
+    if not gpus or recipe.data.name in STREAMED:
+        return max(1, gpus)
+    data = build_recipe_data(recipe)
+    distiller = build_distiller(recipe, data, weights=False).train()
+    weights = loss_weights(recipe, recipe.optim.epochs)
+    step = step_memory(distiller, data.probe(), recipe.optim, weights).peak
+    images = sum(held.nbytes for held in vars(data).values() if isinstance(held, Tensor))
+    need = OWN + images + SLACK * step
+    return sum(max(1, int(torch.cuda.mem_get_info(gpu)[0] // need)) for gpu in range(gpus))
 
 
 @contextlib.contextmanager

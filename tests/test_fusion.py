@@ -30,10 +30,11 @@ def test_attention_equals_its_definition_forward_and_backward(shape):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_fused_kernels_are_the_same_function():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_kernels_are_the_same_function(dtype):
     torch.manual_seed(0)
-    q, k, v = (torch.randn(2, 6, 5, 8, requires_grad=True) for _ in range(3))
-    term, grad = torch.randn(9, 8, requires_grad=True), torch.randn(2, 6, 5, 8)
+    q, k, v = (torch.randn(2, 6, 5, 8, dtype=dtype, requires_grad=True) for _ in range(3))
+    term, grad = torch.randn(9, 8, requires_grad=True), torch.randn(2, 6, 5, 8, dtype=dtype)
     results = []
     try:
         for compiled in (False, True):
@@ -42,8 +43,22 @@ def test_fused_kernels_are_the_same_function():
             results.append((out, *torch.autograd.grad(out, (q, k, v, term), grad)))
     finally:
         use_kernels(compiled=False)
+    rounding = {} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
     for one, other in zip(*results):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one, other, **rounding)  # of one dtype too
+
+
+def test_compiled_kernels_are_fed_single_precision(monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda kernel, **_: lambda *t: seen.extend(t) or kernel(*t))
+    try:
+        use_kernels(compiled=True)
+        q, k, v = (torch.randn(1, 3, 3, 2, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+        attend(q, k, v, torch.randn(9, 2, requires_grad=True)).sum().backward()
+    finally:
+        use_kernels(compiled=False)
+    assert len(seen) == 4 + 7
+    assert {t.dtype for t in seen} == {torch.float32}
 
 
 def test_attention_survives_scores_that_overflow_an_exponential():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from famkd import bench as timing
 from famkd import graph
 from famkd.bench import as_json, bench, noise_images, save_csv
+from famkd.build import build_distiller, build_recipe_data
 from famkd.commands import bench_command
 from famkd.cost import costs, modules
 from famkd.data.resident import Resident
@@ -23,11 +24,13 @@ from famkd.fold import fold_batch_norms
 from famkd.graph import rehearse
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention
+from famkd.memory import step_memory
 from famkd.method import Batch
 from famkd.methods import METHODS
 from famkd.models import build_model
 from famkd.naive import NaiveFilter, NaiveLoader, naive_modules
 from famkd.recipe import load_recipe
+from famkd.seeds import fitting
 from famkd.tasks import Classification
 
 FOLDABLE = {  # model -> batch norms that directly follow a convolution
@@ -262,6 +265,29 @@ def test_seeds_train_apart_and_end_with_mean_and_spread(small, python, tmp_path)
     assert (tmp_path / "runs/small/none-seed0/student.safetensors").is_file()
     assert (tmp_path / "runs/small/none-seed1/student.safetensors").is_file()
     assert "±" in out
+
+
+def test_as_many_seeds_go_at_once_as_fit_on_the_gpus(monkeypatch):
+    gib, free = 2**30, [9 * 2**30, 1 * 2**30]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (free[gpu], 80 * gib))
+    recipe = load_recipe("quickstart")
+    assert fitting(recipe, 0) == 1
+    assert fitting(recipe, 1) == 4  # a little more than 2 GiB each
+    assert fitting(recipe, 2) == 4 + 1
+    assert fitting(load_recipe("imagenet/resnet34-resnet18"), 2) == 2
+
+
+def test_memory_of_a_step_grows_with_the_batch_and_counts_what_stays():
+    recipe = load_recipe("quickstart", "--method", "none")
+    data = build_recipe_data(recipe)
+    held = []
+    for images in (16, 64):
+        distiller = build_distiller(recipe, data, weights=False).train()
+        numbers = sum(p.numel() for p in distiller.parameters())
+        batch = Batch(*(each[:images] for each in data.probe()))
+        held.append(step_memory(distiller, batch, recipe.optim, {"task": 1.0}))
+    assert held[1].peak - held[1].kept > 3 * (held[0].peak - held[0].kept)
+    assert 4 * 3 * numbers < held[0].kept < 4 * 4 * numbers + 16 * 3 * 32 * 32 * 4  # weights, gradients, momentum
 
 
 def test_seeds_refuse_one_directory(small):

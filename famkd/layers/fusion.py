@@ -1,5 +1,7 @@
 """Fusing a stage with the deeper, already fused one: local cross attention, or ReviewKD's sigmoid gate."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -131,4 +133,14 @@ def use_kernels(compiled: bool) -> None:
     vectors (benchmarks/against_released.py times the step).
     """
     for name, kernel in (("forward", _forward), ("backward", _backward)):
-        KERNELS[name] = torch.compile(kernel, dynamic=False) if compiled else kernel
+        KERNELS[name] = _in_single_precision(torch.compile(kernel, dynamic=False)) if compiled else kernel
+
+
+def _in_single_precision(kernel: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """A kernel fed float32: fed bfloat16, what Inductor makes of it for a CPU is nine times slower."""
+
+    def run(first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        *maps, last = kernel(first.float(), *(t.float() for t in others))
+        return *(t.to(first.dtype) for t in maps), last  # the last, log-sum or gradient of the term, is float32 anyway
+
+    return run
