@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from famkd.commands import bench_command, close_sweep, compare_command, export_command, sweep_command
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, nearest, while_read
 from famkd.signals import EXIT_CODE, Stopped
 
 USAGE = """famkd: knowledge distillation with frequency attention
@@ -27,6 +27,7 @@ famkd COMMAND --help tells more. First steps: famkd train quickstart
 """
 
 
+@while_read()
 def main(argv: list[str] | None = None) -> None:
     """Run one command; what the user can mend ends in one sentence and exit code 2."""
     argv = sys.argv[1:] if argv is None else argv

@@ -1,7 +1,10 @@
 """The one error that is the user's to mend, the hint that goes with a misspelt name, and text that only shows."""
 
+import contextlib
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 # what moves a cursor, colours, renames a window, breaks a line or turns the direction of reading; halves of characters
@@ -25,3 +28,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
     known = {candidate.lower(): candidate for candidate in names}
     close = [known[match] for match in get_close_matches(name.lower(), known, n=2)]
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+@contextlib.contextmanager
+def while_read() -> Iterator[None]:
+    """End without a word, by the exit code that a shell gives for it, once nobody reads the output: `| head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held has somewhere to go
+        sys.exit(141)

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, nearest, while_read
 
 USAGE = """famviz: look at what frequency attention learned
 
@@ -18,6 +18,7 @@ A run may still be training. In Python: import famviz; famviz.FilterExplorer("ru
 """
 
 
+@while_read()
 def main(argv: list[str] | None = None) -> None:
     """Run one command; what the user can mend ends in one sentence and exit code 2."""
     argv = sys.argv[1:] if argv is None else argv

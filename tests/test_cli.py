@@ -127,6 +127,14 @@ def test_the_help_of_other_commands(famkd, command):
     assert f"usage: famkd {command}" in out
 
 
+@pytest.mark.parametrize("argv", [("famkd", "ls", "models"), ("famkd", "eval", "--help"), ("famviz", "--help")])
+def test_nobody_reading_on_ends_it_without_a_word(background, argv):
+    process = background("-m", *argv)
+    process.stdout.close()  # before it has written anything, as `| true` does
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 141
+
+
 @pytest.mark.parametrize(
     ("kind", "table"),
     [("recipes", shipped_recipes()), ("models", {**MODELS, **DETECTORS}), ("methods", METHODS), ("data", DATA)],
