@@ -20,7 +20,7 @@ from famkd.engine import Step, choose_engine
 from famkd.errors import UserError
 from famkd.naive import NaiveLoader, naive_modules
 from famkd.recipe import Recipe
-from famkd.training import loss_weights
+from famkd.training import loss_weights, must_divide
 
 PIECES = ("data", "teacher", "student", "method", "optimiser")
 
@@ -79,6 +79,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
 
 
 def prepared_step(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distiller]:
+    must_divide(recipe, data.batch_size)
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
     wrapped, optimizer = fabric.setup(distiller, build_optimizer(distiller, recipe.optim))

@@ -205,15 +205,20 @@ def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
 
 def _built(recipe: Recipe, fabric: Fabric, runs: str | Path) -> tuple[Resident, Distiller, torch.optim.Optimizer, str]:
     data = build_recipe_data(recipe, fabric.device)
-    shares = ranks.world() * recipe.optim.accumulate
-    if data.batch_size % shares:
-        raise UserError(
-            f"A step of {data.batch_size} images cannot be cut into {shares} equal parts ({ranks.world()} processes, "
-            f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
-        )
+    must_divide(recipe, data.batch_size)
     distiller = build_distiller(recipe, data, runs, fold=True)
     engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
     return data, distiller, build_optimizer(distiller, recipe.optim), engine
+
+
+def must_divide(recipe: Recipe, batch_size: int) -> None:
+    """UserError for a step that cannot be cut into as many equal parts as the recipe asks for."""
+    shares = ranks.world() * recipe.optim.accumulate
+    if batch_size % shares:
+        raise UserError(
+            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({ranks.world()} processes, "
+            f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
+        )
 
 
 def _must_be_finite(step: Step, distiller: Distiller, epoch: int) -> None:

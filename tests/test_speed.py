@@ -241,6 +241,11 @@ def test_bench_refuses_what_the_cost_of_attention_leaves_out():
             bench_command(["quickstart", "--attention", *flags])
 
 
+def test_bench_refuses_a_step_that_training_would():
+    with pytest.raises(UserError, match="cannot be cut into 3 equal parts"):
+        bench(load_recipe("quickstart", "--optim.accumulate", "3"), noise=True)
+
+
 def test_costs_are_of_compiled_code_at_every_size(monkeypatch):
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compile(f, backend="eager", **options))
