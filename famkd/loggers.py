@@ -1,7 +1,8 @@
 """Sending an epoch's figures elsewhere as well: TensorBoard, Weights & Biases, MLflow."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from famkd.errors import UserError
@@ -49,6 +50,14 @@ def _mlflow(recipe: Recipe, path: Path, stack: contextlib.ExitStack):
     stack.enter_context(mlflow.start_run(run_name=f"{recipe.name}-{path.name}"))
     mlflow.log_dict(recipe.to_dict(), "recipe.yaml")
     return lambda figures, epoch: mlflow.log_metrics(figures, step=epoch)
+
+
+def must_be_installed(names: Iterable[str]) -> None:
+    """UserError for the first logger of a recipe whose package is not there."""
+    for name in names:
+        with _needed(name):
+            if find_spec(name) is None:
+                raise ImportError
 
 
 @contextlib.contextmanager

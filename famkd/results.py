@@ -6,17 +6,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from famkd.build import build_distiller, build_network, build_recipe_data, one_device, weights_file
+from famkd.build import build_distiller, build_network, build_recipe_data, one_device
 from famkd.data import build_data
 from famkd.data.resident import Resident
 from famkd.errors import UserError
 from famkd.method import Method
 from famkd.methods import METHODS
-from famkd.models import DETECTORS, build_model, load_weights
+from famkd.models import DETECTORS, load_weights
 from famkd.progress import console, table
-from famkd.recipe import differences, without_teacher
+from famkd.recipe import Net, differences, without_teacher
 from famkd.run import Run, leading
 from famkd.tasks import TASKS, Detection
+from famkd.teacher import teacher_run
 
 
 def evaluate(
@@ -31,20 +32,20 @@ def measure(
     run: str, model: str, weights: str, data: str, root: str, best: bool, batch_size: int, accelerator: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """`evaluate`, and of a detector average precision by class."""
-    if bool(run) == bool(model):
+    if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
+    if batch_size < 1:
+        raise UserError(f"--batch_size is {batch_size}: pass 1 or more.")
     device = one_device(accelerator).device
     if run:
         network, images = open_deployed(Run.open(run), device, data, root, best)
         task = Run(run).recipe.task
     else:
         if not weights:
-            raise UserError("A bare model needs --weights: a checkpoint file.")
+            raise UserError("A bare model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
         task, usual = ("detection", "coco") if model in DETECTORS else ("classification", "cifar100")
         images = build_data(data or usual, root or "data", 1, device=device, augment=False)
-        network = build_model(model, len(images.classes), size=images.size)
-        load_weights(network, weights)
-        network = network.to(device, memory_format=torch.channels_last).eval()
+        network = build_network(Net(model, weights), len(images.classes), size=images.size).to(device).eval()
     if task == "detection":
         figures, each = Detection().measure(network, images.test())
         return figures, dict(zip(images.classes, each, strict=True))
@@ -86,12 +87,15 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
         comparable = not differences(alone.recipe, without_teacher(recipe))
         if comparable:
             shown.insert(0, (f"student {recipe.student.model} alone", alone))
-    teacher = weights_file(recipe.teacher, runs).parent if recipe.method_names else Path()
-    if (teacher / "metrics.jsonl").is_file():
-        shown.insert(0, (f"teacher {recipe.teacher.model}", Run(teacher)))
+    if teacher := teacher_run(recipe, runs):
+        shown.insert(0, (f"teacher {recipe.teacher.model}", teacher))
     rows = [[role, *_figures(each)] for role, each in shown]
     what = leading(run.metrics()[-1]).replace("top1", "top-1") + " %"
+    if run.teacher:
+        rows.insert(0, [f"teacher {recipe.teacher.model}", f"{run.teacher[leading(run.metrics()[-1])]:.2f}", "–", "–"])
     table(f"{recipe.name}, seed {recipe.seed}", ["", f"last {what}", f"best {what}", "seconds"], rows)
+    if run.teacher:
+        console.print(f"teacher {recipe.teacher.model}: {recipe.teacher.weights}")
     for role, each in shown:
         console.print(f"{role}: {each.path}")
 

@@ -2,6 +2,7 @@
 
 recipe.yaml            every value, resolved
 machine.json           versions, device, command, git commit
+teacher.json           test-set figures of the teacher, where its weights are of no run
 metrics.jsonl          a line per epoch: losses by name, held-out figures, learning rate; the same for the same seed
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
 student.safetensors    plain state dict of the raw student after the last epoch; best.safetensors after the best
@@ -65,6 +66,13 @@ class Run:
         path = self.path / "machine.json"
         with reading(path):
             return dict(json.loads(path.read_text()))
+
+    @property
+    def teacher(self) -> dict[str, float]:
+        """Test-set figures of a teacher whose weights are of no run, {} where none were taken."""
+        path = self.path / "teacher.json"
+        with reading(path):
+            return dict(json.loads(path.read_text())) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """One dict per epoch."""
@@ -134,6 +142,9 @@ class Run:
     def begin(self, recipe: Recipe, device: str) -> None:
         write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(describe_machine(device), indent=1).encode())
+
+    def write_teacher(self, figures: dict[str, float]) -> None:
+        write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
     def write_epoch(
         self, metrics: list[dict], timing: list[dict], student: nn.Module, methods: nn.Module, notes: dict, best: bool,

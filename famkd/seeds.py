@@ -11,14 +11,16 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from famkd.build import build_distiller, build_recipe_data, default_run
+from famkd.build import build_distiller, build_recipe_data, default_run, one_device
+from famkd.checks import checked
 from famkd.compare import compare
 from famkd.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.memory import step_memory
 from famkd.progress import console
 from famkd.recipe import Recipe, load_recipe, without_teacher
 from famkd.run import Run
-from famkd.training import checked, loss_weights, train_teacher
+from famkd.teacher import teacher_to_train
+from famkd.training import loss_weights, rehearse, train_teacher
 
 OWN = 2 << 30  # bytes that a process takes on a GPU before it computes: context, libraries, their workspaces
 SLACK = 1.5  # what an allocator reserves against what is alive; a captured graph keeps its own
@@ -35,6 +37,8 @@ def train_seeds(
             the way.
     """
     recipes = [checked(load_recipe(source, *flags, "--seed", str(seed))) for seed in dict.fromkeys(seeds)]
+    if teacher_to_train(recipes[0], runs):
+        rehearse(recipes[0], one_device(recipes[0].accelerator).device, runs)
     train_teacher(recipes[0], runs)  # before anybody needs it, lest they all train it
     command = [sys.executable, "-m", "famkd", "train", source, "--runs", str(runs), *flags]
     todo = [

@@ -5,25 +5,28 @@ import math
 import re
 import sys
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from famkd.build import recipe_run
+from famkd.build import default_run
+from famkd.checks import checked
 from famkd.compare import compare
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError
 from famkd.jobs import Job, Outcome, run_here, run_on_ray
 from famkd.progress import console
-from famkd.recipe import as_flags, load_recipe, read_yaml
+from famkd.recipe import load_recipe
 from famkd.run import Run
-from famkd.training import checked
+from famkd.settings import as_flags, read_yaml
+from famkd.shipped import find_sweep, shipped_sweeps  # noqa: F401
+from famkd.teacher import teacher_run, teacher_to_train
 
 MOST_CELLS = 10_000
 
 
 def sweep(
-    source: str, *, jobs: int = 0, on: Literal["local", "ray"] = "local", runs: str | Path = "runs", against: str = ""
-) -> tuple[str, list[Outcome]]:
+    source: str, *, jobs: int = 0, on: Literal["local", "ray"] = "local", runs: str | Path = "runs", against: str = "",
+    plugins: Iterable[str] = (),
+) -> tuple[str, list[Outcome]]:  # fmt: skip
     """Run every training of a grid that is not finished yet; answer the comparison and those that failed.
 
     Args:
@@ -31,9 +34,10 @@ def sweep(
         jobs: trainings at once; by itself one per GPU, or one on a machine without.
         on: this machine's devices, or a Ray cluster whose machines share this folder.
         runs: where run directories go, under the sweep's name; teachers go where `famkd train` puts them.
+        plugins: Python files that every training imports.
     """
     path = find_sweep(source)
-    todo = plan(read_grid(path), Path(runs), path.stem)
+    todo = plan(read_grid(path), Path(runs), path.stem, plugins)
     carry_out = run_on_ray if on == "ray" else run_here
     teachers = teacher_jobs(todo, Path(runs))
     lost = {outcome.job.out: outcome.why for outcome in _told(carry_out(teachers, jobs), len(teachers)) if outcome.why}
@@ -48,20 +52,6 @@ def sweep(
     return text, [outcome for outcome in outcomes if outcome.why]
 
 
-def find_sweep(source: str) -> Path:
-    """A sweep of the package by name, or a file."""
-    shipped = shipped_sweeps()
-    path = shipped.get(source, Path(source))
-    if not path.is_file():
-        raise UserError(f"There is no sweep or file {source!r}.{nearest(source, shipped)} See `famkd ls sweeps`.")
-    return path
-
-
-def shipped_sweeps() -> dict[str, Path]:
-    """Every sweep in the package: name to file."""
-    return {path.stem: path for path in sorted(Path(str(files("famkd") / "sweeps")).glob("*.yaml"))}
-
-
 def read_grid(path: Path) -> list[dict[str, str | list[str]]]:
     """The cells of a sweep file: each a recipe and flags, every value a string (a list for flags that take several).
 
@@ -74,6 +64,8 @@ def read_grid(path: Path) -> list[dict[str, str | list[str]]]:
     cells = []
     for table in tables:
         options = [value if isinstance(value, list) else [value] for value in table.values()]
+        if "plugins" in table:
+            raise UserError(f"{path} names plug-ins: leave them out and pass --plugins, if you trust them.")
         if not all(options):
             raise UserError(f"{path}: {list(table)[options.index([])]} has no values.")
         if math.prod(map(len, options)) > MOST_CELLS:
@@ -82,7 +74,7 @@ def read_grid(path: Path) -> list[dict[str, str | list[str]]]:
     return cells
 
 
-def plan(cells: list[dict[str, Any]], runs: Path, name: str) -> list[Job]:
+def plan(cells: list[dict[str, Any]], runs: Path, name: str, plugins: Iterable[str] = ()) -> list[Job]:
     """A job for every cell, in a directory named after what varies; equal cells become one job.
 
     Every recipe is read here, so a misspelt flag ends the sweep before it has begun.
@@ -90,8 +82,9 @@ def plan(cells: list[dict[str, Any]], runs: Path, name: str) -> list[Job]:
     keys = list(dict.fromkeys(key for cell in cells for key in cell if key not in ("recipe", "method", "seed")))
     varying = [key for key in keys if len({str(cell.get(key)) for cell in cells}) > 1]
     jobs: dict[Path, Job] = {}
+    imports = ["--plugins", *plugins] if plugins else []
     for cell in cells:
-        flags = as_flags({key: value for key, value in cell.items() if key != "recipe"})
+        flags = imports + as_flags({key: value for key, value in cell.items() if key != "recipe"})
         recipe = checked(load_recipe(cell["recipe"], *flags, "--no_baseline"))
         options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
         leaf = re.sub(r"[^\w.+=-]+", "_", f"{recipe.method}{options}-seed{recipe.seed}")
@@ -105,20 +98,19 @@ def teacher_jobs(jobs: Iterable[Job], runs: Path) -> list[Job]:
     """Trainings of the teachers that jobs name by `recipe:NAME` and nobody has finished: done before the grid."""
     wanted: dict[Path, Job] = {}
     for job in jobs:
-        out = teacher_of(job, runs)
-        if out is None or out in wanted or job.done or Run(out).finished:
+        recipe = None if job.done else teacher_to_train(job.recipe, runs)
+        if recipe is None:
             continue
-        name, root = job.recipe.teacher.weights.removeprefix("recipe:"), job.recipe.data.root
-        command = [*_train(name, runs), "--data.root", root]
-        wanted[out] = Job(f"teacher {name}", load_recipe(name, "--data.root", root), out, command)
+        command = [*_train(recipe.name, runs), "--data.root", job.recipe.data.root]
+        out = default_run(recipe, runs).path
+        wanted.setdefault(out, Job(f"teacher {recipe.name}", recipe, out, command))
     return list(wanted.values())
 
 
 def teacher_of(job: Job, runs: str | Path) -> Path | None:
-    """The run directory of a teacher named by `recipe:NAME`."""
-    weights = job.recipe.teacher.weights
-    named = weights.startswith("recipe:") and job.recipe.method_names
-    return recipe_run(weights.removeprefix("recipe:"), runs).path if named else None
+    """The run directory that a job's teacher comes from."""
+    run = teacher_run(job.recipe, runs)
+    return run and run.path
 
 
 def _train(recipe: str, runs: Path) -> list[str]:

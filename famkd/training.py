@@ -12,31 +12,22 @@ from lightning_fabric import Fabric, seed_everything
 from torch.nn.utils import get_total_norm
 
 from famkd import ranks
-from famkd.build import (
-    FOREIGN,
-    build_distiller,
-    build_network,
-    build_optimizer,
-    build_recipe_data,
-    default_run,
-    fit_to_task,
-    recipe_run,
-)
+from famkd.build import build_distiller, build_optimizer, build_recipe_data, default_run
+from famkd.checks import checked
 from famkd.data.resident import Resident
 from famkd.devices import launched
 from famkd.distiller import Distiller
 from famkd.engine import Step, choose_engine
 from famkd.errors import UserError
 from famkd.ledger import Ledger, must_train
-from famkd.loggers import open_loggers
+from famkd.loggers import must_be_installed, open_loggers
 from famkd.progress import Reporter, console, reporting, size_of
-from famkd.recipe import PLACE, Net, Optim, Recipe, load_recipe, without_teacher
+from famkd.recipe import Optim, Recipe, without_teacher
 from famkd.run import Run
 from famkd.signals import Paused, Stopped, heeded
-from famkd.taps import Tapped
+from famkd.teacher import teacher_run, teacher_to_train
 
 TELL = 20  # steps between two times that several processes tell each other whether one was asked to stop
-MOST_SEED = (1 << 32) - 1  # of numpy's generator
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -58,6 +49,8 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         fabric = stack.enter_context(launched(recipe, run, resume, runs))
         ranks.first(lambda: stack.enter_context(run.locked()))
         if ranks.first(lambda: must_train(run, recipe, resume)):
+            if ranks.first(lambda: _must_wait(recipe, runs)):
+                ranks.together(lambda: rehearse(recipe, fabric.device, runs))
             train_teacher(recipe, runs)
             if recipe.baseline and recipe.method_names:
                 train(without_teacher(recipe), resume=True, runs=runs)
@@ -72,7 +65,8 @@ def train_student(
     seed_everything(recipe.seed, verbose=False)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # of a teacher trained before
-    data, distiller, optimizer, engine = ranks.together(lambda: _built(recipe, fabric, runs))
+    data, distiller, optimizer = ranks.together(lambda: _built(recipe, fabric.device, runs))
+    engine = ranks.together(lambda: choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs))
     wrapped, optimizer = fabric.setup(distiller, optimizer)
     step = Step(
         wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
@@ -86,6 +80,13 @@ def train_student(
         run.begin(recipe, str(fabric.device))
     if recipe.method_names:
         console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
+    if recipe.data.batch_size > data.batch_size:
+        console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
+    if not ledger.metrics and recipe.task == "classification" and recipe.method_names and not teacher_run(recipe, runs):
+        figures = distiller.task.evaluate(distiller.teacher.model, data.test())  # of no run, so nobody has told it yet
+        console.print(f"{title}  teacher {' '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
+        if speaks:
+            run.write_teacher(figures)
     log_to = recipe if speaks else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
         report.resume(len(ledger.metrics))
@@ -165,50 +166,32 @@ def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
     return {"task": max((s.task_weight for s in sections.values()), default=1.0), **weights}
 
 
-def checked(recipe: Recipe) -> Recipe:
-    """The recipe, once it can mean something: a student, and a teacher with weights where a method needs one."""
-    for flag, value, least in (("data.batch_size", recipe.data.batch_size, 1), ("optim.epochs", recipe.optim.epochs, 1),
-                               ("optim.lr", recipe.optim.lr, 0), ("seed", recipe.seed, 0),
-                               ("optim.accumulate", recipe.optim.accumulate, 1), ("devices", recipe.devices, 1),
-                               ("nodes", recipe.nodes, 1), ("data.size", recipe.data.size, 0)):  # fmt: skip
-        if not value >= least:
-            raise UserError(f"--{flag} is {value}: pass {least} or more.")
-    if recipe.seed > MOST_SEED:
-        raise UserError(f"--seed is {recipe.seed}: pass {MOST_SEED} or less.")
-    if not recipe.student.model:
-        raise UserError("No student is named: pass --student.model, or a recipe that has one.")
-    recipe = fit_to_task(recipe)
-    if not recipe.method_names:
-        return replace(recipe, teacher=Net())
-    if not recipe.teacher.model:
-        raise UserError(f"The method {recipe.method} needs a teacher: pass --teacher.model and --teacher.weights.")
-    if not recipe.teacher.weights:
-        foreign = "pretrained, " if recipe.teacher.model.startswith(FOREIGN) else ""
-        raise UserError(
-            f"The teacher has no weights: pass --teacher.weights with {foreign}a file, a run or recipe:NAME."
-        )
-    return recipe
-
-
 def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
     """Train the teacher that the recipe names by `recipe:NAME`, unless a finished run of it is there."""
-    name = recipe.teacher.weights.removeprefix("recipe:")
-    if not recipe.method_names or name == recipe.teacher.weights:
-        return
-    if ranks.first(lambda: recipe_run(name, runs).finished):
-        return
-    for net in (recipe.student, recipe.teacher):  # a misspelt name is told now, not when the teacher is done
-        ranks.first(lambda net=net: Tapped(build_network(replace(net, weights=""), 2), net.taps) and None)
-    place = {key: getattr(recipe, key) for key in PLACE if "." not in key}
-    train(replace(load_recipe(name, "--data.root", recipe.data.root), **place), resume=True, runs=runs)
+    if ranks.first(lambda: teacher_to_train(recipe, runs) is not None):
+        train(teacher_to_train(recipe, runs), resume=True, runs=runs)
 
 
-def _built(recipe: Recipe, fabric: Fabric, runs: str | Path) -> tuple[Resident, Distiller, torch.optim.Optimizer, str]:
-    data = build_recipe_data(recipe, fabric.device)
+def rehearse(recipe: Recipe, device: torch.device, runs: str | Path = "runs") -> None:
+    """UserError for whatever the student's training would end with at its start, were its teacher trained first."""
+    must_be_installed(recipe.log)
+    untaught = replace(recipe, teacher=replace(recipe.teacher, weights=""))
+    _built(untaught, torch.device("cpu"), runs)
+    choose_engine(recipe.engine, device, 1)
+
+
+def _must_wait(recipe: Recipe, runs: str | Path) -> bool:
+    """Whether another training comes before the student's, its teacher's or its baseline's."""
+    if teacher_to_train(recipe, runs):
+        return True
+    return recipe.baseline and bool(recipe.method_names) and not default_run(without_teacher(recipe), runs).finished
+
+
+def _built(recipe: Recipe, device: torch.device, runs: str | Path) -> tuple[Resident, Distiller, torch.optim.Optimizer]:
+    data = build_recipe_data(recipe, device)
     must_divide(recipe, data.batch_size)
     distiller = build_distiller(recipe, data, runs, fold=True)
-    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
-    return data, distiller, build_optimizer(distiller, recipe.optim), engine
+    return data, distiller, build_optimizer(distiller, recipe.optim)
 
 
 def must_divide(recipe: Recipe, batch_size: int) -> None:

@@ -38,9 +38,11 @@ MAY = {
     "loggers": "recipe",
     "progress": "",
     "build": "data distiller fold methods models ranks recipe run tasks",
+    "checks": "build data models recipe schema",
+    "teacher": "build recipe run",
     "ledger": "distiller files ranks recipe run",
     "devices": "build ranks recipe run",
-    "training": "build data devices distiller engine ledger loggers progress ranks recipe run signals taps",
+    "training": "build checks data devices distiller engine ledger loggers progress ranks recipe run signals teacher",
 }
 NEVER = {
     "famviz",

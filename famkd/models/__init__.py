@@ -1,5 +1,6 @@
 """The networks that literature on distillation compares, and by prefix those of timm and torchvision."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -15,7 +16,7 @@ from famkd.models.vgg import VGG
 from famkd.models.wrn import WideResNet
 from famkd.models.zoo import build_timm, build_torchvision
 
-__all__ = ["DETECTORS", "MODELS", "build_model", "load_weights"]
+__all__ = ["DETECTORS", "MODELS", "build_model", "load_weights", "must_be_known"]
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "resnet8": partial(resnet_3_stages, 8, 16, (16, 32, 64)),
@@ -47,6 +48,15 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+def must_be_known(name: str) -> None:
+    """UserError with the nearest names for a model that is none of `MODELS` and of no library."""
+    if name not in MODELS and name not in DETECTORS and not re.match("(timm|torchvision):.", name):
+        hint = nearest(name, [*MODELS, *DETECTORS])
+        raise UserError(
+            f"There is no model {name!r}.{hint} See `famkd ls models`, or take timm:NAME or torchvision:NAME."
+        )
+
+
 def build_model(
     name: str, num_classes: int, pretrained: bool | str = False, size: tuple[int, int] | None = None
 ) -> nn.Module:
@@ -63,12 +73,9 @@ def build_model(
         return build_timm(rest, num_classes, pretrained, size)
     if library == "torchvision" and rest:
         return build_torchvision(rest, num_classes, pretrained, size)
+    must_be_known(name)
     if name in DETECTORS:
         return build_detector(name, num_classes, pretrained)
-    if name not in MODELS:
-        known = [*MODELS, *DETECTORS]
-        hint = nearest(name, known) or f" Take timm:NAME, torchvision:NAME or one of {', '.join(known)}."
-        raise UserError(f"There is no model {name!r}.{hint}")
     if pretrained:
         raise UserError(f"No weights of {name} can be downloaded: give a checkpoint file instead.")
     return MODELS[name](num_classes)
