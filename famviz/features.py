@@ -3,29 +3,26 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
-from famkd.distiller import Distiller
 from famkd.errors import UserError
-from famkd.method import Batch, Method, View
-from famkd.run import Run
-from famkd.taps import Tapped, default_taps
 from famviz import style
-from famviz.amplitude import Stage, compare_stage, image_spectra
-from famviz.networks import Source, networks, opened, run_images, student_alone, trained_distiller, untouched
+from famviz.amplitude import Relative, Stage, compare_stage, without_dc
+from famviz.networks import Source, networks, opened, run_images, student_alone
+from famviz.stages import leaving, level_spectra, network_spectra, run_spectra
 
-__all__ = ["Stage", "amplitude_difference", "differences_figure", "differences_table", "networks", "run_images"]
+__all__ = ["Stage", "amplitude_difference", "differences_figure", "differences_table", "leaving", "level_spectra",
+           "network_spectra", "networks", "run_images"]  # fmt: skip
 
-CHUNK = 100  # images that pass a network at once
 COLOURS = ("#000000", *style.LINES)  # the reference is black
-Found = list[tuple[str, np.ndarray]]  # name and (N, H, W) dB of each map that has frequencies, shallow to deep
+RELATIVE = {"mean": "dB re mean", "dc": "dB re DC", "none": "dB"}
 
 
 def amplitude_difference(
     source: Source | Mapping[str, nn.Module], images: Tensor | None = None, labels: Tensor | None = None, *,
-    count: int = 200, draws: int = 500, seed: int = 0, root: str = "",
+    count: int = 200, draws: int = 500, seed: int = 0, root: str = "", relative: Relative = "mean",
+    window: bool = False,
 ) -> list[Stage]:  # fmt: skip
     """Spectra of every stage that has frequencies, shallow to deep, of a run's networks or of any others by name.
 
@@ -36,28 +33,34 @@ def amplitude_difference(
         images: normalised (B, 3, H, W), and their `labels`; by themselves the first `count` test images of the run.
         draws, seed: of the bootstrap.
         root: where the run's data lies, if no longer where it lay in training.
+        relative: what is taken out of each spectrum, its mean in dB (so that shapes compare), its DC, or nothing.
+        window: fade maps out towards their edges, whose jump else shows as a bright cross on the axes.
     """
     if isinstance(source, Mapping):
         if images is None:
             raise UserError("Networks by name need images to look at: pass them normalised, (B, 3, H, W).")
-        found = {name: network_spectra(model, images) for name, model in source.items()}
+        found = {name: network_spectra(model, images, window=window) for name, model in source.items()}
     else:
         run = opened(source)
         if images is None:
             images, labels, *_ = run_images(run, count, root)
-        found = _run_spectra(run, images, labels, root)
+        found = run_spectra(run, images, labels, root, window)
     reference = "teacher" if "teacher" in found else next(iter(found))
     stages = []
     for back in range(len(found[reference]), 0, -1):
         spectra = {who: each[-back][1] for who, each in found.items() if back <= len(each)}
-        stages.append(compare_stage(found[reference][-back][0], reference, spectra, draws, seed))
+        stages.append(compare_stage(found[reference][-back][0], reference, spectra, draws, seed, relative))
     return stages
 
 
 def differences_table(
-    runs: Iterable[Source], images: Tensor | None = None, *, count: int = 200, root: str = ""
-) -> list[dict[str, object]]:
-    """A row for each run, stage and network compared: the RMS difference from the teacher in dB, the accuracy.
+    runs: Iterable[Source], images: Tensor | None = None, *, count: int = 200, root: str = "",
+    relative: Relative = "mean", window: bool = False,
+) -> list[dict[str, object]]:  # fmt: skip
+    """A row for each run, stage and network compared: RMS differences from the teacher, offsets, the accuracy.
+
+    The differences are of the radial curves and of the planes; `level_db` and `dc_db` say how much louder than the
+    teacher the network is.
 
     The accuracy is that of the student that the row is about: the run's, or that of the student alone beside it.
     A run without a teacher has nothing to be compared with, so it has no row of its own.
@@ -65,52 +68,15 @@ def differences_table(
     rows = []
     for run in map(opened, runs):
         recipe, alone = run.recipe, student_alone(run)
-        for stage in amplitude_difference(run, images, count=count, root=root):
+        for stage in amplitude_difference(run, images, count=count, root=root, relative=relative, window=window):
             facts = {"run": str(run.path), "method": recipe.method, "seed": recipe.seed, "stage": stage.name}
             for name in stage.others:
                 own = alone if name == "student alone" else run
-                rows.append(facts | {"of": name, "rms_db": stage.rms_db(name), "top1": own.metrics()[-1]["top1"]})
+                level, dc = stage.offsets(name)
+                found = {"rms_db": stage.rms_db(name), "plane_rms_db": stage.plane_rms_db(name)}
+                found |= {"level_db": level, "dc_db": dc, "top1": own.metrics()[-1]["top1"]}
+                rows.append(facts | {"of": name} | found)
     return rows
-
-
-@torch.no_grad()
-def network_spectra(model: nn.Module, images: Tensor, taps: Sequence[str] = ()) -> Found:
-    """Spectra of a network's stages, or of what is at its `taps`; the network is left as it was."""
-    with untouched(model):
-        taps = taps or default_taps(model, "stages", images[:2])
-        tapped = Tapped(model.eval(), taps)
-        try:
-            return _join(taps, [tapped(part)[1] for part in images.split(CHUNK)])
-        finally:
-            tapped.remove()
-
-
-@torch.no_grad()
-def level_spectra(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> Found:
-    """Spectra of what the levels of a method make of the student, on its way to be compared with the teacher."""
-    own, others = distiller.taps(name)
-    method, seen, parts = distiller.methods[name], {}, []
-    hooks = [
-        module.register_forward_hook(lambda _, args, out, at=at: seen.__setitem__(at, out))
-        for at, module in enumerate(leaving(method))
-    ]
-    try:
-        for part, classes in zip(images.split(CHUNK), labels.split(CHUNK)):
-            views = [_view(distiller.student, own, part), _view(distiller.teacher, others, part)]
-            method(*views, Batch(part, classes, torch.arange(len(part))))
-            parts.append([seen[at] for at in sorted(seen)])
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return _join(others[-len(seen) :], parts)
-
-
-def leaving(method: Method) -> list[nn.Module]:
-    """The modules of a method whose outputs are compared with the teacher's maps, shallow to deep; [] if none are."""
-    levels, stages = (getattr(method, name, None) for name in ("levels", "stages"))
-    if isinstance(levels, nn.ModuleList):  # and not how many scales of a wavelet are compared
-        return [level.leave for level in levels]
-    return list(stages) if isinstance(stages, nn.ModuleList) else []
 
 
 def differences_figure(
@@ -119,12 +85,12 @@ def differences_figure(
     """A matplotlib figure of `amplitude_difference`, or of stages that it gave: two rows a stage.
 
     Above, each network's spectrum on one scale, and its radial curve with the bootstrap band; below, each minus the
-    reference on one scale that is symmetric about 0.
+    reference on one scale that is symmetric about 0. Curves start at the first ring: DC is printed.
     """
     given = isinstance(source, Sequence) and not isinstance(source, str)
     stages = source if given else amplitude_difference(source, images, **options)
     names = list(max(stages, key=lambda stage: len(stage.planes)).planes)
-    figure = style.figure(1.6 * len(names) + 3.8, 3.6 * len(stages))
+    figure = style.figure(1.75 * len(names) + 3.8, 4.5 * len(stages))
     with style.context():
         for grid, stage in zip(figure.subfigures(len(stages), 1, squeeze=False)[:, 0], stages):
             size = " x ".join(map(str, stage.planes[stage.reference].shape))
@@ -133,15 +99,20 @@ def differences_figure(
             axes = grid.subplot_mosaic(rows, width_ratios=[1] * len(names) + [1.9])
             _draw_planes(grid, axes, names, stage)
             _draw_curves(axes["curve"], axes["gap"], names, stage)
-            axes[f"-{stage.reference}"].legend(*axes["curve"].get_legend_handles_labels(), loc="center left")
+            if stage is stages[0]:
+                legend = axes[f"-{stage.reference}"].legend(
+                    *axes["curve"].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(-0.15, 0.5),
+                    title="pale: what other images\nwould have given\n(95 %, bootstrap)", title_fontsize=7,
+                )  # fmt: skip
+                legend._legend_box.align = "left"
     return figure
 
 
 def _draw_planes(grid, axes: dict, names: list[str], stage: Stage) -> None:
     """Spectra in the upper row and differences in the lower one, each row on one scale with its bar."""
-    off_dc = np.concatenate([_without_dc(plane) for plane in stage.planes.values()])
+    off_dc = np.concatenate([without_dc(plane) for plane in stage.planes.values()])
     low, high = np.quantile(off_dc, (0.01, 1))
-    gaps = [_without_dc(stage.difference(name)) for name in stage.others]
+    gaps = [without_dc(stage.difference(name)) for name in stage.others]
     most = max(np.quantile(np.abs(np.concatenate(gaps)), 0.995), 0.1) if gaps else 1.0
     for name in names:
         above, below = axes[f"+{name}"], axes[f"-{name}"]
@@ -150,68 +121,53 @@ def _draw_planes(grid, axes: dict, names: list[str], stage: Stage) -> None:
             ax.spines[:].set_visible(False)
         if name not in stage.planes:
             continue
-        h, w = stage.planes[name].shape
-        extent = (-(w // 2) - 0.5, w - w // 2 - 0.5, h - h // 2 - 0.5, -(h // 2) - 0.5)
+        extent = _extent(stage.planes[name].shape)
         spectrum = above.imshow(stage.planes[name], cmap=style.AMPLITUDE, vmin=low, vmax=high, extent=extent)
         above.set_title(name)
         if name == stage.reference:
+            _name_axes(above, extent, "kx, cycles per map")
             continue
-        gap = below.imshow(stage.difference(name), cmap=style.SIGNED, vmin=-most, vmax=most, extent=extent)
-        below.set_title(f"minus {stage.reference}: {stage.rms_db(name):.1f} dB RMS")
-        below.set_xticks([-(w // 2), 0, w // 2 - 1 + w % 2])
-        last = gap
-    grid.colorbar(spectrum, ax=[axes[f"+{name}"] for name in names], label="dB re DC", shrink=0.85, pad=0.01)
+        last = below.imshow(stage.difference(name), cmap=style.SIGNED, vmin=-most, vmax=most, extent=extent)
+        below.set_title(
+            f"minus {stage.reference}:\ncurve {stage.rms_db(name):.1f}, plane {stage.plane_rms_db(name):.1f} dB RMS"
+        )
+        level, dc = stage.offsets(name)
+        _name_axes(below, extent, f"kx, cycles per map\nlevel {level:+.1f} dB, DC {dc:+.1f} dB".replace("-", "\u2212"))
+    bar = RELATIVE[stage.relative]
+    grid.colorbar(spectrum, ax=[axes[f"+{name}"] for name in names], label=bar, shrink=0.85, pad=0.01)
     if gaps:
         grid.colorbar(last, ax=[axes[f"-{name}"] for name in names], label="dB", shrink=0.85, pad=0.01)
 
 
 def _draw_curves(curve, gap, names: list[str], stage: Stage) -> None:
-    """Radial curves with their bands, and below them the differences with theirs."""
+    """Radial curves with their bands, and below them the differences with theirs, from the first ring on."""
+    at = stage.frequency[1:]
     for colour, name in zip(COLOURS, names):
         if name not in stage.curves:
             continue
-        curve.plot(stage.frequency, stage.curves[name], color=colour, lw=1.4, label=name)
-        curve.fill_between(stage.frequency, *stage.bands[name], color=colour, alpha=0.2, lw=0)
+        line = {"color": colour, "lw": 1.4, "marker": "o", "markersize": 2.5}  # a small map has but two rings
+        curve.plot(at, stage.curves[name][1:], label=name, **line)
+        curve.fill_between(at, *stage.bands[name][:, 1:], color=colour, alpha=0.2, lw=0)
         if name != stage.reference:
-            gap.plot(stage.frequency, stage.difference_curve(name), color=colour, lw=1.4)
-            gap.fill_between(stage.frequency, *stage.difference_bands[name], color=colour, alpha=0.2, lw=0)
+            gap.plot(at, stage.difference_curve(name)[1:], **line)
+            gap.fill_between(at, *stage.difference_bands[name][:, 1:], color=colour, alpha=0.2, lw=0)
     gap.axhline(0, color=COLOURS[0], lw=0.8)
     for ax in (curve, gap):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     gap.set_xlabel("frequency, cycles per map")
-    curve.set_ylabel("dB re DC")
+    curve.set_ylabel(RELATIVE[stage.relative])
     gap.set_ylabel(f"dB minus {stage.reference}")
 
 
-def _without_dc(plane: np.ndarray) -> np.ndarray:
-    h, w = plane.shape
-    return np.delete(plane.ravel(), (h // 2) * w + w // 2)
+def _extent(size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Edges of the bins of a centred plane, rows downwards."""
+    h, w = size
+    return (-(w // 2) - 0.5, w - w // 2 - 0.5, h - h // 2 - 0.5, -(h // 2) - 0.5)
 
 
-def _view(net: Tapped, taps: Sequence[str], images: Tensor) -> View:
-    logits, feats = net(images)
-    return View(logits, [feats[net.taps.index(tap)] for tap in taps], net.head)
-
-
-def _run_spectra(run: Run, images: Tensor, labels: Tensor | None, root: str) -> dict[str, Found]:
-    """Teacher, student alone, student and the outputs of the method's levels, all at the taps of training."""
-    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
-    distiller = trained_distiller(run, root)
-    levels = [name for name, method in distiller.methods.items() if leaving(method)]
-    own, others = distiller.taps(levels[0]) if levels else ((), ())
-    found = {}
-    if distiller.teacher:
-        found["teacher"] = network_spectra(distiller.teacher.model, images, others)
-    if alone := student_alone(run):
-        found["student alone"] = network_spectra(trained_distiller(alone, root).student.model, images, own)
-    found["student"] = network_spectra(distiller.student.model, images, own)
-    return found | {f"{name} output": level_spectra(distiller, name, images, labels) for name in levels}
-
-
-def _join(taps: Sequence[str], parts: Sequence[Sequence[Tensor]]) -> Found:
-    """Spectra over all chunks, of the maps that are more than one pixel."""
-    joined = []
-    for tap, *maps in zip(taps, *parts, strict=True):
-        if maps[0].ndim == 4 and min(maps[0].shape[-2:]) > 1:
-            joined.append((tap, np.concatenate([image_spectra(each) for each in maps])))
-    return joined
+def _name_axes(ax, extent: tuple[float, float, float, float], across: str) -> None:
+    left, right, bottom, top = extent
+    ax.set(xlabel=across, xticks=[left + 0.5, 0, right - 0.5], ylabel="ky", yticks=[top + 0.5, 0, bottom - 0.5])
+    ax.xaxis.set_major_formatter("{x:.0f}")
+    ax.yaxis.set_major_formatter("{x:.0f}")
+    ax.yaxis.labelpad = -4

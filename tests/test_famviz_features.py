@@ -54,23 +54,62 @@ def images():
     return torch.from_numpy(bands().x_test[:60]).permute(0, 3, 1, 2).float() / 255
 
 
+def naive_level(decibels, relative):
+    """What is taken out of each image's spectrum (N, H, W) with DC first."""
+    above = decibels.reshape(len(decibels), -1)[:, 1:]
+    return {"mean": above.mean(1), "dc": decibels[:, 0, 0], "none": np.zeros(len(decibels))}[relative][:, None, None]
+
+
+@pytest.mark.parametrize("relative", ["mean", "dc", "none"])
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 6)])  # odd and even: DC and Nyquist lie differently
-def test_spectra_and_curves_equal_a_naive_numpy(size):
+def test_spectra_and_curves_equal_a_naive_numpy(size, relative):
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(2, 4, 3, *size)) + 1
-    stage = compare_stage("s", "a", {n: image_spectra(torch.from_numpy(m)) for n, m in zip("ab", maps)})
+    spectra = {n: image_spectra(torch.from_numpy(m)) for n, m in zip("ab", maps)}
+    stage = compare_stage("s", "a", spectra, relative=relative)
     for name, batch in zip("ab", maps):
         amplitude = np.sqrt(np.square(np.abs(np.fft.fft2(batch, norm="ortho"))).mean(1))
         decibels = 20 * np.log10(amplitude)
-        plane = np.fft.fftshift(decibels - decibels[:, :1, :1], axes=(1, 2)).mean(0)
+        plane = np.fft.fftshift(decibels - naive_level(decibels, relative), axes=(1, 2)).mean(0)
         np.testing.assert_allclose(stage.planes[name], plane, atol=1e-6)
+        assert stage.dc[name] == pytest.approx(decibels[:, 0, 0].mean())
+        assert stage.level[name] == pytest.approx(naive_level(decibels, "mean").mean())
         ky, kx = (np.arange(n) - n // 2 for n in size)
         short = min(size) / 2
         radius = np.hypot(ky[:, None] / (size[0] / 2), kx[None] / (size[1] / 2)) * short
         curve = [plane[np.rint(radius) == ring].mean() for ring in range(min(size) // 2 + 1)]
         np.testing.assert_allclose(stage.curves[name], curve, atol=1e-6)
-    gap = stage.curves["b"] - stage.curves["a"]
+    gap, wide = stage.curves["b"] - stage.curves["a"], (stage.planes["b"] - stage.planes["a"]) ** 2
     assert stage.rms_db("b") == pytest.approx(np.sqrt((gap[1:] ** 2).mean()))
+    above = wide.sum() - wide[size[0] // 2, size[1] // 2]
+    assert stage.plane_rms_db("b") == pytest.approx(np.sqrt(above / (wide.size - 1)))
+
+
+def test_a_louder_mean_alone_is_no_difference_of_shape(images):
+    """DC five times as large and every other frequency as it was: relative to DC all of them would seem to lack."""
+    maps = images - images.mean((2, 3), keepdim=True) + 0.1
+    spectra = {"teacher": image_spectra(maps), "student": image_spectra(maps + 0.4)}
+    by = {name: compare_stage("s", "teacher", spectra, relative=name) for name in ("mean", "dc", "none")}
+    found = {name: stage.rms_db("student") for name, stage in by.items()}
+    assert found == pytest.approx({"mean": 0, "none": 0, "dc": 20 * np.log10(5)}, abs=1e-3)
+    assert by["mean"].offsets("student") == pytest.approx((0, 20 * np.log10(5)), abs=1e-3)
+    with pytest.raises(UserError, match="mean, dc or none"):
+        compare_stage("s", "teacher", spectra, relative="loudness")
+
+
+def test_a_window_takes_away_the_cross_of_a_jump_at_the_edges_and_keeps_levels():
+    ramp = np.add.outer(np.arange(32.0), np.arange(32.0))[None, None]  # ends high where it begins low
+    noise = np.random.default_rng(0).normal(size=(200, 1, 32, 32))
+    plain, faded = (image_spectra(torch.from_numpy(ramp + 0 * noise[:1]), window)[0] for window in (False, True))
+    assert plain[16, 20:].min() > plain.min() + 60  # all along the axis
+    assert faded[16, 20:].max() < plain[16, 20:].max() - 20
+    assert faded[16, 16] == pytest.approx(plain[16, 16])
+    levels = [image_spectra(torch.from_numpy(noise), window)[:, 1:8, 1:8].mean() for window in (False, True)]
+    assert levels[0] == pytest.approx(levels[1], abs=0.2)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(32) / 32)
+    by_hand = np.abs(np.fft.fft2((noise - noise.mean((2, 3), keepdims=True)) * np.outer(hann, hann), norm="ortho"))
+    wanted = 20 * np.log10(by_hand[:, 0, 3, 5] * 8 / 3)
+    np.testing.assert_allclose(image_spectra(torch.from_numpy(noise), True)[:, 19, 21], wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("label", [0, 2, 4])
@@ -81,7 +120,7 @@ def test_a_missing_band_is_found_where_it_was_taken_out(images, label):
     gap = stage.difference("student")
     lowest = np.argwhere(gap < -10) - 16
     assert sorted(map(tuple, lowest.tolist())) == sorted([(ky, kx), (-ky, -kx)])
-    assert gap.min() == pytest.approx(-20, abs=1e-3)
+    assert gap.min() == pytest.approx(-20 + 2 * 20 / 1023, abs=1e-3)  # two of 1023 sink, so their mean does
     worst = np.abs(stage.difference_curve("student")).argmax()
     assert stage.frequency[worst] == round(np.hypot(ky, kx))
     assert stage.difference_bands["student"][1, worst] < 0
@@ -102,8 +141,8 @@ def test_unequal_sizes_meet_at_the_frequencies_that_both_have(images):
     models = {"teacher": Through(nn.Identity()), "student": Through(nn.AvgPool2d(2))}
     (stage,) = amplitude_difference(models, images)
     assert stage.planes["teacher"].shape == stage.planes["student"].shape == (16, 16)
-    assert stage.planes["teacher"][8, 8] == stage.planes["student"][8, 8] == 0
-    assert stage.difference_curve("student")[-1] < stage.difference_curve("student")[1] < 0.5  # averaging is a low-pass
+    assert stage.offsets("student")[1] == pytest.approx(20 * np.log10(0.5), abs=1e-3)  # a quarter of the pixels
+    assert stage.difference_curve("student")[-1] < 0 < stage.difference_curve("student")[1]  # averaging is a low-pass
 
 
 def test_the_bootstrap_band_covers_the_mean_as_often_as_it_says():
@@ -177,9 +216,9 @@ def test_the_output_of_a_method_is_what_training_compares(runs):
     assert [stage.name for stage in stages] == ["layer1", "layer2", "layer3"]
     for stage, own, module, target in zip(stages, feats, leaving(distiller.methods["fam"]), view.feats):
         by_hand = image_spectra(module(own)).mean(0)
-        np.testing.assert_allclose(stage.planes["fam output"] + stage.dc["fam output"], by_hand, atol=1e-4)
+        np.testing.assert_allclose(stage.planes["fam output"] + stage.level["fam output"], by_hand, atol=1e-4)
         np.testing.assert_allclose(
-            stage.planes["teacher"] + stage.dc["teacher"], image_spectra(target).mean(0), atol=1e-4
+            stage.planes["teacher"] + stage.level["teacher"], image_spectra(target).mean(0), atol=1e-4
         )
 
 
@@ -202,7 +241,9 @@ def test_the_table_has_a_row_for_each_run_stage_and_network(runs):
     assert {row["method"] for row in rows} == {"fam", "fam_review"}
     alone = {m: [r["rms_db"] for r in rows if r["of"] == "student alone" and r["method"] == m] for m in runs}
     assert alone["fam"] == pytest.approx(alone["fam_review"])  # the same network beside the same teacher
-    assert all(row["rms_db"] > 0 for row in rows)
+    assert all(row["rms_db"] > 0 and row["plane_rms_db"] > 0 for row in rows)
+    (stage, *_), row = amplitude_difference(runs["fam"], count=30), rows[0]
+    assert (row["level_db"], row["dc_db"]) == pytest.approx(stage.offsets(row["of"]))
     beside, own = (run.metrics()[-1]["top1"] for run in (student_alone(runs["fam"]), runs["fam"]))
     assert {row["top1"] for row in rows if row["of"] == "student alone"} == {beside}
     assert {row["top1"] for row in rows if row["of"] != "student alone" and row["method"] == "fam"} == {own}
@@ -229,7 +270,14 @@ def test_the_figure_shows_differences_symmetric_about_zero_and_belongs_to_nobody
     signed = [each for each in figure.findobj(matplotlib.image.AxesImage) if each.cmap.name == "RdBu_r"]
     assert len(signed) >= 9
     assert all(low == -high for low, high in (image.get_clim() for image in signed))
-    assert "student alone" in {text.get_text() for text in figure.findobj(matplotlib.text.Text)}
+    texts = [text.get_text() for text in figure.findobj(matplotlib.text.Text)]
+    assert "student alone" in texts
+    for stage in stages:
+        dc = 20 * np.log10(10 ** (stage.dc["student"] / 20) / 10 ** (stage.dc["teacher"] / 20))
+        assert any(f"DC {dc:+.1f} dB".replace("-", "\u2212") in text for text in texts)
+    assert len(figure.findobj(matplotlib.legend.Legend)) == 1
+    curves = [line for ax in figure.axes for line in ax.lines if line.get_label() == "teacher"]
+    assert all(line.get_xdata()[0] == 1 for line in curves)  # at DC a spike would press the rest flat
     assert plt.get_fignums() == []
 
 
