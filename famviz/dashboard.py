@@ -101,7 +101,7 @@ def picture(opened: Opened):
     axes = figure.subplots(1 + len(levels), 2, squeeze=False)
     plots.training_curves(opened, axes[0])
     for row, each in zip(axes[1:], levels):
-        plots.filter_amplitude(each, ax=row[0])
+        plots.filter_amplitude(each, ax=row[0], reference=float(each.amplitude().max()) or None)
         row[0].set_title(f"{each.title}: all filters")
         plots.filter_life(opened, each.path, row[1])
     return figure

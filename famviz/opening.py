@@ -107,11 +107,19 @@ class Opened:
         if most and len(saved) > most:
             saved = [saved[i] for i in np.linspace(0, len(saved) - 1, most).round().astype(int)]
         for epoch in saved:
-            found = self.run.filter_summary(epoch)
-            if found.keys() >= {f"{each.path}/amplitude", f"{each.path}/energy"}:
+            if summary := self._kept(each, epoch):
                 epochs.append(epoch)
-                summaries.append({k: found[f"{each.path}/{k}"].float().numpy() for k in ("amplitude", "energy")})
+                summaries.append(summary)
         return epochs, summaries
+
+    def summary(self, each: Filter, epoch: int) -> dict[str, np.ndarray] | None:
+        """What the run kept of a filter after one epoch; None where it kept nothing."""
+        return self._kept(each, epoch) if self.run and epoch in self.run.filter_epochs() else None
+
+    def _kept(self, each: Filter, epoch: int) -> dict[str, np.ndarray] | None:
+        found = self.run.filter_summary(epoch)
+        names = {name: f"{each.path}/{name}" for name in ("amplitude", "energy")}
+        return {k: found[v].float().numpy() for k, v in names.items()} if found.keys() >= set(names.values()) else None
 
 
 def open_runs(source: Source | Opened | Sequence[Source | Opened]) -> Opened | list[Opened]:

@@ -7,6 +7,9 @@ Radii are in cycles per map along its shorter side where they index rings, and f
 import numpy as np
 
 LOWEST = 1e-30  # amplitude that stands for zero in a logarithm
+LIGHTNESS, CHROMA = 74.0, 40.0  # of the hues that stand for phases
+WHITE = np.array([0.95047, 1.0, 1.08883])  # XYZ of D65
+SRGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])  # linear, of XYZ
 
 
 def full_plane(half: np.ndarray, width: int) -> np.ndarray:
@@ -142,15 +145,24 @@ def global_share(half: np.ndarray, width: int, local: np.ndarray, gamma: tuple[f
 
 
 def domain_colour(plane: np.ndarray, reference: float = 1.0, floor: float = -60.0) -> np.ndarray:
-    """RGB 0..1 (..., 3) of complex values: hue of the phase on twilight, brightness of the amplitude in dB."""
+    """RGB 0..1 (..., 3) of complex values: hue of the phase, lightness of the amplitude in dB.
+
+    All hues are equally light at one amplitude: scaling sRGB keeps CIELAB's L* equal to 0.5, in proportion to dB.
+    """
     light = 1 - decibel(plane, reference, floor) / floor
     return _look_up(hues(), np.angle(plane)) * np.clip(light, 0, 1)[..., None]
 
 
 def hues() -> np.ndarray:
-    """256 colours of twilight at full brightness, (256, 3), phase -pi first; 510 entries are sampled evenly."""
-    table = colour_table("twilight")
-    return table / table.max(1, keepdims=True)
+    """256 colours of one lightness and chroma, (256, 3) in sRGB, phase -pi first.
+
+    A circle in CIELAB (D65) at L* = 74 with radius 40, the largest that a screen can show whole: at one amplitude no
+    phase looks stronger than another.
+    """
+    turn, grey = 2 * np.pi * np.arange(256) / 256, (LIGHTNESS + 16) / 116
+    bent = np.stack([grey + CHROMA * np.cos(turn) / 500, np.full(256, grey), grey - CHROMA * np.sin(turn) / 200], 1)
+    linear = np.power(bent, 3) * WHITE @ SRGB.T
+    return 1.055 * np.power(linear, 1 / 2.4) - 0.055
 
 
 def colour_table(name: str) -> np.ndarray:

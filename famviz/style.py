@@ -10,10 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 AMPLITUDE, SIGNED, PHASE, ENERGY = "cividis", "RdBu_r", "twilight", "viridis"
 LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito
-MUTED = "#555555"
+MUTED, EMPTY = "#555555", "0.6"  # EMPTY: where there is nothing to colour
 FORMATS = ("png", "svg", "pdf")
 RULES = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
@@ -98,3 +99,38 @@ def _shown(thing) -> tuple[bytes, dict[str, int]]:
 def figure_of(thing) -> Figure:
     """The whole figure of a figure, of axes, or of an array of axes."""
     return thing if isinstance(thing, Figure) else np.ravel(thing)[0].get_figure(root=True)
+
+
+def axes(ax: Axes | None) -> Axes:
+    """The axes that were given, or new ones in a figure of their own."""
+    return figure().subplots() if ax is None else ax
+
+
+def whole_ticks(ax: Axes) -> None:
+    """Whole numbers along both axes: there is no channel, epoch or frequency between two."""
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def with_bar(ax: Axes, image, label: str, wanted: bool = True, ticks: tuple | None = None) -> Axes:
+    """The axes, with a colour bar for their picture where one is wanted."""
+    if wanted:
+        bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+        if ticks:
+            bar.set_ticks(ticks[0], labels=ticks[1])
+    return ax
+
+
+def literal(name: str) -> str:
+    """A name as a figure shows it: a dollar sign is no mathematics."""
+    return name.replace("$", r"\$")
+
+
+def percent(share: float) -> str:
+    """A share 0..1 in words that never round something to nothing, or nearly all to all."""
+    small = min(share, 1 - share)
+    if 0 < small < 1e-5:
+        return "< 0.001 %" if share < 0.5 else "> 99.999 %"
+    return f"{100 * share:.{3 if 0 < small < 0.01 else 0}f} %"

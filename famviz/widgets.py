@@ -90,13 +90,45 @@ class FilterExplorer(anywidget.AnyWidget):
         return spectra.full_plane(self.filter.response[self.c_out, self.c_in], self.filter.size[1])
 
     def to_png(self, path: str | Path | None = None) -> bytes:
-        """A still picture of what is chosen, drawn by matplotlib; written to `path` where one is given."""
-        from famviz import plots, style
+        """A still picture of what is chosen, drawn by matplotlib; written to `path` where one is given.
 
-        data = style.to_bytes(plots.overview(self.filter, None if self.mean else (self.c_out, self.c_in)), "png")
+        It has every view of a filter of one run, or the chosen view of two runs with their difference; for an epoch
+        what the run kept of it.
+        """
+        from famviz import style
+
+        data = style.to_bytes(self._still(), "png")
         if path:
             Path(path).write_bytes(data)
         return data
+
+    def _still(self):
+        """A matplotlib figure of what is chosen."""
+        from famviz import sheets
+
+        first, second, floor = self.filter, self._compared(), self.floor
+        pair, names = None if self.mean else (self.c_out, self.c_in), (self.runs[0].name, self.other)
+        then = self.runs[0].summary(first, self.epoch) if self.epoch else None
+        if not then:
+            if second:
+                return sheets.comparison(first, second, pair, self.view, names=names, floor=floor)
+            return sheets.overview(first, pair, floor=floor)
+        kept = self.runs[self._other].summary(second, self.epoch) if second else None
+        if not kept:
+            return sheets.moment(first, self.epoch, then, floor=floor)
+        both = sheets.as_it_was(first, then), sheets.as_it_was(second, kept)
+        return sheets.comparison(*both, names=names, epoch=self.epoch, floor=floor)
+
+    @property
+    def _other(self) -> int:
+        """Position of the run to compare with; 0 for none."""
+        return self._meta["runs"].index(self.other) if self.other else 0
+
+    def _compared(self) -> Filter | None:
+        """The same level of the run to compare with, where it has one of the same shape."""
+        levels = self.runs[self._other].filters if self._other else []
+        same = self.level < len(levels) and levels[self.level].response.shape == self.filter.response.shape
+        return levels[self.level] if same and levels[self.level].size == self.filter.size else None
 
     def to_html(self, path: str | Path | None = None, *, budget: int = 4 << 20) -> str:
         """A page of its own with this explorer in it, working without network or kernel.
@@ -134,8 +166,7 @@ class FilterExplorer(anywidget.AnyWidget):
             with self.hold_trait_notifications():
                 self.c_out, self.c_in = c_out, c_in
         rows = {}
-        names = self._meta["runs"]
-        for r in {0, names.index(self.other) if self.other else 0}:
+        for r in {0, self._other}:
             if self.mean or self.level >= len(self.runs[r].filters):
                 continue
             each, figures = self.runs[r].filters[self.level], self._meta["levels"][r][self.level]

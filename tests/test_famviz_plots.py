@@ -83,6 +83,73 @@ def test_training_curves_show_every_loss_and_score(opened):
     np.testing.assert_allclose(losses.lines[0].get_ydata(), [2, 1, 2 / 3])
 
 
+def test_a_figure_that_is_always_100_is_left_out(opened, monkeypatch):
+    assert [line.get_label() for line in plots.training_curves(opened)[1].lines] == ["top1", "top5"]
+    rows = [{**row, "top5": 100.0} for row in opened.run.metrics()]
+    monkeypatch.setattr(type(opened.run), "metrics", lambda run: rows)
+    assert [line.get_label() for line in plots.training_curves(opened)[1].lines] == ["top1"]
+
+
+def test_a_dollar_in_a_name_is_no_mathematics(opened, tmp_path):
+    run = famviz.open(make_run(tmp_path / "a$_{b$" / "$x^{$"))
+    for figure in (plots.training_curves([run, run]), plots.radial_curves(run.filters, labels=[run.name] * 2)):
+        assert style.to_bytes(figure)  # matplotlib would end in a parse error
+        assert b"$_{b$/$x^{$" in style.to_bytes(figure, "svg")
+
+
+def test_a_profile_of_one_filter_is_that_filters(opened, ax):
+    each = opened.filters[0]
+    plots.radial_curves([each], ax, pair=(2, 1))
+    _, mean = spectra.radial_profile(np.abs(each.plane()[2, 1]))
+    wanted = spectra.decibel(mean, mean.max(), -60)
+    wanted[wanted <= -60] = np.nan
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), wanted)
+    other = plots.radial_curves([each]).lines[0].get_ydata()
+    assert np.nanmax(np.abs(other - wanted)) > 0.5
+
+
+def test_rings_that_hold_nothing_are_masked_in_a_life(opened, ax):
+    each = opened.filters[1]  # a gaussian high-pass, so only DC is empty
+    plots.filter_life(opened, 1, ax)
+    shown = ax.collections[0].get_array()
+    assert shown.mask[0].all()
+    assert not shown.mask[1:].any()
+    assert len(shown) == min(each.size) // 2 + 1
+
+
+def test_a_difference_is_taken_before_the_floor_and_masked_below_it(opened, tmp_path):
+    one, two = opened.filters[0], famviz.open(make_run(tmp_path / "run", seed=1)).filters[0]
+    ax = plots.filter_difference(one, two, (2, 1), floor=-12)
+    planes, reference = [each.plane()[2, 1] for each in (one, two)], max(np.abs(e.response).max() for e in (one, two))
+    weak = np.any([20 * np.log10(np.maximum(np.abs(p) / reference, 1e-9)) <= -12 for p in planes], axis=0)
+    shown = ax.images[0].get_array()
+    np.testing.assert_array_equal(shown.mask, weak)
+    assert 5 < weak.sum() < 70
+    wanted = 20 * np.log10(np.maximum(np.abs(planes[0]), 1e-9) / np.maximum(np.abs(planes[1]), 1e-9))
+    np.testing.assert_allclose(shown[~weak], wanted[~weak], rtol=1e-4, atol=1e-4)
+    turned = plots.filter_difference(one, two, (2, 1), "phase", floor=-12).images[0].get_array()
+    np.testing.assert_array_equal(turned.mask, weak)
+    np.testing.assert_allclose(turned[~weak], np.angle(planes[0] * planes[1].conj())[~weak], atol=1e-4)
+
+
+@pytest.mark.parametrize(("share", "words"), [
+    (0.0, "0 %"), (3e-6, "< 0.001 %"), (0.00046, "0.046 %"), (0.27, "27 %"), (0.99954, "99.954 %"),
+    (1 - 3e-6, "> 99.999 %"), (1.0, "100 %"),
+])  # fmt: skip
+def test_a_share_is_never_rounded_to_nothing_or_to_all(share, words):
+    assert style.percent(share) == words
+
+
+def test_the_complex_view_has_a_key_of_two_directions(opened, ax):
+    plots.filter_complex(opened.filters[0], (0, 1), ax)
+    (key,) = ax.child_axes
+    colours = key.images[0].get_array()
+    table = spectra.hues()
+    np.testing.assert_allclose(colours[32, -1], table[128], atol=1e-6)  # phase 0 at 0 dB
+    assert colours[:, 0].max() < 0.01
+    assert [label.get_text() for label in key.get_xticklabels()] == ["\u221260", "0"]
+
+
 def test_contact_sheet_starts_with_the_strongest(opened):
     sheet = plots.contact_sheet(opened.filters[0], 6, columns=4)
     out, inn = np.unravel_index(opened.filters[0].energy().argmax(), (4, 4))

@@ -125,7 +125,29 @@ def test_cyclic_colours_use_the_whole_map():
     table = spectra.colour_table("twilight")
     assert table.shape == (256, 3)
     assert np.abs(table[0] - table[-1]).max() < 0.02  # the 510 entries cut at 256 would end in the dark middle
-    assert spectra.hues().max(1) == pytest.approx(np.ones(256))
+
+
+def lightness(rgb: np.ndarray) -> np.ndarray:
+    """CIELAB's L* of sRGB colours (..., 3), from the standard's own formulas."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return np.where(luminance > (6 / 29) ** 3, 116 * np.cbrt(luminance) - 16, luminance * (29 / 3) ** 3)
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 10**-1.5, 10**-2.5])
+def test_phases_of_one_amplitude_are_equally_light(amplitude):
+    turn = np.exp(2j * np.pi * np.arange(256) / 256)
+    light = lightness(spectra.domain_colour(amplitude * turn, 1.0, -60))
+    assert np.ptp(light) < 0.5
+    np.testing.assert_allclose(light.mean(), 74 * (1 + np.log10(amplitude) / 3), atol=2)
+
+
+def test_hues_are_colours_that_a_screen_has_and_none_like_another():
+    table = spectra.hues()
+    assert table.min() > 0
+    assert table.max() < 1
+    steps = np.abs(table - np.roll(table, 1, 0)).sum(1)
+    assert steps.min() > 0.25 * steps.max()  # also between the last and the first
 
 
 def test_domain_colour_is_dark_at_the_floor_and_bright_at_the_reference():

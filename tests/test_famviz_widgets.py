@@ -126,6 +126,32 @@ def test_every_output_carries_a_picture(explorer, tmp_path):
     assert explorer.to_png(tmp_path / "still.png").startswith(b"\x89PNG") == (tmp_path / "still.png").exists()
 
 
+def test_the_still_picture_shows_what_is_chosen(explorer, runs):
+    explorer.c_out, explorer.c_in = 2, 1
+    each = runs[0].filters[0]
+    _, mean = spectra.radial_profile(np.abs(each.plane()[2, 1]))
+    drawn = explorer._still().axes[5].lines[0].get_ydata()
+    np.testing.assert_allclose(np.nan_to_num(drawn, nan=-60), spectra.decibel(mean, mean.max()))
+    explorer.other, explorer.view = runs[1].name, "kernel"
+    kernels = [spectra.spatial_kernel(run.filters[0].response[2, 1], each.size) for run in runs]
+    shown = [ax.images[0].get_array() for ax in explorer._still().axes[:3]]
+    for got, wanted in zip(shown, (*kernels, kernels[0] - kernels[1])):
+        np.testing.assert_allclose(got, wanted, atol=1e-7)
+
+
+def test_the_still_picture_shows_the_chosen_epoch(explorer, runs):
+    explorer.epoch = 1
+    amplitude, kept = explorer._still().axes[1], runs[0].summary(runs[0].filters[0], 1)
+    plane = spectra.full_plane(kept["amplitude"], 9)
+    np.testing.assert_allclose(amplitude.images[0].get_array(), spectra.decibel(plane, plane.max()))
+    explorer.other = runs[1].name
+    figure = explorer._still()
+    assert "epoch 1" in figure.get_suptitle()
+    ratio = plane / (spectra.full_plane(runs[1].summary(runs[1].filters[0], 1)["amplitude"], 9) + 1e-30)
+    shown = figure.axes[2].images[0].get_array()
+    np.testing.assert_allclose(shown.compressed(), 20 * np.log10(ratio[~shown.mask]), atol=1e-4)
+
+
 def test_runs_of_one_name_are_told_apart(runs):
     explorer = famviz.FilterExplorer([runs[0], runs[0]])
     explorer.other = f"{runs[0].name} (2)"
