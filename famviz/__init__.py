@@ -13,7 +13,7 @@ from famviz.opening import open_runs as open
 
 __all__ = ["Dashboard", "Filter", "FilterExplorer", "Opened", "Table", "open"]
 _PLACES = {"FilterExplorer": "widgets", "Dashboard": "dashboard", "Table": "tables"}
-_MODULES = ("spectra", "plots", "style", "features", "cam", "report", "widgets", "dashboard", "hover")
+_MODULES = ("spectra", "plots", "style", "features", "effect", "cam", "report", "widgets", "dashboard", "hover")
 
 
 def __getattr__(name: str):

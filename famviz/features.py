@@ -153,6 +153,7 @@ def _draw_curves(curve, gap, names: list[str], stage: Stage) -> None:
             gap.fill_between(at, *stage.difference_bands[name][:, 1:], color=colour, alpha=0.2, lw=0)
     gap.axhline(0, color=COLOURS[0], lw=0.8)
     for ax in (curve, gap):
+        ax.set_xlim(0.5, at[-1] + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     gap.set_xlabel("frequency, cycles per map")
     curve.set_ylabel(RELATIVE[stage.relative])

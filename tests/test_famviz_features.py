@@ -1,7 +1,6 @@
 """Frequency amplitude differences: against numpy, against bands taken out on purpose, and on trained runs."""
 
 import shutil
-from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -14,12 +13,12 @@ from famkd.data.bands import bands, bands_truth
 from famkd.errors import UserError
 from famkd.method import Probe, View
 from famkd.methods import METHODS
-from famkd.recipe import load_recipe
 from famkd.tasks import Classification
-from famkd.training import train
 from famviz.amplitude import bootstrap_band, compare_stage, image_spectra
 from famviz.features import amplitude_difference, differences_figure, differences_table, leaving, network_spectra
 from famviz.networks import cast, networks, run_images, student_alone, trained_distiller
+
+pytest_plugins = ("famviz_trained",)
 
 
 class Through(nn.Module):
@@ -170,18 +169,8 @@ def test_a_network_is_left_as_it_was(images):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """One epoch each on digits: a teacher, the student alone, by fam and by fam_review."""
-    root = tmp_path_factory.mktemp("work") / "runs"
-    flags = ("--data.name", "digits", "--data.root", "", "--optim.epochs", "1")
-    teacher = load_recipe("digits/resnet20", *flags, "--student.model", "resnet14x0.5")
-    train(teacher, runs=root)
-    found = {}
-    for method in ("fam", "fam_review"):
-        recipe = load_recipe("quickstart", *flags, "--method", method, "--teacher.model", "resnet14x0.5")
-        recipe = replace(recipe, teacher=replace(recipe.teacher, weights=str(root / "digits/resnet20/none-seed0")))
-        found[method] = train(recipe, runs=root)
-    return found
+def runs(trained_runs):
+    return trained_runs
 
 
 def test_networks_of_a_run_are_those_that_training_left(runs):
