@@ -1,16 +1,17 @@
 """The command line: famkd train | eval | compare | sweep | export | bench | ls."""
 
-import argparse
-import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from famkd.commands import bench_command, close_sweep, compare_command, export_command, sweep_command
+from famkd.commands import bench_command, compare_command, export_command, sweep_command
 from famkd.errors import UserError, nearest, while_read
+from famkd.plugins import import_plugins
 from famkd.signals import EXIT_CODE, Stopped
+from famkd.train_command import first_process, train_command
 
 USAGE = """famkd: knowledge distillation with frequency attention
 
@@ -23,8 +24,13 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd bench RECIPE [--against naive]         where a step's time goes on this machine
   famkd ls recipes|models|methods|data|sweeps  what there is, one name a line
 
-famkd COMMAND --help tells more. First steps: famkd train quickstart
+famkd COMMAND --help tells more; famkd --version. First steps: famkd train quickstart
 """
+
+KEPT = {  # what is left of a training that Ctrl-C ended
+    "train": "; the run directory holds its last finished epoch, --resume goes on",
+    "sweep": "; each run directory holds its last finished epoch, the same command goes on",
+}
 
 
 @while_read()
@@ -34,6 +40,9 @@ def main(argv: list[str] | None = None) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         sys.exit(0 if argv else 2)
+    if argv == ["--version"]:
+        print(f"famkd {version('famkd')}")
+        return
     command, *rest = argv
     try:
         if command not in COMMANDS:
@@ -48,47 +57,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(EXIT_CODE)
     except KeyboardInterrupt:
         if first_process():
-            text = "famkd: interrupted; the run directory holds its last finished epoch, --resume goes on"
-            print(text, file=sys.stderr)
+            print(f"famkd: interrupted{KEPT.get(command, '')}", file=sys.stderr)
         sys.exit(130)
-
-
-def first_process() -> bool:
-    """Whether this is the one that speaks, of those that train together, also when they have parted again."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")  # torchrun's, SLURM's, and those of famkd's own
-    return all(os.environ.get(name, "0") == "0" for name in names)
-
-
-def train_command(argv: list[str]) -> None:
-    """Train, then close with a table of teacher, student alone and student distilled."""
-    from famkd.recipe import load_recipe
-    from famkd.results import closing_table
-    from famkd.training import train
-
-    place = argparse.ArgumentParser(prog="famkd train", add_help=False, allow_abbrev=False)
-    place.add_argument("recipe", nargs="?")
-    place.add_argument("--out")
-    place.add_argument("--runs", default="runs")
-    place.add_argument("--resume", action="store_true")
-    place.add_argument("--seeds", type=int, nargs="+")
-    place.add_argument("--jobs", type=int, default=0)
-    known, flags = place.parse_known_args(argv)
-    if known.recipe is None:
-        if flags and flags[0] in ("-h", "--help"):
-            load_recipe("quickstart", "--help")
-        raise UserError("Name a recipe or a file: famkd train quickstart, or one of `famkd ls recipes`.")
-    recipe = load_recipe(known.recipe, *flags)
-    if known.seeds:
-        if known.out:
-            raise UserError("--seeds makes a run for each seed and cannot put them all into one --out: pass --runs.")
-        from famkd.seeds import train_seeds
-
-        options = {"runs": known.runs, "resume": known.resume, "jobs": known.jobs}
-        close_sweep(*train_seeds(known.recipe, flags, known.seeds, **options))
-        return
-    run = train(recipe, out=known.out, resume=known.resume, runs=known.runs)
-    if first_process():
-        closing_table(run, known.runs)
 
 
 def eval_command(argv: list[str]) -> None:
@@ -102,6 +72,7 @@ def eval_command(argv: list[str]) -> None:
         best: bool = False,
         batch_size: int = 500,
         accelerator: str = "auto",
+        plugins: tuple[str, ...] = (),
     ) -> None:
         """Measure a run's student, or a bare checkpoint, on the test set.
 
@@ -114,7 +85,9 @@ def eval_command(argv: list[str]) -> None:
             best: Weights of the run's best epoch in place of the last.
             batch_size: Images at once.
             accelerator: auto, cpu, cuda or mps.
+            plugins: Python files that register the run's own model, method or data; they are imported.
         """
+        import_plugins(plugins)
         from famkd.progress import table
         from famkd.results import measure as measured
 
@@ -129,15 +102,23 @@ def eval_command(argv: list[str]) -> None:
 
 def ls_command(argv: list[str]) -> None:
     def show(
-        kind: Annotated[Literal["recipes", "models", "methods", "data", "sweeps"], tyro.conf.Positional], /
+        kind: Annotated[Literal["recipes", "models", "methods", "data", "sweeps"], tyro.conf.Positional],
+        /,
+        plugins: tuple[str, ...] = (),
     ) -> None:
-        """List what there is, one name a line, first the name."""
+        """List what there is, one name a line, first the name.
+
+        Args:
+            kind: What to list.
+            plugins: Python files that register models, methods or data of your own; they are imported.
+        """
+        import_plugins(plugins)
         if kind == "recipes":
-            from famkd.recipe import shipped_recipes
+            from famkd.shipped import shipped_recipes
 
             lines = [(name, _first_comment(path)) for name, path in shipped_recipes().items()]
         elif kind == "sweeps":
-            from famkd.sweep import shipped_sweeps
+            from famkd.shipped import shipped_sweeps
 
             lines = [(name, _first_comment(path)) for name, path in shipped_sweeps().items()]
         elif kind == "models":
@@ -159,7 +140,7 @@ def ls_command(argv: list[str]) -> None:
 
 
 def _first_line(thing) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    return next(iter((thing.__doc__ or "").strip().splitlines()), "")
 
 
 def _first_comment(path: Path) -> str:

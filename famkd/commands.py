@@ -8,28 +8,32 @@ from typing import Annotated, Literal
 import tyro
 
 from famkd.errors import UserError
+from famkd.plugins import import_plugins
 
 
 def compare_command(argv: list[str]) -> None:
     from famkd.formats import Format
 
     def show(
-        runs: Annotated[list[str], tyro.conf.Positional],
+        runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ("runs",),
         /,
         against: str = "",
         published: bool = False,
         format: Format = "table",
+        plugins: tuple[str, ...] = (),
     ) -> None:
         """Runs side by side: mean and spread over seeds, and a paired test.
 
         Args:
-            runs: Run directories, folders of them, or patterns.
+            runs: Run directories, folders of them, or patterns; by itself the folder runs.
             against: Method or group to test the others against; by itself `none`, the student alone.
             published: Figures of other papers for the same pairs beside ours.
             format: How the table is written.
+            plugins: Python files that register models, methods or data of the runs' own; they are imported.
         """
         from famkd.compare import compare
 
+        import_plugins(plugins)
         print(compare(runs, against=against, published=published, format=format), end="")
 
     tyro.cli(show, args=argv, prog="famkd compare", use_underscores=True)
@@ -43,6 +47,7 @@ def sweep_command(argv: list[str]) -> None:
         on: Literal["local", "ray"] = "local",
         runs: str = "runs",
         against: str = "",
+        plugins: tuple[str, ...] = (),
     ) -> None:
         """Train a grid of recipes, methods, seeds and flags, then compare; finished runs are not repeated.
 
@@ -52,10 +57,11 @@ def sweep_command(argv: list[str]) -> None:
             on: This machine, or a Ray cluster.
             runs: Folder of run directories.
             against: Method or group to test the others against.
+            plugins: Python files that register models, methods or data of your own; every training imports them.
         """
         from famkd.sweep import sweep
 
-        text, failed = sweep(source, jobs=jobs, on=on, runs=runs, against=against)
+        text, failed = sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)
         close_sweep(text, failed)
 
     tyro.cli(run, args=argv, prog="famkd sweep", use_underscores=True)
@@ -104,6 +110,7 @@ def export_command(argv: list[str]) -> None:
         input: Literal["normalized", "unit", "bytes"] = "normalized",
         out: str = "",
         root: str = "",
+        plugins: tuple[str, ...] = (),
     ) -> None:
         """Write a run's student alone, checked on test images of the run.
 
@@ -113,9 +120,11 @@ def export_command(argv: list[str]) -> None:
             input: What the file takes: normalized floats as in training, unit floats in 0..1, or bytes (uint8, 0..255).
             out: The file; by itself student.onnx and so on in the run directory.
             root: Folder or .npz file of the data, where it has moved since.
+            plugins: Python files that register the run's own model, method or data; they are imported.
         """
         from famkd.export import export
 
+        import_plugins(plugins)
         print(export(run, to, input=input, out=out, root=root))
 
     tyro.cli(write, args=argv, prog="famkd export", use_underscores=True)

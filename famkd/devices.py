@@ -25,6 +25,7 @@ from lightning_fabric import Fabric
 from famkd import ranks
 from famkd.build import build_fabric
 from famkd.errors import UserError
+from famkd.plugins import for_processes
 from famkd.recipe import Recipe
 from famkd.run import Run
 
@@ -117,7 +118,7 @@ def _started(recipe: Recipe, run: Run, resume: bool, runs: str | Path, devices: 
         file.write_text(recipe.to_yaml(), encoding="utf-8")
         command = [sys.executable, "-m", "famkd", "train", str(file), "--out", str(run.path), "--runs", str(runs)]
         path = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), before.get("PYTHONPATH"))))
-        own = {PARENT: str(os.getpid()), "PYTHONPATH": path}
+        own = {PARENT: str(os.getpid()), "PYTHONPATH": path, **for_processes()}
         others = [
             subprocess.Popen([*command, *["--resume"] * resume], env=os.environ | own | {"LOCAL_RANK": str(n)})
             for n in range(1, devices)

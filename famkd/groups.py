@@ -11,7 +11,8 @@ from famkd.errors import UserError
 from famkd.recipe import PLACE, Recipe, flatten
 from famkd.run import Run, leading
 
-IRRELEVANT = ("seed", "baseline", "log", "data.root", *PLACE)  # fields of a recipe that do not decide what comes out
+# fields of a recipe that do not decide what comes out
+IRRELEVANT = ("seed", "baseline", "log", "data.root", "plugins", *PLACE)
 
 
 class Score(NamedTuple):

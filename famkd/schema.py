@@ -109,6 +109,8 @@ class Recipe:
     """How a step runs: auto is graph (one CUDA graph) on a GPU, elsewhere compile for long runs and eager for short."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Where to send metrics besides the run directory."""
+    plugins: tuple[str, ...] = ()
+    """Python files that register models, methods or data of your own; imported only if the command line names them."""
 
     @property
     def method_names(self) -> tuple[str, ...]:

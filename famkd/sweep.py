@@ -39,7 +39,7 @@ def sweep(
     path = find_sweep(source)
     todo = plan(read_grid(path), Path(runs), path.stem, plugins)
     carry_out = run_on_ray if on == "ray" else run_here
-    teachers = teacher_jobs(todo, Path(runs))
+    teachers = teacher_jobs(todo, Path(runs), plugins)
     lost = {outcome.job.out: outcome.why for outcome in _told(carry_out(teachers, jobs), len(teachers)) if outcome.why}
     waiting = [job for job in todo if not job.done]
     teacher = {job.out: teacher_of(job, runs) for job in waiting}
@@ -94,14 +94,16 @@ def plan(cells: list[dict[str, Any]], runs: Path, name: str, plugins: Iterable[s
     return list(jobs.values())
 
 
-def teacher_jobs(jobs: Iterable[Job], runs: Path) -> list[Job]:
+def teacher_jobs(jobs: Iterable[Job], runs: Path, plugins: Iterable[str] = ()) -> list[Job]:
     """Trainings of the teachers that jobs name by `recipe:NAME` and nobody has finished: done before the grid."""
     wanted: dict[Path, Job] = {}
     for job in jobs:
         recipe = None if job.done else teacher_to_train(job.recipe, runs)
         if recipe is None:
             continue
-        command = [*_train(recipe.name, runs), "--data.root", job.recipe.data.root]
+        source = job.recipe.teacher.weights.removeprefix("recipe:")
+        imports = ["--plugins", *plugins] if plugins and recipe.plugins else []  # those that were named, not its own
+        command = [*_train(source, runs), "--data.root", job.recipe.data.root, *imports]
         out = default_run(recipe, runs).path
         wanted.setdefault(out, Job(f"teacher {recipe.name}", recipe, out, command))
     return list(wanted.values())

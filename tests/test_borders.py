@@ -15,6 +15,9 @@ FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in sorted(PA
 # Parts without a row are verbs beside and above train (compare, sweep, export): nothing in the list may import them.
 MAY = {
     "errors": "",
+    "plugins": "",
+    "settings": "",
+    "shipped": "",
     "signals": "",
     "files": "",
     "ranks": "",
@@ -33,7 +36,7 @@ MAY = {
     "graph": "",
     "engine": "graph layers method ranks",
     "schema": "",
-    "recipe": "method methods schema",
+    "recipe": "method methods plugins schema settings shipped",
     "run": "files ranks recipe",
     "loggers": "recipe",
     "progress": "",
@@ -41,7 +44,7 @@ MAY = {
     "checks": "build data models recipe schema",
     "teacher": "build recipe run",
     "ledger": "distiller files ranks recipe run",
-    "devices": "build ranks recipe run",
+    "devices": "build plugins ranks recipe run",
     "training": "build checks data devices distiller engine ledger loggers progress ranks recipe run signals teacher",
 }
 NEVER = {

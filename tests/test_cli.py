@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -106,12 +107,18 @@ def test_help(famkd):
     assert "famkd train" in out
 
 
+def test_the_version(famkd):
+    assert famkd("--version") == (0, f"famkd {metadata.version('famkd')}\n", "")
+
+
 @pytest.mark.parametrize("argv", [("train", "--help"), ("train", "cifar100/resnet56-resnet20", "--help")])
 def test_the_help_of_train_explains_every_field(famkd, argv):
     code, out, _ = famkd(*argv)
     assert code == 0
     flat = " ".join(out.replace("│", " ").split())
-    flags = ("--student.model", "--teacher.weights", "--data.root", "--optim.lr", "--fam_review.cutoff", "--engine")
+    flags = ("--student.model", "--teacher.weights", "--data.root", "--optim.lr", "--fam_review.cutoff", "--engine",
+             "--out", "--runs", "--seeds", "--jobs")  # fmt: skip
+    assert "--resume" in out
     for flag in flags:
         assert re.search(rf"{re.escape(flag)} \S.{{0,40}}? \w+", flat), flag
     for words in ("radius of the high-pass as a fraction", "Weight of this method's losses", "Of initial weights"):
@@ -209,6 +216,16 @@ BARE = ("eval", "--model", "resnet8", "--weights", "teacher.pt", "--data", "digi
 BAD = {  # the command -> what its one sentence says
     "command": (("trian", "quickstart"), r"no command 'trian'\. Did you mean train\? See famkd --help"),
     "no recipe": (("train",), r"Name a recipe or a file: famkd train quickstart"),
+    "flags first": (
+        ("train", "--epochs", "1", "--out", "list.yaml", "quickstart"),
+        r"comes first: famkd train quickst",
+    ),
+    "seeds first": (("train", "--seeds", "0", "1", "small.yaml"), r"comes first: famkd train small\.yaml --seeds 0 1$"),
+    "seeds": ((*TRAIN, "--seeds", "x"), r"Argument --seeds: invalid int value: 'x': see famkd train --help"),
+    "another method's option": (
+        (*TRAIN, "--kd.temperature", "1"),
+        r"kd is not among this run's methods \(none\): pass",
+    ),
     "recipe": (("train", "cifar100/resnet65-resnet20"), r"'cifar100/resnet65-resnet20'\. Did you mean cifar100/resnet"),
     "not yaml": (("train", "broken.yaml"), r"Cannot read the recipe broken\.yaml: .*line 1"),
     "a list": (("train", "list.yaml"), r"list\.yaml is not a table of settings: write lines like `seed: 1`"),
@@ -267,7 +284,7 @@ def test_bad_input_ends_in_one_sentence_and_code_2(small, famkd, case):
 
 PARSED = {  # what the parser itself refuses, in a box of its own
     "flag": ((*TRAIN, "--optim.lrr", "1"), ("--optim.lrr", "--optim.lr FLOAT")),
-    "another method's flag": ((*TRAIN, "--kd.temperature", "1"), ("--kd.temperature",)),
+    "the command's own flag": ((*TRAIN, "--resum"), ("--resum", "--resume")),
     "type": ((*TRAIN, "--epochs", "many"), ("--epochs", "many")),
     "choice": ((*TRAIN, "--engine", "jit"), ("--engine", "jit")),
     "in the file": (("train", "wrong.yaml"), ("--optim.learning_rate", "wrong.yaml")),

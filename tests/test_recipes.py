@@ -179,6 +179,20 @@ def test_sections_of_other_methods_are_left_out():
     assert not hasattr(parse_recipe(tree, [], name="x"), "fam")
 
 
+def test_spaces_in_a_sum_of_methods_are_left_out(tmp_path):
+    assert load_recipe("quickstart", "--method", " fam_review + kd").method == "fam_review+kd"
+    assert load_recipe("quickstart", "--method=").method == "none"
+
+
+def test_help_shows_the_recipes_own_values(capsys):
+    with pytest.raises(SystemExit) as end:
+        load_recipe("quickstart", "--method", "kd", "--help")
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert end.value.code == 0
+    assert "Passes over the training set. (default: 5)" in out
+    assert "--kd.temperature" in out
+
+
 def test_without_teacher_is_the_same_protocol():
     recipe = load_recipe("quickstart")
     alone = without_teacher(recipe)
@@ -195,7 +209,6 @@ def test_without_teacher_is_the_same_protocol():
         ({"optim": {"lrr": "1"}}, [], "--optim.lr"),
         ({}, ["--optim.lr", "fast"], "fast"),
         ({"seed": "one"}, [], "one"),
-        ({}, ["--method", "kd", "--fam.weight", "1"], "--fam.weight"),
         ({"method": "kd", "kd": {"temprature": "4"}}, [], "--kd.temperature"),
     ],
 )
@@ -212,6 +225,11 @@ def test_mistakes_in_file_and_flags_end_with_code_2_and_a_hint(tree, flags, word
         ("cifar100/resnet56-resnet02", [], "Did you mean cifar100/resnet56-resnet20"),
         ("quickstart", ["--method", "fam_reveiw"], "Did you mean fam_review"),
         ("quickstart", ["--method", "kd+fitnot"], "Did you mean fitnet"),
+        (
+            "quickstart",
+            ["--dkd.beta=2"],
+            r"dkd is not among .*\(fam_review\): pass --method dkd or leave --dkd.beta out",
+        ),
     ],
 )
 def test_unknown_names_come_with_the_nearest(source, flags, words):
