@@ -6,7 +6,7 @@ ScoreCAM are our own, whole batches at a time: the library's EigenCAM has a rand
 images with a progress bar. Maps stay raw: scaled to 0..1, a network with a thousandth of the evidence looks the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -42,6 +42,7 @@ class CamResult:
 def cam(
     model: nn.Module, images: Tensor, target: Target = "predicted", method: str = "GradCAM",
     layer: str | nn.Module | None = None, labels: Tensor | None = None, batch_size: int = 64,
+    names: Sequence[str] = (),
 ) -> CamResult:  # fmt: skip
     """Class activation maps of a network on normalised images (B, C, H, W).
 
@@ -53,6 +54,7 @@ def cam(
         method: GradCAM, GradCAM++, LayerCAM, EigenCAM (which knows no class) or ScoreCAM (which needs no gradient,
             and a forward pass for each channel).
         layer: module path as in taps (`layer3`, `layer3.-1.relu2:in`) or module; by itself the last stage.
+        names: what to call the classes in words.
 
     Errors: UserError for an unknown method or layer, a layer that puts out no maps, or missing labels.
     """
@@ -77,7 +79,10 @@ def cam(
     evidence, classes, logits = (torch.cat(each) for each in zip(*parts))
     probability = logits.softmax(1).gather(1, classes[:, None])[:, 0]
     maps = F.interpolate(evidence.relu()[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-    words = [_words(e, method, name, int(c)) for e, c in zip(evidence, classes)]
+    words = [
+        _words(e, method, name, names[c] if len(names) > c else f"class {c}")
+        for e, c in zip(evidence, classes.tolist())
+    ]
     arrays = (t.cpu().numpy() for t in (maps, evidence, classes, logits.argmax(1), probability))
     return CamResult(*arrays, name, method, words)
 
@@ -183,7 +188,7 @@ def _part(target: Target, part: slice) -> Target:
     return target[part] if isinstance(target, Tensor) and target.ndim else target
 
 
-def _words(evidence: Tensor, method: str, layer: str, label: int) -> str:
+def _words(evidence: Tensor, method: str, layer: str, called: str) -> str:
     """Why a map says nothing, or ""."""
     h, w = evidence.shape
     if h * w == 1:
@@ -191,5 +196,5 @@ def _words(evidence: Tensor, method: str, layer: str, label: int) -> str:
     if evidence.amax() > 0:
         return "" if evidence.amax() > evidence.amin() else f"{layer} sees the same everywhere: no place stands out."
     if not evidence.any():
-        return f"{layer} has no activation or no gradient for class {label}: the map is zero."
-    return f"All evidence at {layer} speaks against class {label}: the positive part, which {method} shows, is zero."
+        return f"{layer} has no activation or no gradient for {called}: the map is zero."
+    return f"All evidence at {layer} speaks against {called}: the positive part, which {method} shows, is zero."

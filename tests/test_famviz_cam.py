@@ -357,25 +357,89 @@ def test_insertion_runs_from_the_blurred_to_the_whole_image_as_said():
         assert [float(a[0]) for a in areas] == pytest.approx(wanted, abs=1e-6)
 
 
-def test_a_comparison_shares_its_range_and_ranks_the_networks(known):
-    model, images, labels, masks = known
+@pytest.fixture
+def pair(known):
     torch.manual_seed(0)
-    untrained = build_model("resnet8x0.5", 8)
-    shown = compare({"teacher": model, "student": untrained}, images[:16], labels[:16], masks=masks[:16], steps=4)
+    return {"teacher": known[0], "student": build_model("resnet8x0.5", 8)}
+
+
+def test_a_comparison_ranks_the_networks_and_gives_each_its_own_chance(known, pair):
+    _, images, labels, masks = known
+    few = slice(0, 16)
+    shown = compare(pair, images[few], labels[few], masks=masks[few], steps=4)
     rows = {row["network"]: row for row in shown.rows()}
-    assert set(rows) == {"teacher", "student", "chance"}
+    assert set(rows) == {"teacher", "student", "teacher, chance", "student, chance"}
     assert rows["teacher"]["rank correlation"] == pytest.approx(1)
     assert rows["student"]["rank correlation"] < 0.9
     assert rows["teacher"]["energy inside"] > rows["student"]["energy inside"]
-    assert rows["chance"]["pointing"] == pytest.approx(masks[:16].mean())
+    assert rows["student, chance"]["pointing"] == pytest.approx(masks[few].mean())
     assert shown.highest == max(r.maps.max() for r in shown.results.values())
-    theirs = compare({"teacher": model, "student": untrained}, images[:4], steps=0)
+    nothing, theirs = np.zeros((16, 32, 32), np.float32), np.roll(shown.results["teacher"].maps, 1, 0)
+    for name, model in pair.items():
+        own, chance = rows[name], rows[f"{name}, chance"]
+        areas = faith.insertion_deletion(model, images[few], nothing, labels[few], steps=4)
+        for key, area in zip(("insertion", "deletion"), areas):
+            assert chance[key] == pytest.approx(area.mean())
+            assert own[f"{key} minus chance"] == pytest.approx(own[key] - area.mean())
+        maps = shown.results[name].maps
+        telling = [(a.ravel(), b.ravel()) for a, b in zip(maps, theirs) if np.ptp(a) > 0 and np.ptp(b) > 0]
+        spearman = [spearmanr(a, b)[0] for a, b in telling]
+        assert chance["rank correlation"] == pytest.approx(np.mean(spearman))
+        assert chance["IoU"] == pytest.approx(faith.mean(faith.top_iou(maps, theirs)))
+    assert rows["teacher, chance"]["insertion"] != pytest.approx(rows["student, chance"]["insertion"], abs=0.02)
+    theirs = compare(pair, images[:4], steps=0)
     assert (theirs.results["student"].classes == theirs.results["teacher"].predicted).all()
+    single = compare(pair, images[:1], labels[:1], steps=0)
+    assert np.isnan(single.chance["student"]["IoU"]).all()  # of one image there is no other
 
-    figure = grid_figure(compare({"teacher": model, "student": untrained}, images[:3], labels[:3], steps=0))
-    drawn = [i for ax in figure.axes for i in ax.images if i.cmap.name == "inferno" and i.get_array().ndim == 2]
-    assert len(drawn) == 6
-    assert len({image.get_clim() for image in drawn}) == 1
-    text = " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
-    assert "rank r" in text
-    assert "one colour range" in text
+
+def drawn(figure):
+    return [i for ax in figure.axes for i in ax.images if i.cmap.name == "inferno" and i.get_array().ndim == 2]
+
+
+def words(figure):
+    return " ".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
+
+
+def test_the_grid_draws_each_network_on_the_range_that_it_prints(known, pair):
+    shown = compare(pair, *(each[:3] for each in known[1:3]), steps=0)
+    ends = {name: float(result.maps.max()) for name, result in shown.results.items()}
+    assert sorted(image.get_clim()[1] for image in drawn(grid_figure(shown))) == pytest.approx(
+        sorted([*ends.values()] * 3)
+    )
+    text = words(grid_figure(shown))
+    assert all(f"range 0 to {end:.3g}" in text for end in ends.values())
+    assert "mean of the 3 images shown" in text
+    agreement, chance = (faith.mean(each["student"]["rank correlation"]) for each in (shown.figures, shown.chance))
+    assert f"rank r {agreement:.2f} ({chance:.2f})" in text
+    assert {image.get_clim() for image in drawn(grid_figure(shown, scale="shared"))} == {(0, shown.highest)}
+    assert "one colour range" in words(grid_figure(shown, scale="shared"))
+    own = [image.get_clim()[1] for image in drawn(grid_figure(shown, scale="own"))]
+    assert sorted(own) == pytest.approx(sorted(float(m.max()) for r in shown.results.values() for m in r.maps))
+
+
+def test_coarse_maps_lie_over_the_image_and_fine_ones_do_not(known, pair):
+    shown = compare(pair, *(each[:2] for each in known[1:3]), steps=0)
+    assert [r.evidence.shape[1] for r in shown.results.values()] == [32, 8]
+    greys = [[i for i in ax.images if i.cmap.name == "gray"] for ax in grid_figure(shown).axes]
+    assert [len(each) for each in greys[:6]] == [0, 0, 1] * 2  # the input, the teacher, the student
+    np.testing.assert_allclose(greys[2][0].get_array(), shown.pixels[0].mean(-1))
+    assert not [i for ax in grid_figure(shown, overlay=False).axes for i in ax.images if i.cmap.name == "gray"]
+    (teacher, student, *_) = drawn(grid_figure(shown))
+    assert teacher.get_alpha() is None
+    assert np.ptp(student.get_alpha()) > 0.1
+
+
+def test_classes_are_named_and_errors_are_red(known, pair):
+    names = [f"kind_{n}" for n in range(8)]
+    _, images, labels, _ = known
+    shown = compare(pair, images[:6], labels[:6], steps=0, classes=names)
+    below = [(ax.xaxis.label.get_text(), ax.xaxis.label.get_color()) for ax in grid_figure(shown).axes[:18]]
+    for column, result in enumerate(shown.results.values(), 1):
+        for row, (predicted, label) in enumerate(zip(result.predicted, labels[:6].tolist())):
+            text, colour = below[3 * row + column]
+            assert (f"says kind {predicted}" in text) == (predicted != label)
+            assert (colour == "#b00020") == (predicted != label)
+    against = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    against[4].weight.data = -torch.ones(2, 2)
+    assert "speaks against crab:" in cam(against, images[:1], 1, layer="1", names=["rose", "crab"]).words[0]
