@@ -15,7 +15,7 @@ SPAN = 80.0  # dB between the lowest and the highest code
 EPOCHS = 60  # at most, of a filter's life
 LIFE_BYTES = 1 << 18  # at most, of a filter's life
 TABLE = 200  # strongest filters listed
-TABLES = {"amplitude": "cividis", "phase": "twilight", "signed": "RdBu_r"}
+TABLES = {"amplitude": "cividis", "energy": "viridis", "phase": "twilight", "signed": "RdBu_r"}
 
 
 def amplitude_codes(amplitude: np.ndarray, reference: float) -> np.ndarray:

@@ -21,7 +21,7 @@ LINKED = ("level", "c_out", "c_in", "mean", "epoch", "view")
 
 def module() -> str:
     """The explorer's ES module, its own parts put together: no import inside, so that a saved page can hold it."""
-    return "".join((HERE / name).read_text() for name in ("parts.js", "explorer.js"))
+    return "".join((HERE / name).read_text() for name in ("parts.js", "drawing.js", "explorer.js"))
 
 
 def close_parts(widget: ipywidgets.Widget) -> None:
@@ -38,7 +38,7 @@ class FilterExplorer(anywidget.AnyWidget):
     Args:
         runs: a run directory, a released .pth, what `famviz.open` returned, or a list of these; the first is shown.
         budget: bytes of quantised filters to send at once; a level beyond it comes one output channel at a time.
-        traits: where to start, say `level=1, view="phase"`.
+        traits: where to start, say `level=1, view="phase"`; by themselves the strongest filter of the level.
 
     Errors: UserError where the first run holds no filter.
     """
@@ -72,7 +72,7 @@ class FilterExplorer(anywidget.AnyWidget):
         meta, whole, _ = payload.pack(self.runs, budget)
         super().__init__(_meta=meta, _whole=whole)
         self.observe(self._serve, ["level", "c_out", "raw", "other", "mean"])
-        for name, value in traits.items():
+        for name, value in {**self._strongest(traits.get("level", 0)), **traits}.items():
             setattr(self, name, value)
         self._serve()
 
@@ -118,6 +118,13 @@ class FilterExplorer(anywidget.AnyWidget):
             return sheets.moment(first, self.epoch, then, floor=floor)
         both = sheets.as_it_was(first, then), sheets.as_it_was(second, kept)
         return sheets.comparison(*both, names=names, epoch=self.epoch, floor=floor)
+
+    def _strongest(self, level: int) -> dict[str, int]:
+        """Channels of a level's strongest filter; nothing where there is no such level, which a trait then says."""
+        if not 0 <= level < len(self.runs[0].filters):
+            return {}
+        energy = self.runs[0].filters[level].energy()
+        return dict(zip(("c_out", "c_in"), map(int, np.unravel_index(energy.argmax(), energy.shape))))
 
     @property
     def _other(self) -> int:

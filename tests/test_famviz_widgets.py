@@ -62,7 +62,7 @@ def test_traits_choose_and_answer(explorer, runs):
 
 
 def test_a_level_with_fewer_channels_takes_the_nearest(explorer):
-    explorer.level, explorer.c_out = 1, 5
+    explorer.level, explorer.c_out, explorer.c_in = 1, 5, 0
     explorer.level = 0
     assert (explorer.c_out, explorer.c_in) == (3, 0)
 
@@ -91,7 +91,7 @@ def test_beyond_the_budget_rows_come_one_at_a_time(runs):
 
 def test_raw_planes_come_when_asked_for(tmp_path):
     torch.save(released_state((8,)), tmp_path / "a.pth")
-    explorer = famviz.FilterExplorer(tmp_path / "a.pth")
+    explorer = famviz.FilterExplorer(tmp_path / "a.pth", c_out=0, c_in=0)
     figures = explorer._meta["levels"][0][0]
     assert explorer._rows == {}
     assert figures["ineffective"] == pytest.approx(0.5, abs=0.1)
