@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping
-from math import isnan
+from math import isnan, nan
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,10 @@ from famkd.published import Figure, published_beside, published_for
 
 
 class Paired(NamedTuple):
-    """Mean difference over common seeds, its 95 % confidence interval and the p of a two-sided paired t-test."""
+    """Mean difference over common seeds, its 95 % confidence interval and the p of a two-sided paired t-test.
+
+    Of one seed, and where all differ alike, there is no p: NaN; of one seed no interval either.
+    """
 
     difference: float
     low: float
@@ -40,26 +43,30 @@ def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = 
         raise UserError(f"No finished run among them. {' '.join(apart)}".strip())
     bases = {name: _base(name, groups, against) for name in dict.fromkeys(g.recipe.name for g in groups)}
     if against and not any(bases.values()):
-        labels = [group.label for group in groups]
-        raise UserError(f"There is no group {against!r}.{nearest(against, labels)} There are: {'; '.join(labels)}.")
+        hint = nearest(against, [group.label for group in groups])
+        raise UserError(f"There is no group {against!r}.{hint} There are: {'; '.join(_named(groups))}.")
     header = _header(format, next(iter(scores)).figure, published)
     rows = [_row(group, bases[group.recipe.name], format, published) for group in _ordered(groups, bases)]
     if published:
         beside = published_beside([group.recipe for group in groups])
         rows += [_published_row(figure, len(header)) for figure in beside]
-    tested = [base.label for base in bases.values() if base and len(base.scores) > 1]
-    return write_table(format, header, rows, _notes(tested, apart), left=2)
+    if format != "csv":
+        header, *rows = _without_empty([header, *rows])
+    pairs = [(base, group) for group in groups if (base := bases[group.recipe.name]) not in (None, group)]
+    return write_table(format, header, rows, _notes(pairs, apart), left=2)
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
-    """Test one group against another, run by run of the same seed; None below two common seeds."""
+    """Test one group against another, run by run of the same seed; None without a common seed."""
     seeds = sorted(one.keys() & other.keys())
-    if len(seeds) < 2:
+    if not seeds:
         return None
     differences = [one[seed] - other[seed] for seed in seeds]
     mean = statistics.mean(differences)
+    if len(seeds) == 1:
+        return Paired(mean, nan, nan, nan, 1)
     if max(differences) - min(differences) < 1e-9:  # no spread, so no t: a test would answer a certainty that is none
-        return Paired(mean, mean, mean, float("nan"), len(seeds))
+        return Paired(mean, mean, mean, nan, len(seeds))
     test = ttest_rel(*([group[seed] for seed in seeds] for group in (one, other)))
     low, high = test.confidence_interval(0.95)
     return Paired(mean, float(low), float(high), float(test.pvalue), len(seeds))
@@ -72,6 +79,15 @@ def _base(recipe: str, groups: list[Group], against: str) -> Group | None:
     if against and len(named) > 1:
         raise UserError(f"{against} is several groups of {recipe}: name one of {'; '.join(g.label for g in named)}.")
     return named[0] if len(named) == 1 else None
+
+
+def _named(groups: list[Group]) -> list[str]:
+    """Groups by name, with the recipes where there are several."""
+    by_label: dict[str, list[str]] = {}
+    for group in groups:
+        by_label.setdefault(group.label, []).append(group.recipe.name)
+    several = len({group.recipe.name for group in groups}) > 1
+    return [f"{label} (of {', '.join(recipes)})" if several else label for label, recipes in by_label.items()]
 
 
 def _ordered(groups: list[Group], bases: Mapping[str, Group | None]) -> list[Group]:
@@ -88,7 +104,7 @@ def _header(format: Format, figure: str, published: bool) -> list[str]:
         header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std"]
         header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high", "p"]
     else:
-        header = ["recipe", "method", "seeds", f"last {what}", f"best-epoch {what}", "s/epoch", "peak MiB"]
+        header = ["recipe", "method", "seeds", f"last {what}", f"best {what}", "s/epoch", "peak MiB"]
         header += ["difference [95 % CI]", "p"]
     return header + ["published"] * published
 
@@ -130,11 +146,22 @@ def _tested(test: Paired) -> list[str]:
     return [f"{test.difference:+.2f} [{test.low:+.2f}, {test.high:+.2f}]", p]
 
 
-def _notes(tested: list[str], apart: list[str]) -> list[str]:
+def _without_empty(table: list[list[str]]) -> list[list[str]]:
+    """A table without the columns that say nothing."""
+    kept = [place for place in range(len(table[0])) if {row[place] for row in table[1:]} - {"–", ""}]
+    return [[row[place] for place in kept] for row in table]
+
+
+def _notes(pairs: list[tuple[Group, Group]], apart: list[str]) -> list[str]:
     notes = ["Mean ± standard deviation over seeds. The last epoch counts; the best epoch is chosen on the test set."]
-    if tested:
+    common = {base.label: 0 for base, _ in pairs}
+    for base, group in pairs:
+        common[base.label] = max(common[base.label], len(base.scores.keys() & group.scores.keys()))
+    if max(common.values(), default=0) > 1:
         notes.append(
-            f"Difference and p: last epoch against {' or '.join(dict.fromkeys(tested))}, paired by seed (two-sided "
-            "t-test, not corrected for the number of groups)."
+            f"Difference and p: last epoch against {' or '.join(common)}, paired by seed (two-sided t-test, not "
+            "corrected for the number of groups)."
         )
+    elif any(common.values()):
+        notes.append(f"Difference: last epoch against {' or '.join(common)}, one seed; two or more have a p.")
     return notes + apart

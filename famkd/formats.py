@@ -8,11 +8,13 @@ import sys
 from typing import Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
 from famkd.errors import inert
 
+NAME = 12  # characters that a narrow terminal leaves of a name before a line gets longer than it is
 Format = Literal["table", "markdown", "csv", "html"]
 
 
@@ -30,17 +32,38 @@ def write_table(format: Format, header: list[str], rows: list[list[str]], notes:
 
 
 def _text(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
-    width = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 200
-    grid = Table(box=box.SIMPLE)
-    for place, name in enumerate(header):
-        grid.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    total = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 200
+    widths = _widths([header, *rows], total, left)
+    grid = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for place, (name, width) in enumerate(zip(header, widths)):
+        grid.add_column(name, justify="left" if place < left else "right", width=width, overflow="fold")
     for row in rows:
         grid.add_row(*row)
     buffer = io.StringIO()
-    plain = Console(file=buffer, width=width, highlight=False, markup=False, emoji=False, force_jupyter=False)
+    plain = Console(
+        file=buffer,
+        width=sum(widths) + 2 * len(widths) + 1,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_jupyter=False,
+    )
     plain.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     return "\n".join([*filter(None, lines), *notes]) + "\n"
+
+
+def _widths(rows: list[list[str]], total: int, left: int) -> list[int]:
+    """Characters for each column: as wide as its texts, else broken between words, then names inside of them too."""
+    columns = list(zip(*rows))
+    widths = [max(map(cell_len, column)) for column in columns]
+    words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in columns]
+    names = [min(word, NAME) if place < left else word for place, word in enumerate(words)]
+    for least in (words, names):
+        while sum(widths) > total - 2 * len(columns) - 1 and any(map(int.__gt__, widths, least)):
+            widest = max(range(len(widths)), key=lambda place: (widths[place] > least[place], widths[place]))
+            widths[widest] -= 1
+    return widths
 
 
 def _markdown(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:

@@ -1,6 +1,9 @@
 """Finished runs, grouped by what they have in common: the recipe apart from its seed."""
 
+import contextlib
 import glob
+import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -58,19 +61,29 @@ def read_scores(paths: Iterable[Path]) -> tuple[list[Score], list[str]]:
     """Scores of the finished runs, and a sentence on each of the others."""
     scores, apart = [], []
     for path in paths:
-        run = Run(path)
+        run, said = Run(path), io.StringIO()
         try:
-            recipe, rows, timing = run.recipe, run.metrics(), run.timing()
+            with contextlib.redirect_stderr(said):
+                recipe = run.recipe
+            rows, timing = run.metrics(), run.timing()
             done = rows[-1]["epoch"] if rows else 0
             if done < recipe.optim.epochs:
                 apart.append(f"Unfinished: {path}, epoch {done} of {recipe.optim.epochs}.")
             else:
                 scores.append(_score(path, recipe, rows, timing))
-        except SystemExit:  # the recipe parser ends the process on a field that it does not know
-            apart.append(f"Unreadable: {path}: its recipe is of another version of famkd.")
+        except SystemExit:  # the recipe parser ends the process on what it does not take, with its reason in a box
+            apart.append(f"Unreadable: {path}: its recipe does not parse: {_reason(said.getvalue())}.")
         except Exception as error:  # what chance or somebody changed can contradict itself in any way
             apart.append(f"Unreadable: {path}: {error}")
     return scores, apart
+
+
+def _reason(box: str) -> str:
+    """What the parser says, without the frame around it, up to its first rule."""
+    plain = [line.strip("│| ") for line in re.sub(r"\x1b\[[\d;]*m", "", box).splitlines()[1:]]
+    rules = [not line.strip("─╰╯+- ") for line in plain] + [True]
+    start = rules.index(False) if False in rules else 0
+    return " ".join(" ".join(plain[start : rules.index(True, start)]).split())[:200].rstrip(".") or "no reason given"
 
 
 def _score(path: Path, recipe: Recipe, rows: list[dict], timing: list[dict]) -> Score:

@@ -8,11 +8,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 from torch import nn
 
 from famkd.errors import inert
+
+TITLE = 32  # characters of a title beside a bar, for which narrow terminals have room too
 
 
 class PlainConsole(Console):
@@ -34,7 +36,7 @@ class Reporter:
 
     def __init__(self, title: str, epochs: int, steps: int, bar: Progress | None):
         self.title, self.epochs, self.steps, self.bar = title, epochs, steps, bar
-        self.task = bar and bar.add_task(escape(inert(title)), total=epochs * steps, figures="")
+        self.task = bar and bar.add_task(escape(_short(inert(title))), total=epochs * steps)
         self._shown = time.monotonic()
         self._pending = 0
 
@@ -51,12 +53,7 @@ class Reporter:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
         if self.bar:
             self._flush()
-            short = "  ".join(
-                f"{k.split('.')[-1]} {v:.3g}" for k, v in row.items() if isinstance(v, float) and k != "lr"
-            )
-            self.bar.update(self.task, figures=f"epoch {row['epoch']}/{self.epochs}  {short}")
-        else:
-            console.print(f"{self.title}  epoch {row['epoch']}/{self.epochs}  {figures}  {seconds:.1f} s")
+        console.print(f"{self.title}  epoch {row['epoch']}/{self.epochs}  {figures}  {seconds:.1f} s")  # above the bar
 
     def _flush(self) -> None:
         self.bar.advance(self.task, self._pending)
@@ -69,10 +66,14 @@ def reporting(title: str, epochs: int, steps: int) -> Iterator[Reporter]:
     if not console.is_terminal:
         yield Reporter(title, epochs, steps, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
-                  console=console) as bar:  # fmt: skip
+    whole = Column(no_wrap=True, min_width=min(TITLE, len(title)))
+    columns = (TextColumn("{task.description}", table_column=whole), BarColumn(bar_width=24))
+    with Progress(*columns, TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), console=console) as bar:
         yield Reporter(title, epochs, steps, bar)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:

@@ -1,5 +1,6 @@
 """The command line: what it prints, and how it refuses; some as real processes, the rest within this one."""
 
+import io
 import json
 import re
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from famkd import progress
 from famkd.__main__ import main
 from famkd.data import DATA
 from famkd.methods import METHODS
@@ -155,6 +157,20 @@ def test_lists_have_one_name_a_line_first(famkd, kind, table):
         assert all(len(line.split()) > 2 for line in out.splitlines())  # and what it is
 
 
+def test_the_bar_leaves_room_on_80_columns_and_epochs_stand_above_it(monkeypatch):
+    screen = io.StringIO()
+    terminal = progress.PlainConsole(
+        file=screen, width=80, force_terminal=True, color_system=None, legacy_windows=False
+    )
+    monkeypatch.setattr(progress, "console", terminal)
+    with progress.reporting("cifar100/resnet56-resnet20 fam_review+kd", 2, 3) as report:
+        report.step()
+        report.epoch({"epoch": 1, "task.ce": 2.5, "top1": 33.0, "lr": 0.1}, 1.0)
+    shown = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", screen.getvalue())
+    assert "cifar100/resnet56-resnet20 fam_review+kd  epoch 1/2  task.ce 2.5  top1 33  " in shown
+    assert re.search(r"cifar100/resnet56-resnet20 fam_… [━╸╺ ]{24} +17% +[-\d:]+", shown)
+
+
 # measuring -------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +271,10 @@ BAD = {  # the command -> what its one sentence says
     "device": ((*TRAIN, "--accelerator", "gpuu"), r"no accelerator 'gpuu' here: pass auto, cpu, cuda or mps"),
     "out is a file": ((*TRAIN, "--out", "teacher.pt"), r"Cannot write into teacher\.pt: .*Pass another --out"),
     "diverges": ((*TRAIN, "--lr", "1e30", "--optim.steps"), r"Not finite in step \d of epoch \d: the "),
+    "nothing to compare": (
+        ("compare",),
+        r"There is no run at runs: name run directories, folders of runs or a pattern",
+    ),
     "eval nothing": (("eval",), r"Name either a run directory, or --model with --weights and --data"),
     "eval no run": (("eval", "nowhere"), r"nowhere is no run directory: it holds no recipe\.yaml"),
     "eval both": ((*BARE, "somewhere"), r"Name either a run directory, or --model"),

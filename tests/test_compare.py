@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -72,7 +73,16 @@ def test_seeds_are_paired_and_those_of_one_group_alone_left_out():
     test = paired({0: 1.0, 1: 3.0, 7: 100.0}, {1: 1.0, 0: 0.0, 8: -100.0})
     assert test.n == 2
     assert test.difference == pytest.approx(1.5)
-    assert paired({0: 1.0}, {0: 0.0, 1: 1.0}) is None
+    assert paired({0: 1.0}, {1: 0.0}) is None
+
+
+def test_one_seed_has_a_difference_without_interval_and_p(runs):
+    test = paired({0: 1.5}, {0: 0.0, 1: 1.0})
+    assert (test.difference, test.n) == (1.5, 1)
+    assert all(map(math.isnan, (test.low, test.high, test.p)))
+    text = compare([runs / "none-0", runs / "kd-0"])
+    assert re.search(r"kd +1 +55\.00 .* \+5\.00\n", text)
+    assert "last epoch against none, one seed; two or more have a p" in text
 
 
 def test_equal_differences_have_no_p():
@@ -86,6 +96,11 @@ def test_another_baseline_turns_the_difference_round(runs):
     assert float(rows["none"]["difference"]) == pytest.approx(-14 / 3, rel=1e-4)
     assert rows["kd"]["p"] == ""
     with pytest.raises(UserError, match=r"no group 'kkd'. Did you mean kd"):
+        compare([runs], against="kkd")
+    write_run(runs / "other", "--name", "other")
+    with pytest.raises(
+        UserError, match=r"There are: kd \(of quickstart\); none \(of quickstart\); fam_review \(of other"
+    ):
         compare([runs], against="kkd")
 
 
@@ -113,12 +128,26 @@ def test_runs_are_found_by_pattern_and_folder_and_unfinished_ones_told_apart(run
         compare([runs / "late"])
 
 
-def test_a_damaged_run_does_not_stop_the_others(runs):
+def test_a_damaged_run_does_not_stop_the_others(runs, capsys):
     (write_run(runs / "torn") / "metrics.jsonl").write_text('{"epoch": 1, "to')
     (write_run(runs / "foreign") / "recipe.yaml").write_text("no_such_field: 1\n")
     text = compare([runs])
     assert text.count("Unreadable: ") == 2
+    assert f"{runs / 'foreign'}: its recipe does not parse: Unrecognized options: --no_such_field, 1." in text
     assert "kd" in text
+    assert capsys.readouterr().err == ""
+
+
+def test_at_80_columns_words_stay_whole_and_empty_columns_are_left_out(runs, monkeypatch):
+    write_run(runs / "digits", recipe="digits/resnet20", epochs=12)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    lines = compare([runs]).splitlines()
+    rows = lines[: next(n for n, line in enumerate(lines) if line.startswith("Mean"))]
+    assert max(map(len, rows)) <= 80
+    for word in ("digits/resnet20", "quickstart", "difference", "55.67", "s/epoch", "method"):
+        assert any(word in row.split() for row in rows), word
+    assert "peak" not in rows[0] + rows[1]
 
 
 class Reader(HTMLParser):
