@@ -8,18 +8,34 @@ famviz.plots.contact_sheet(run.filters[0])                # for a paper
 
 from importlib import import_module
 
-from famviz.opening import Filter, Opened
-from famviz.opening import open_runs as open
-
 __all__ = ["Dashboard", "Filter", "FilterExplorer", "Opened", "Table", "open"]
-_PLACES = {"FilterExplorer": "widgets", "Dashboard": "dashboard", "Table": "tables"}
-_MODULES = ("spectra", "plots", "style", "features", "effect", "cam", "report", "widgets", "dashboard", "hover")
+_PLACES = {
+    "FilterExplorer": "widgets",
+    "Dashboard": "dashboard",
+    "Table": "tables",
+    "Filter": "opening",
+    "Opened": "opening",
+    "open": "opening",
+}
+_MODULES = (
+    "opening",
+    "spectra",
+    "plots",
+    "style",
+    "features",
+    "effect",
+    "cam",
+    "report",
+    "widgets",
+    "dashboard",
+    "hover",
+)
 
 
 def __getattr__(name: str):
-    """Widgets and plots come when they are first asked for: they need libraries that looking at arrays does not."""
+    """Everything comes when it is first asked for: `famviz --help` waits for no library, arrays for no plots."""
     if name in _PLACES:
-        return getattr(import_module(f"famviz.{_PLACES[name]}"), name)
+        return getattr(import_module(f"famviz.{_PLACES[name]}"), "open_runs" if name == "open" else name)
     if name in _MODULES:
         return import_module(f"famviz.{name}")
     raise AttributeError(f"module 'famviz' has no attribute {name!r}")
