@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from famkd.errors import UserError, nearest, while_read
@@ -12,7 +13,7 @@ from famkd.errors import UserError, nearest, while_read
 USAGE = """famviz: look at what frequency attention learned
 
   famviz report RUN... [-o report.html]    one self-contained page; RUN is a run directory or a released .pth
-  famviz lab RUN [--no-browser ...]        JupyterLab on a notebook prepared for the run; further flags are JupyterLab's
+  famviz lab RUN... [--no-browser ...]     JupyterLab on a notebook for the runs; further flags are JupyterLab's
 
 A run may still be training. In Python: import famviz; famviz.FilterExplorer("runs/...")
 """
@@ -51,11 +52,11 @@ def report_command(argv: list[str]) -> None:
 
 
 def lab_command(argv: list[str]) -> None:
-    """Become JupyterLab on a notebook for the run, in a folder of its own."""
-    parser = argparse.ArgumentParser(prog="famviz lab", description="Open JupyterLab on a notebook for a run.")
-    parser.add_argument("run", metavar="RUN", help="run directory or released .pth")
+    """Become JupyterLab on a notebook for the runs, in a folder of its own."""
+    parser = argparse.ArgumentParser(prog="famviz lab", description="Open JupyterLab on a notebook for runs.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory or released .pth; the first is in front")
     asked, further = parser.parse_known_args(argv)
-    notebook = prepare_notebook(asked.run, Path(tempfile.mkdtemp(prefix="famviz-")))
+    notebook = prepare_notebook(asked.runs, Path(tempfile.mkdtemp(prefix="famviz-")))
     print(f"notebook: {notebook}", flush=True)
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", str(notebook), f"--ServerApp.root_dir={notebook.parent}"]
@@ -64,36 +65,53 @@ def lab_command(argv: list[str]) -> None:
     sys.exit(subprocess.call([*command, *root, *further]))
 
 
-def prepare_notebook(run: str, folder: Path) -> Path:
-    """Write a notebook that opens a run, without output; its kernel works where the command was given.
+def prepare_notebook(runs: Sequence[str], folder: Path) -> Path:
+    """Write a notebook that opens runs, the first in front, without output; its kernel works where it was asked for.
 
-    Errors: UserError where the run cannot be opened.
+    Errors: UserError where a run cannot be opened.
     """
     import nbformat
 
     from famviz.opening import open_runs
 
-    opened = open_runs(run)
-    path = str(Path(run).resolve())
+    opened, paths = open_runs(list(runs)), [str(Path(run).resolve()) for run in runs]
+    several = len(runs) > 1
     cells = [
         (
             "markdown",
-            f"# {opened.name}\nRun menu, Run All Cells; after the first cell each stands alone.",
+            f"# {', '.join(each.name for each in opened)}\n"
+            "Run menu, Run All Cells; after the first cell each stands alone.",
         ),
         (
             "code",
-            f"%matplotlib inline\nimport os\n\nimport famviz\n\nos.chdir({os.getcwd()!r})\nrun = famviz.open({path!r})",
+            f"%matplotlib inline\nimport os\n\nimport famviz\n\nos.chdir({os.getcwd()!r})\n"
+            f"runs = famviz.open({paths!r})\nrun = runs[0]",
         ),
-        ("markdown", "## Filters\nArrow keys on the energy map choose a filter; every view follows."),
-        ("code", "explorer = famviz.FilterExplorer(run)\nexplorer"),
+        (
+            "markdown",
+            "## Filters\nArrow keys on the energy map choose a filter; every view follows."
+            + " Another run to compare with is in the menu." * several,
+        ),
+        ("code", "explorer = famviz.FilterExplorer([each for each in runs if each.filters] or runs)\nexplorer"),
+        ("markdown", "How strong each level is over frequency: point at a curve."),
+        ("code", _profiles(opened)),
         ("code", "from famviz import plots\n\nplots.contact_sheet(run.filters[0])"),
     ]
-    if opened.run:
+    if any(each.run for each in opened):
         cells += [
-            ("markdown", "## Training\nFollows the run while it trains."),
+            (
+                "markdown",
+                "## Training\nPoint at a curve for its figures; another column: `training_curves(runs, 'lr')`.",
+            ),
+            ("code", "famviz.hover.training_curves(runs)"),
+        ]
+    if opened[0].run:
+        cells += [
+            ("markdown", "The dashboard follows the run while it trains."),
             ("code", "dashboard = famviz.Dashboard(run)\ndashboard"),
             ("markdown", "## Amplitude differences and evidence\nThese load the run's data and networks."),
             ("code", "from famviz import features\n\nfeatures.differences_figure(run.run)"),
+            ("code", "from famviz import effect\n\neffect.effect_figure(run.run)"),
             ("code", "from famviz import cam\n\ncam.grid_figure(run.run)"),
         ]
     make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
@@ -102,6 +120,16 @@ def prepare_notebook(run: str, folder: Path) -> Path:
     place = folder / "look.ipynb"
     nbformat.write(book, place)
     return place
+
+
+def _profiles(opened: Sequence) -> str:
+    """A cell of hoverable radial profiles: of a run's levels, or of the first level of each run."""
+    if len(opened) == 1:
+        return "famviz.hover.radial_curves(run.filters)"
+    return (
+        "held = [each for each in runs if each.filters]\n"
+        "famviz.hover.radial_curves([each.filters[0] for each in held], [each.name for each in held])"
+    )
 
 
 COMMANDS = {"report": report_command, "lab": lab_command}

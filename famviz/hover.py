@@ -1,5 +1,6 @@
 """Curves to hover over in a notebook, as plotly figures; the same lines as `famviz.plots` draws for a paper."""
 
+import html
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -8,6 +9,8 @@ from famviz import spectra, style
 from famviz.opening import Filter, Opened
 
 FLOOR = -60.0  # dB
+INK, FAINT = "#7a7a7a", "rgba(128, 128, 128, 0.3)"  # text that is read on white and on black alike, and lines
+NAMES = {"top1": "top-1, %", "top5": "top-5, %", "AP": "average precision, %", "lr": "learning rate"}
 
 
 def training_curves(runs: Opened | Sequence[Opened], figure: str = "") -> go.Figure:
@@ -21,7 +24,7 @@ def training_curves(runs: Opened | Sequence[Opened], figure: str = "") -> go.Fig
     for place, opened in enumerate(runs):
         rows = opened.run.metrics() if opened.run else []
         name = figure or next((key for key in (rows[0] if rows else {}) if "." not in key and key != "epoch"), "")
-        plot.update_yaxes(title=name)
+        plot.update_yaxes(title=NAMES.get(name, name))
         shown = [row for row in rows if name in row]
         _line(plot, [row["epoch"] for row in shown], [row[name] for row in shown], opened.name, place)
     return plot
@@ -39,10 +42,16 @@ def radial_curves(filters: Sequence[Filter], labels: Sequence[str] = ()) -> go.F
 
 
 def _empty(x: str, y: str) -> go.Figure:
-    layout = {"template": "simple_white", "height": 320, "margin": {"l": 60, "r": 20, "t": 20, "b": 50}}
-    return go.Figure(layout={**layout, "xaxis": {"title": x}, "yaxis": {"title": y}, "hovermode": "x unified"})
+    clear, line = "rgba(0, 0, 0, 0)", {"gridcolor": FAINT, "linecolor": INK, "zeroline": False, "ticks": "outside"}
+    return go.Figure(layout={
+        "template": "none", "height": 320, "margin": {"l": 60, "r": 20, "t": 20, "b": 50}, "font": {"color": INK},
+        "paper_bgcolor": clear, "plot_bgcolor": clear,  # the notebook's own theme shines through
+        "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#222222"}}, "hovermode": "x unified",
+        "xaxis": {"title": x, **line}, "yaxis": {"title": y, **line}, "showlegend": True,
+    })  # fmt: skip
 
 
 def _line(plot: go.Figure, x: list, y: list, name: str, place: int) -> None:
     colour = style.LINES[place % len(style.LINES)]
+    name = html.escape(name).replace("$", "&#36;")  # neither markup nor mathematics
     plot.add_scatter(x=x, y=y, name=name, mode="lines+markers", line={"color": colour, "width": 2})

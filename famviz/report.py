@@ -21,7 +21,10 @@ def write_report(runs: Source | Opened | Sequence[Source | Opened], path: str | 
     Errors: UserError where a run cannot be opened or the page not be written.
     """
     opened = open_runs(list(runs) if isinstance(runs, list | tuple) else [runs])
-    body = "".join(f"<section><h2>{title}</h2>{_made(make, opened)}</section>\n" for title, make in SECTIONS.items())
+    body = "".join(
+        f"<section><h2>{title}</h2><p>{words}</p>{_made(make, opened)}</section>\n"
+        for title, (make, words) in SECTIONS.items()
+    )
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,17 +88,30 @@ def curves_section(runs: list[Opened]) -> str:
         rows.append((run.name, str(len(metrics)), *best, f"{seconds:.0f}"))
     what = what.replace("top1", "top-1")
     header = ("run", "epochs", f"last {what} %", f"best {what} %", "s")
-    return svg(plots.training_curves(trained)) + _table(header, rows)
+    names = ", ".join(run.name for run in trained)
+    words = f"Two diagrams over epochs for {names}: training losses on a logarithmic scale, {what} on the test set."
+    return svg(plots.training_curves(trained), words) + _table(header, rows)
 
 
 def differences_section(runs: list[Opened]) -> str:
     """Amplitude spectra of student and teacher, where data and weights are at hand."""
-    return _from_networks(runs, "features", "differences_figure")
+    words = "For each stage of {}: every network's amplitude spectrum, its difference from the teacher, both as curves."
+    return _from_networks(runs, "features", "differences_figure", words)
+
+
+def effect_section(runs: list[Opened]) -> str:
+    """What the filters of each run do to real features, where data and weights are at hand."""
+    held = [run for run in runs if run.filters]
+    if not held:
+        return "<p>No run here holds a frequency filter.</p>"
+    words = "For each level of {}: spectra of what enters, of each branch and of what leaves, the gain, and the shares."
+    return _from_networks(held, "effect", "effect_figure", words)
 
 
 def cam_section(runs: list[Opened]) -> str:
     """Class activation maps, where data and weights are at hand."""
-    return _from_networks(runs, "cam", "grid_figure")
+    words = "Test images, one a row, and beside each the class activation map of every network of {}."
+    return _from_networks(runs, "cam", "grid_figure", words)
 
 
 def recipe_section(runs: list[Opened]) -> str:
@@ -109,32 +125,56 @@ def machine_section(runs: list[Opened]) -> str:
     parts = []
     for run in runs:
         if run.run and (run.run.path / "machine.json").is_file():
-            rows = [(key, "unknown" if value is None else str(value)) for key, value in run.run.machine.items()]
+            rows = [(key, _fact(key, value)) for key, value in run.run.machine.items()]
             parts.append(f"<h3>{html.escape(run.name)}</h3>" + _table((), rows))
     return "".join(parts) or "<p>Not recorded.</p>"
 
 
-def svg(thing) -> str:
+def svg(thing, words: str) -> str:
     """A figure as inline SVG, named for those who do not see it."""
     text = style.to_bytes(thing, "svg").decode()
-    return f'<div class="figure">{text[text.index("<svg") :]}</div>'
+    name = f'<svg role="img" aria-label="{html.escape(inert(words))}" '
+    return f'<div class="figure">{name}{text[text.index("<svg") + len("<svg ") :]}</div>'
 
 
 def png(thing, words: str) -> str:
     """A figure as an inline picture, for what would be thousands of marks in SVG."""
     data = base64.b64encode(style.to_bytes(thing, "png")).decode()
     width = round(96 * style.figure_of(thing).get_figwidth())  # as large as SVG would draw it
-    alt = html.escape(words)
+    alt = html.escape(inert(words))
     return f'<div class="figure"><img width="{width}" alt="{alt}" src="data:image/png;base64,{data}"></div>'
 
 
 SECTIONS = {
-    "Filters": filters_section,
-    "Curves": curves_section,
-    "How amplitudes differ": differences_section,
-    "Where networks look": cam_section,
-    "Recipe": recipe_section,
-    "Machine": machine_section,
+    "Filters": (
+        filters_section,
+        "Each filter takes one input channel to one output channel; the map of energies chooses one, by click or arrow "
+        "keys, and starts at the strongest. Look for directions and bands in the amplitude (DC is in the middle, the "
+        "high-pass is outlined in red): a filter that is flat or noisy prefers no frequency.",
+    ),
+    "Curves": (
+        curves_section,
+        "Training losses and what was measured on the test set, after each epoch. Compare runs by their last figure: "
+        "the best one was picked by the test set itself.",
+    ),
+    "How amplitudes differ": (
+        differences_section,
+        "How strong each frequency is in every stage, averaged over test images, and how far each network lies above "
+        "(red) or below (blue) its teacher. Look whether the student with the method comes nearer to zero than the "
+        "student alone, by more than the bands, which are 95 % bootstrap intervals over images.",
+    ),
+    "What filters do to features": (
+        effect_section,
+        "What enters each level of the method, what its branches make of it, and what is left to the teacher, on real "
+        "features. Look which branch carries the energy here: on white input, as in the explorer, it may be the other.",
+    ),
+    "Where networks look": (
+        cam_section,
+        "Where in a test image the evidence for a class comes from, by network. Look where student and teacher "
+        "disagree; that maps are alike does not show that a student is better.",
+    ),
+    "Recipe": (recipe_section, "Every setting as it was resolved; <code>famkd train</code> takes such a file back."),
+    "Machine": (machine_section, "Where and with what each run was made."),
 }
 
 
@@ -151,19 +191,27 @@ def _why(error: BaseException) -> str:
 
 
 def _sheet(each) -> str:
-    picture = png(plots.contact_sheet(each), f"strongest filters of {each.title}")
+    words = f"Amplitude spectra of the strongest filters of {each.title}, the strongest first, on one scale."
+    picture = png(plots.contact_sheet(each), words)
     return f"<details><summary>Strongest filters, {html.escape(each.title)}</summary>{picture}</details>"
 
 
-def _from_networks(runs: list[Opened], module: str, function: str) -> str:
-    """Figures that need the run's data and weights; a sentence in words where these are not at hand."""
+def _fact(key: str, value: object) -> str:
+    """A fact about the machine; of a notebook, the command is its kernel's and says nothing."""
+    if key == "command" and "ipykernel" in str(value):
+        return "a notebook"
+    return "unknown" if value is None else str(value)
+
+
+def _from_networks(runs: list[Opened], module: str, function: str, words: str) -> str:
+    """Figures that need the run's data and weights, described in words; a sentence where these are not at hand."""
     from importlib import import_module
 
     parts, trained = [], [run for run in runs if run.run]
     for run in [run for run in trained if run.run.recipe.method_names] or trained:
         try:
             figure = getattr(import_module(f"famviz.{module}"), function)(run.run)
-            parts.append(f"<h3>{html.escape(run.name)}</h3>{png(figure, f'{function} of {run.name}')}")
+            parts.append(f"<h3>{html.escape(run.name)}</h3>{png(figure, words.replace('{}', run.name))}")
         except (Exception, SystemExit) as error:  # whatever a missing file, a moved data set or an odd network raises
             parts.append(f"<p>{html.escape(f'{run.name}: {_why(error)}')}</p>")
     return "".join(parts) or "<p>Left out: a bare checkpoint comes without networks and data.</p>"
@@ -182,4 +230,4 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(inert(cell))}</{tag}>" for cell in cells) + "</tr>"
 
     lines = [line(heads, "th")] * bool(heads) + [line(row, "td") for row in rows]
-    return f'<table class="plain">{"".join(lines)}</table>'
+    return f'<table class="plain{"" if heads else " facts"}">{"".join(lines)}</table>'

@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,8 +29,46 @@ def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
     addresses = set(re.findall(r"https?://[^\"'\s<>)]+", text))
     assert {a for a in addresses if not a.startswith("http://www.w3.org/")} == set()  # names of XML, not places
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", text)
-    titles = ["Filters", "Curves", "How amplitudes differ", "Where networks look", "Recipe", "Machine"]
-    assert re.findall(r"<h2>(.*?)</h2>", text) == titles
+    titles = [
+        "Filters",
+        "Curves",
+        "How amplitudes differ",
+        "What filters do to features",
+        "Where networks look",
+        "Recipe",
+    ]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == [*titles, "Machine"]
+    for section in text.split("<section>")[1:]:  # each says what it shows
+        assert len(re.match(r"<h2>.*?</h2><p>(.*?)</p>", section)[1].split()) >= 7
+    curves = text[text.index("<h2>Curves") :].partition("</section>")[0]
+    assert re.search(r'<svg role="img" aria-label="Two diagrams over epochs for [^"]*run: ', curves)
+    assert re.findall(r'<img [^>]*alt="(.*?)"', text)[0].startswith(
+        "Amplitude spectra of the strongest filters of level 0"
+    )
+
+
+def test_a_notebooks_command_is_named_as_such(run, tmp_path):
+    kernel = {**run.machine, "command": "/venv/ipykernel_launcher.py -f /tmp/tmp7.json"}
+    section = report.machine_section([SimpleNamespace(name="a", run=SimpleNamespace(path=run.path, machine=kernel))])
+    assert "<td>a notebook</td>" in section
+    assert "tmp7" not in section
+
+
+@pytest.mark.parametrize("width", [700, 1400])
+def test_names_of_facts_stay_on_one_line(run, tmp_path, page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"file://{report.write_report(run.path, tmp_path / 'report.html')}")
+    cells = page.locator("table.facts td:first-child")
+    heights = cells.evaluate_all("(cells) => cells.map((cell) => { const r = document.createRange();"
+                                 " r.selectNodeContents(cell); return r.getClientRects().length; })")  # fmt: skip
+    assert "torchvision" in cells.all_inner_texts()
+    assert set(heights) == {1}
+
+
+def test_a_dollar_in_a_name_leaves_no_section_out(tmp_path):
+    odd = make_run(tmp_path / "a$_{b$" / "$x^{$", "--data.root", "nowhere", **SMALL)
+    curves = report.curves_section(report.open_runs([odd.path, odd.path]))
+    assert curves.count("a$_{b$/$x^{$") >= 3  # in the legend, its words and the table
 
 
 def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
@@ -48,7 +87,7 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
 
 def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
     text = report.write_report(run.path, tmp_path / "report.html").read_text()
-    for title in ("How amplitudes differ", "Where networks look"):
+    for title in ("How amplitudes differ", "What filters do to features", "Where networks look"):
         section = text[text.index(f"<h2>{title}") :].partition("</section>")[0]
         assert "left out" in section
         assert "<img" not in section
@@ -97,12 +136,30 @@ def test_help_names_the_commands(capsys):
 
 def test_the_prepared_notebook_opens_its_run(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = prepare_notebook(str(run.path), tmp_path)
+    path = prepare_notebook([str(run.path)], tmp_path)
     cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     names = {}
     exec("".join(cells[0]).removeprefix("%matplotlib inline\n"), names)
     assert [each.student for each in names["run"].filters] == ["layer1", "layer2"]
     assert any("FilterExplorer" in "".join(cell) for cell in cells)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_prepared_notebook_has_curves_to_point_at(run, tmp_path, monkeypatch, count):
+    monkeypatch.chdir(tmp_path)
+    second = make_run(tmp_path / "second", seed=1, **SMALL)
+    path = prepare_notebook([str(run.path), str(second.path)][:count], tmp_path)
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    names, shown = {}, {}
+    exec(cells[0].removeprefix("%matplotlib inline\n"), names)
+    for cell in cells[1:]:
+        if cell.split("\n")[-1].startswith(("famviz.hover.", "explorer")):
+            *before, last = cell.split("\n")
+            exec("\n".join(before), names)
+            shown[last.partition("(")[0]] = eval(last, names)
+    assert len(shown["famviz.hover.training_curves"].data) == count
+    assert len(shown["famviz.hover.radial_curves"].data) == 2  # two levels, or the first of two runs
+    assert len(shown["explorer"].runs) == count
 
 
 def test_lab_hands_further_flags_to_jupyterlab(run, monkeypatch):
@@ -119,3 +176,6 @@ def test_lab_hands_further_flags_to_jupyterlab(run, monkeypatch):
     assert command[1:3] == ["-m", "jupyterlab"]
     assert command[-2:] == ["--no-browser", "--port=1"]
     assert command[3].endswith("look.ipynb")
+    with pytest.raises(Became) as became:
+        main(["lab", str(run.path), str(run.path), "--port", "1"])
+    assert became.value.args[0][-2:] == ["--port", "1"]
