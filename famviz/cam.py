@@ -51,7 +51,8 @@ def grid_figure(
     """
     shown = source if isinstance(source, Comparison) else compare_runs(source, images, root, **options)
     rows, columns = len(shown.pixels), 1 + len(shown.results)
-    figure = style.figure(1.75 * columns + 0.9, 1.62 * rows + 1.4)
+    figure = style.figure(1.75 * columns + 0.9, 1.62 * rows + 1.5)
+    figure.get_layout_engine().set(h_pad=0.08)  # names of classes below the last row may take two lines
     with style.context():
         axes = figure.subplots(rows, columns, squeeze=False)
         axes[0, 0].set_title("input", fontsize=9)

@@ -55,7 +55,8 @@ axes = pictures.subplots(1, 5)
 for ax, at in zip(axes, (0, 1, 2, 3, 4)):
     ax.imshow(data.x_test[at])
     ax.contour(truth.masks[at], [0.5], colors="white", linewidths=1)
-    ax.set(title=data.classes[data.y_test[at]].replace(" at ", "\nat "), xticks=[], yticks=[])
+    ax.set_title(data.classes[data.y_test[at]].replace(" at ", "\nat "))
+    ax.axis("off")
 pictures
 
 # %% [markdown]
@@ -82,7 +83,8 @@ for label, vector in enumerate(truth.wave_vectors()):
 
 # %% [markdown]
 # One input channel goes in, eight come out, one per class. We look at the first image through the filter of its own
-# class and through that of another one.
+# class and through that of another one: red above the mean, blue below, the ends of the colours in the titles. The
+# answers are shown on a narrower range than the image, the same for both.
 
 # %%
 grey = torch.from_numpy(data.x_test.mean(-1)).float()
@@ -90,14 +92,16 @@ grey = (grey - grey.mean((1, 2), keepdim=True))[:, None]
 out = bank(grey)
 
 own = int(data.y_test[0])
-shown = {"image": grey[0, 0], "its own filter": out[0, own], "another filter": out[0, (own + 2) % 8]}
-pictures = style.figure(8, 2.7)
+other = (own + 2) % 8
+shown = {"image": grey[0, 0], data.classes[own]: out[0, own], data.classes[other]: out[0, other]}
+pictures = style.figure(9.5, 2.9)
 axes = pictures.subplots(1, 3)
 for ax, (name, values) in zip(axes, shown.items()):
     top = 90 if name == "image" else 25
     ax.imshow(values, cmap="RdBu_r", vmin=-top, vmax=top)
     ax.contour(truth.masks[0], [0.5], colors="black", linewidths=1)
-    ax.set(title=name, xticks=[], yticks=[])
+    ax.set_title(f"{name}, \u00b1{top} grey levels")
+    ax.axis("off")
 pictures
 
 # %% [markdown]
@@ -211,15 +215,19 @@ for side in (4, 8, 16, 28, 32, 56):
     print(f"{side:2} px: frequencies touched, official {removed['official']}, ideal {removed['ideal']}")
 
 # %% [markdown]
-# And what a high-pass does to an image of `bands`, as the cutoff rises. Which classes die first?
+# And what a high-pass does to an image of `bands`, as the cutoff rises; the line is the disc. Cutoff 0.4 of Nyquist
+# removes everything below 6.4 cycles per image, so all classes of 5 cycles, and 0.7 also those of 9.
 
 # %%
+print("the image is of the class", data.classes[data.y_test[1]])
 pictures = style.figure(9, 2.5)
 axes = pictures.subplots(1, 4)
 for ax, cutoff in zip(axes, (0.0, 0.2, 0.4, 0.7)):
     gain = highpass_gain("ideal", (32, 32), cutoff)
     ax.imshow(torch.fft.irfft2(torch.fft.rfft2(grey[1, 0]) * gain), cmap="RdBu_r", vmin=-90, vmax=90)
-    ax.set(title=f"cutoff {cutoff}", xticks=[], yticks=[])
+    ax.contour(truth.masks[1], [0.5], colors="black", linewidths=1)
+    ax.set_title(f"cutoff {cutoff}: from {16 * cutoff:.1f} cycles")
+    ax.axis("off")
 pictures
 
 # %% [markdown]
@@ -278,11 +286,20 @@ for name, low, high in parts if on_bands else ():
     rows.append({"band": name, "mean |H| now": float(last), "dB since epoch 1": float(20 * np.log10(last / first))})
 famviz.Table(rows, otherwise="Which frequencies carry the class is known on bands only.")
 
+# %%
+if rows:
+    mean = {row["band"]: row["mean |H| now"] for row in rows}
+    for name in ("slow distractors", "fast distractors"):
+        gap = 20 * np.log10(mean["classes"] / mean[name])
+        print(f"{each.title} passes the classes' frequencies {abs(gap):.1f} dB", "more" if gap > 0 else "less", end=" ")
+        print(f"than those of the {name}")
+
 # %% [markdown]
 # ## Who carries what: switch a branch off
 #
 # Both branches are summed, each with a learned weight $\gamma$. First their weights and their shares of the energy on
-# white noise, then a test: how far from the teacher is the module's output with both branches, and with one of them
+# white noise, a property of the weights (notebook 3 measures it on features, where it comes out differently), then a
+# test: how far from the teacher is the module's output with both branches, and with one of them
 # silenced? In parts of the variance of the teacher's stage: 0 is perfect, 1 is what a constant would get.
 
 # %%
@@ -291,7 +308,7 @@ famviz.Table(
         "": each.title,
         "gamma global": each.gamma[0],
         "gamma local": each.gamma[1] if len(each.gamma) > 1 else None,
-        "share of global": each.total_share(),
+        "share of global, white noise": each.total_share(),
     }
     for each in run.filters
 )

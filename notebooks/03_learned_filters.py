@@ -12,7 +12,8 @@
 # A trained run holds one filter for every pair of an input and an output channel, at every stage. That is thousands
 # of complex pictures. This notebook shows how to move among them, what to read off, and what not to.
 #
-# Everything here needs the run directory only: no data, no networks.
+# Nearly everything here needs the run directory only: no data, no networks. One section near the end asks what the
+# filters do to real features, and for that it opens both.
 
 # %%
 import os
@@ -21,7 +22,7 @@ import numpy as np
 
 import famkd
 import famviz
-from famviz import plots, spectra, style
+from famviz import effect, plots, spectra, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
@@ -152,15 +153,55 @@ famviz.Table(rows)
 # %% [markdown]
 # ## Global against local
 #
-# Beside each filter a 1x1 convolution does the local part. Which of them carries the level?
+# Beside each filter a 1x1 convolution does the local part. The weights alone give a first comparison: the share of
+# each branch in the energy on *white input*, noise that is equally strong at every frequency.
 
 # %%
 plots.share_bars(run)
 
 # %% [markdown]
+# That is a property of the weights and no answer to "which branch carries the level": features are not white. A filter
+# that is strong where the features are strong carries more than its bar says, one that is strong where they hold
+# nothing carries less. To know, one has to look.
+#
+# ## What the filter does to these very features
+#
+# So we send the test images through the student and watch each level: what enters it, what each branch puts out, what
+# leaves it, and what is still left to the teacher. All planes of a level share one scale, in dB of the teacher's
+# feature. Of the two curves, the lower compares gains: dashed what $|H|$ promises for channels that have nothing to do
+# with one another, solid what was measured. The measured one is higher where the filter adds up channels that move
+# together, lower where it lets them cancel. Beside them stands the share of the global branch, on white input and on
+# these features.
+
+# %%
+known, why = [], "A bare checkpoint names no data that could be sent through."
+try:
+    known = effect.effects(run.run) if run.run else []
+except famkd.UserError as error:  # the data or the teacher are elsewhere, or it is no classification
+    why = str(error)
+effect.effect_figure(known) if known else print(why)
+
+# %%
+famviz.Table(effect.effect_table(known), otherwise=why)
+
+# %% [markdown]
+# Which branch carries the level? Read `global on these features`, the share of the global branch in the energy of
+# FAM's output, gamma included and means apart, as the high-pass takes those from the global branch anyway. A cosine
+# near 0 says that the branches do different work; towards 1 they say the same, below 0 they cancel. `left to the
+# teacher` is the energy of the difference in parts of the teacher's: 1 is what a constant would get. A large share is
+# no merit by itself: where much is left, it is a large share of little.
+
+# %%
+for each in known:
+    if each.share is not None:
+        word = "global" if each.share > 0.5 else "local"
+        print(f"{each.name}: the {word} branch carries it, global {100 * each.share:.2g} %", end=" ")
+        print(f"(on white input {100 * each.white_share:.2g} %), {100 * each.left:.0f} % left to the teacher")
+
+# %% [markdown]
 # How does that differ from a spatial attention map? A spatial map multiplies pixels and is made anew for every image.
 # A frequency filter multiplies frequencies and is the same for all images: it is *learned*, so it can be looked at
-# once, as here, without any data. What depends on the image is the output, which the next two notebooks look at.
+# once, without any data. What depends on the image is the output, as we just saw; the next two notebooks go on there.
 #
 # ## Figures for a paper
 #

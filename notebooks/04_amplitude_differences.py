@@ -39,7 +39,12 @@ print(", ".join(nets), "on", len(shots.images), "test images")
 # ## The measure
 #
 # For each image: the amplitude at each frequency, root mean square over channels (so that networks of different
-# widths compare), in dB relative to the image's own mean, the DC (so that gains compare). Then the mean over images.
+# widths compare), in dB less the mean of these dB over all frequencies but DC (so that gains compare: what is left is
+# the shape of the spectrum). Then the mean over images. What was taken out is printed: the *level*, and DC beside it.
+#
+# Why not relative to DC, as is often done? DC is one frequency of many. Where a student's maps have a louder mean and
+# nothing else differs, every frequency would seem to be missing. `relative="dc"` measures it that way, and
+# `relative="none"` takes nothing out; below we compare all three.
 #
 # A measure wants a test with a known answer. We take a class of `bands` as images, not features: the spectrum must
 # stand out at that class's frequency and nowhere else. (With another run the truth is unknown, and the cell still
@@ -59,19 +64,43 @@ for label in (0, 5):
 #
 # Now the features. Each pair of rows is a stage. Above: the spectra on one scale, and their mean over rings of equal
 # frequency with a band for what other images would have given (a 95 % bootstrap over images). Below: each minus the
-# teacher, red where it has more and blue where it has less. `output` is what the method makes of the student's stage
-# before the comparison, so that is what the loss sees.
+# teacher, red where it has more and blue where it has less; the RMS of the curve is smaller than that of the plane,
+# where directions do not average out. `output` is what the method makes of the student's stage before the comparison,
+# so that is what the loss sees.
+#
+# The bright cross on the axes is no feature: the transform takes a map as periodic, and the jump from its right edge
+# to its left one (and from bottom to top) is spread over a whole axis.
 
 # %%
 stages = features.amplitude_difference(run)
 features.differences_figure(stages)
 
 # %% [markdown]
-# One number per stage that a table can hold: the root mean square, over the rings above DC, of the difference from
-# the teacher's curve.
+# How much of the picture is that cross? Hann's window fades each map out before it reaches its edges. On large maps
+# most of the cross goes; on a map of 8 px the window leaves too little to judge by.
 
 # %%
-famviz.Table({"stage": stage.name} | {name: stage.rms_db(name) for name in stage.others} for stage in stages)
+rows = []
+for window in (False, True):
+    for stage in features.amplitude_difference(run, window=window, count=100):
+        plane = stage.planes[stage.reference]
+        (y, x), row = (n // 2 for n in plane.shape), {"stage": stage.name, "window": window}
+        row["cross, dB above its neighbours"] = plane[y, x + 2 :].mean() - plane[y - 2, x + 2 :].mean()
+        rows.append(row | {f"{name}, dB": stage.rms_db(name) for name in stage.others})
+famviz.Table(sorted(rows, key=lambda row: row["stage"]), otherwise="This run has no stages with frequencies.")
+
+# %% [markdown]
+# One number per stage that a table can hold: the root mean square, over the rings above DC, of the difference from
+# the teacher's curve. Beside it the same of the planes, and how much louder than the teacher a network is.
+
+# %%
+rows = []
+for stage in stages:
+    for name in stage.others:
+        level, dc = stage.offsets(name)
+        row = {"stage": stage.name, "": name, "curve, dB": stage.rms_db(name), "plane, dB": stage.plane_rms_db(name)}
+        rows.append(row | {"level, dB": level, "DC, dB": dc})
+famviz.Table(rows)
 
 # %% [markdown]
 # ## Before and after distillation
@@ -80,16 +109,27 @@ famviz.Table({"stage": stage.name} | {name: stage.rms_db(name) for name in stage
 # distance from the teacher's spectrum was closed; above 1 the student moved away.
 
 # %%
-rows = []
-for stage in stages:
-    if {"student alone", "student"} <= set(stage.others):
-        before, after = stage.rms_db("student alone"), stage.rms_db("student")
-        rows.append({"stage": stage.name, "before, dB": before, "after, dB": after, "ratio": after / before})
+rows, three = (
+    [],
+    {kind: features.amplitude_difference(run, relative=kind, count=100) for kind in ("mean", "dc", "none")},
+)
+for kind, measured in three.items():
+    for stage in measured:
+        if {"student alone", "student"} <= set(stage.others):
+            before, after = stage.rms_db("student alone"), stage.rms_db("student")
+            row = {"relative to": kind, "stage": stage.name, "before, dB": before, "after, dB": after}
+            rows.append(row | {"ratio": after / before})
 famviz.Table(rows, otherwise="There is no run of the student alone, or no teacher, beside this run.")
 
 # %% [markdown]
+# Where a row by `mean` and the one by `dc` disagree, look at DC in the table above: a student whose mean alone grew
+# louder moves away from the teacher by the second measure and not by the first. By `none` a student's features are
+# also asked to be as strong as the teacher's, which no loss asks of them: FAM and its batch norm stand in between.
+
+# %% [markdown]
 # Mind what this does not say. The loss compares the *output* of FAM with the teacher, not the student's own features:
-# the learned filter may do all the work and leave the student as it was. Compare `student` with `fam output` above.
+# the learned filter may do all the work and leave the student as it was. Compare `student` with `fam output` above;
+# notebook 3 shows what the filter does in between.
 # And equal amplitudes are not equal maps: the phase, which says where things are, is not in this picture at all. A
 # permutation of pixels in frequency space would go unnoticed. So we also ask for the correlation of the maps.
 
@@ -111,7 +151,7 @@ famviz.Table(rows, otherwise=f"{run.recipe.method} makes no maps of its own that
 # ## Known frequencies
 #
 # On `bands` we know which frequencies carry the class: rings 5 and 9 of the 32 px stage. Is the gap smaller there
-# than at the distractors' frequencies?
+# than at the distractors' frequencies? In shape, so the level is taken out; a gap of either sign counts.
 
 # %%
 stage, rows = stages[0], []
@@ -125,13 +165,17 @@ famviz.Table(rows, otherwise="Known on bands only, for a run with a teacher.")
 # %% [markdown]
 # ## Across methods
 #
-# The table takes every finished run that lies beside this one. Train another in the terminal, `famkd train
-# bands/student --method kd`, and run the cell again: it appears here.
+# Is it frequency attention that brings the spectra closer, or any teaching? Here is the same student by `kd`, which
+# compares class probabilities and sees no map at all (half a minute, the first time). The table takes every finished
+# run of this student that lies beside this one, so runs of yours appear too.
 
 # %%
+if not RUN:
+    famkd.train(famkd.load_recipe("bands/student", "--method", "kd", "--no_baseline"), runs=RUNS, resume=True)
 beside = [path for path in find_runs([run.path.parent]) if famkd.Run(path).finished]
-rows = [row for row in features.differences_table(beside) if row["of"] == "student"]
-rows = [{key: row[key] for key in ("method", "seed", "stage", "rms_db", "top1")} for row in rows]
+rows = [row for row in features.differences_table(beside, count=100) if row["of"] == "student"]
+rows.sort(key=lambda row: (row["stage"], row["method"]))
+rows = [{key: row[key] for key in ("stage", "method", "seed", "rms_db", "dc_db", "top1")} for row in rows]
 famviz.Table(rows, otherwise="No finished run beside this one has a teacher.")
 
 # %% [markdown]

@@ -183,7 +183,8 @@ pictures = style.figure(7.5, 2.6)
 axes = pictures.subplots(1, 3)
 for ax, (name, view) in zip(axes, views.items()):
     ax.imshow(view[0, 0], cmap="viridis")
-    ax.set(title=name, xticks=[], yticks=[])
+    ax.set_title(name)
+    ax.axis("off")
 left = {name: view[..., :8].square().sum() / view.square().sum() for name, view in views.items()}
 print({name: f"{100 * share:.1f} % in the left quarter" for name, share in left.items()})
 pictures
