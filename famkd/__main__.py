@@ -123,8 +123,9 @@ def ls_command(argv: list[str]) -> None:
             lines = [(name, _first_comment(path)) for name, path in shipped_sweeps().items()]
         elif kind == "models":
             from famkd.models import DETECTORS, MODELS
+            from famkd.models.sizes import size_of_model
 
-            lines = [(name, "") for name in (*MODELS, *DETECTORS)]
+            lines = [(name, size_of_model(name)) for name in (*MODELS, *DETECTORS)]
         elif kind == "methods":
             from famkd.methods import METHODS
 
@@ -135,6 +136,8 @@ def ls_command(argv: list[str]) -> None:
             lines = [(name, _first_line(load)) for name, load in DATA.items()]
         width = max(len(name) for name, _ in lines) + 2
         print("\n".join(f"{name:{width}}{text}".rstrip() for name, text in lines))
+        if kind == "models" and sys.stdout.isatty():  # not where names are read by the next command
+            print("timm:NAME and torchvision:NAME are models too.", file=sys.stderr)
 
     tyro.cli(show, args=argv, prog="famkd ls")
 

@@ -17,6 +17,7 @@ from famkd.__main__ import main
 from famkd.data import DATA
 from famkd.methods import METHODS
 from famkd.models import DETECTORS, MODELS, build_model
+from famkd.models.sizes import MILLIONS
 from famkd.recipe import shipped_recipes
 from famkd.run import Run
 
@@ -136,6 +137,14 @@ def test_the_help_of_other_commands(famkd, command):
     assert f"usage: famkd {command}" in out
 
 
+@pytest.mark.parametrize("argv", ["famkd ls recipes", "famkd ls sweeps", "famkd train quickstrat", "famviz --help"])
+def test_what_needs_no_torch_does_not_wait_for_it(python, argv):
+    package, *rest = argv.split()
+    code = f"import sys\nfrom {package}.__main__ import main\ntry:\n    main({rest})\n"
+    code += "except SystemExit:\n    pass\nassert 'torch' not in sys.modules"
+    assert python("-c", code)[0] == 0
+
+
 @pytest.mark.parametrize("argv", [("famkd", "ls", "models"), ("famkd", "eval", "--help"), ("famviz", "--help")])
 def test_nobody_reading_on_ends_it_without_a_word(background, argv):
     process = background("-m", *argv)
@@ -153,8 +162,18 @@ def test_lists_have_one_name_a_line_first(famkd, kind, table):
     code, out, err = famkd("ls", kind)
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in out.splitlines()] == list(table)
-    if kind != "models":
-        assert all(len(line.split()) > 2 for line in out.splitlines())  # and what it is
+    assert all(len(line.split()) > 2 for line in out.splitlines())  # and what it is
+    assert kind != "recipes" or max(map(len, out.splitlines())) <= 100
+
+
+def test_sizes_of_models_are_those_of_the_networks(famkd, monkeypatch):
+    for name in (*MODELS, *DETECTORS):
+        with torch.device("meta"):
+            model = build_model(name, 100 if name in MODELS else 91)
+        count = sum(p.numel() for p in model.parameters())
+        assert MILLIONS[name] == pytest.approx(count / 1e6, abs=0.005), name
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert famkd("ls", "models")[2] == "timm:NAME and torchvision:NAME are models too.\n"
 
 
 def test_the_bar_leaves_room_on_80_columns_and_epochs_stand_above_it(monkeypatch):
