@@ -39,28 +39,34 @@ print(", ".join(nets))
 # %% [markdown]
 # ## One grid
 #
-# A row per image, a column per network, for the true class. The white line is the truth. All maps share one colour
-# range in units of the class score, so a dark map means little evidence, not a different scale; many tools stretch
-# every map to its own maximum, and then a network with a thousandth of the evidence looks the same.
+# A row per image, a column per network, for the true class, laid over the image. The white line is the truth. Each
+# network has a colour range of its own, printed above its column in units of the class score: within a column a pale
+# map means little evidence, and between columns the printed ends compare. Where a network errs, what it says instead
+# stands below in red.
 
 # %%
 cam.grid_figure(run, 4)
 
 # %% [markdown]
 # `rank r` and `IoU` say how far a student's maps agree with the teacher's: rank correlation over pixels, and overlap
-# of the strongest fifth. Stretched, the same maps show shape only:
+# of the strongest fifth. In brackets is what two maps agree by chance: the student's against the teacher's of *another*
+# image. That is well above 0, since discs, and with them all maps, keep to the middle.
+#
+# One range for all shows who has how much evidence. A network that is less sure of its class is dark here; many tools
+# stretch every map to its own maximum, and then a thousandth of the evidence looks the same (`scale="own"`).
 
 # %%
-cam.grid_figure(run, 2, scale="own")
+cam.grid_figure(run, 2, scale="shared", overlay=False)
 
 # %% [markdown]
 # ## Figures over many images
 #
-# Four images prove nothing. Over 200, with a row for what a map that says nothing would get:
+# Four images prove nothing. Over 200, and below each network's row what it would get by chance:
 #
 # - *energy inside*: share of the map within the true disc; *pointing*: how often the maximum falls into it.
 # - *insertion* and *deletion*: mean probability of the class while the map's best pixels are shown, or hidden. A map
-#   that is true to its network has high insertion and low deletion.
+#   that is true to its network has high insertion and low deletion. By chance, pixels come in random order; that too
+#   depends on the network, so look at *minus chance*.
 
 # %%
 shots = networks.run_images(run, 200)
@@ -72,7 +78,7 @@ famviz.Table(shown.rows())
 # %% [markdown]
 # Read it row by row. Agreement with the teacher is worth something only if the teacher is right, so look at its own
 # `energy inside` first. A student may agree more and point worse. And insertion and deletion are on the scale of each
-# network's own confidence: compare a row with chance, not with another network.
+# network's own confidence: compare a row with its own chance, not with another network.
 #
 # How sure are these figures? The spread over images gives the standard error of each mean.
 
@@ -99,47 +105,68 @@ over = {"masks": None if masks is None else masks[few], "steps": 0}
 for method in cam.METHODS:
     pair = {name: nets[name] for name in (first, student)}
     found = cam.compare(pair, shots.images[few], shots.labels[few], method=method, **over)
-    rows += [{"method": method} | row for row in found.rows() if row["network"] != "chance"]
+    rows += [{"method": method} | row for row in found.rows() if "chance" not in row["network"]]
 famviz.Table(rows)
 
 # %% [markdown]
 # The layer matters as much. Deep layers know the class and are coarse; shallow ones are fine and know little of it.
+# Each picture has its own range, as strength differs from layer to layer. A shallow layer may light hardly a pixel of an
+# image: Grad-CAM weighs a channel by its mean gradient over the whole map, and where a channel answers to many classes
+# these means nearly cancel, or turn against the class. The table below is over 64 images.
 
 # %%
-pictures = style.figure(9, 2.5)
-axes = pictures.subplots(1, 4)
+few, found = slice(0, 64), {}
+for layer in default_taps(nets[first], "stages", shots.images[:2]):
+    found[layer] = cam.cam(nets[first], shots.images[few], "true", layer=layer, labels=shots.labels[few])
+
+pictures = style.figure(9.5, 2.6)
+axes = pictures.subplots(1, 1 + len(found))
 axes[0].imshow(shots.pixels[0])
-for ax, layer in zip(axes[1:], default_taps(nets[first], "stages", shots.images[:2])):
-    result = cam.cam(nets[first], shots.images[:1], "true", layer=layer, labels=shots.labels[:1])
-    ax.imshow(result.maps[0], cmap="inferno")
+axes[0].set_title(shots.classes[shots.labels[0]], fontsize=8)
+for ax, (layer, result) in zip(axes[1:], found.items()):
+    drawn = ax.imshow(result.maps[0], cmap="inferno")
+    pictures.colorbar(drawn, ax=ax, shrink=0.7)
     ax.set_title(f"{layer}, {result.evidence.shape[1]} x {result.evidence.shape[2]}")
 for ax in axes:
-    ax.set(xticks=[], yticks=[])
+    ax.axis("off")
+    ax.contour(masks[0], [0.5], colors="white", linewidths=1) if masks is not None else None
 pictures
+
+# %%
+rows = []
+for layer, result in found.items():
+    lit, largest = 100 * (result.maps > 0).mean(), np.median(result.maps.max((1, 2)))
+    rows.append({"layer": layer, "pixels with evidence, %": lit, "largest, median": largest})
+    if masks is not None:
+        rows[-1]["energy inside"] = faithfulness.mean(faithfulness.energy_inside(result.maps, masks[few]))
+famviz.Table(rows)
 
 # %% [markdown]
 # ## Which class, and maps that are empty
 #
 # The question can be about any class. The one that the network rejects most has little positive evidence; where there
-# is none at all, the map is zero and the result says why in words instead of showing a black square.
+# is none at all, the map is zero and the result says why in words instead of showing a black square. We ask for the
+# most rejected class of 200 images and look at the emptiest maps.
 
 # %%
-net, images = nets[first], shots.images[:8]
+net, images = nets[first], shots.images
 with torch.no_grad():
-    rejected = net(images).argmin(1)
-result = cam.cam(net, images, rejected)
-for at in range(3):
-    print(
-        f"image {at}, class {rejected[at]}, p {result.confidence[at]:.4f}:",
-        result.words[at] or "some positive evidence",
-    )
+    rejected = torch.cat([net(part) for part in images.split(100)]).argmin(1)
+result = cam.cam(net, images, rejected, names=shots.classes)
+strongest = result.maps.max((1, 2))
+for at in strongest.argsort()[:3]:
+    print(f"image {at}, p {result.confidence[at]:.4f}:", result.words[at] or f"evidence of {strongest[at]:.2g} at most")
+print(f"empty: {np.mean([bool(words) for words in result.words]):.0%}, median of the maxima {np.median(strongest):.2g}")
 
 # %% [markdown]
 # ## Across methods
 #
-# Every finished run that lies beside this one joins the grid, as in notebook 4.
+# Does a student that was taught maps look more like its teacher than one that was taught class probabilities? Here is
+# the same student by `kd` (half a minute, the first time), and every other finished run that lies beside this one.
 
 # %%
+if not RUN:
+    famkd.train(famkd.load_recipe("bands/student", "--method", "kd", "--no_baseline"), runs=RUNS, resume=True)
 beside = [famkd.Run(path) for path in find_runs([run.path.parent]) if path != run.path]
 everyone = networks.cast([run, *(each for each in beside if each.finished and each.recipe.method_names)])
 few = slice(0, 64)
