@@ -25,6 +25,7 @@ from pathlib import Path
 import famkd
 import famviz
 from famkd import export
+from famkd.recipe import differences, flatten
 from famviz import plots
 
 # %%
@@ -62,10 +63,14 @@ for file in sorted(path.rglob("[!.]*")):
     print(f"{file.stat().st_size:>9,}  {file.relative_to(path)}")
 
 # %% [markdown]
-# `recipe.yaml` holds every setting, the defaults too. `famkd train` takes it back: a run can always be repeated.
+# `recipe.yaml` holds every setting, the defaults too. `famkd train` takes it back: a run can always be repeated. All of
+# it is long, so here is only what differs from the defaults.
 
 # %%
-print((path / "recipe.yaml").read_text())
+recipe = famkd.Run.open(path).recipe
+defaults = type(recipe)(method=recipe.method)  # of the same method
+for key in differences(recipe, defaults):
+    print(f"{key}: {flatten(recipe.to_dict()).get(key)}")
 
 # %% [markdown]
 # `metrics.jsonl` holds a line per epoch. `task.ce` is the student's own cross-entropy, `fam_review.review` the

@@ -110,9 +110,9 @@ famviz.Table(rows)
 
 # %% [markdown]
 # The layer matters as much. Deep layers know the class and are coarse; shallow ones are fine and know little of it.
-# Each picture has its own range, as strength differs from layer to layer. A shallow layer may light hardly a pixel of an
-# image: Grad-CAM weighs a channel by its mean gradient over the whole map, and where a channel answers to many classes
-# these means nearly cancel, or turn against the class. The table below is over 64 images.
+# Each picture has its own range, as strength differs from layer to layer. A shallow layer may light hardly a pixel of
+# an image: Grad-CAM weighs a channel by its mean gradient over the whole map, and where a channel answers to many
+# classes these means nearly cancel, or turn against the class. The table below is over 64 images.
 
 # %%
 few, found = slice(0, 64), {}
