@@ -1,7 +1,6 @@
 """The one place where student and teacher meet."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +11,6 @@ from famkd.taps import Tapped, default_head, default_taps
 from famkd.tasks import Task
 
 Losses = dict[str, dict[str, Tensor]]  # "task" and each method's name -> loss name -> scalar
-
-
-class Answer(NamedTuple):
-    """What a distiller makes of a batch."""
-
-    losses: Losses
-    sums: dict[str, Tensor]  # over all that each network showed, by its name: not finite where any of it is not
 
 
 class Distiller(nn.Module):
@@ -53,7 +45,7 @@ class Distiller(nn.Module):
         student_wants, teacher_wants = [], []
         for name, method in methods.items():
             own = _wanted(student, method.wants, student_taps, probe)
-            others = _wanted(teacher, method.wants, teacher_taps, probe)
+            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe)
             self._picks[name] = (_indices(student_wants, own), _indices(teacher_wants, others))
         needs_head = bool(methods)
         self.student = Tapped(student, student_wants, default_head(student, probe.images) if needs_head else "")
@@ -84,7 +76,8 @@ class Distiller(nn.Module):
         own, others = self._picks[name]
         return [self.student.taps[i] for i in own], [self.teacher.taps[i] for i in others]
 
-    def forward(self, batch: Batch) -> Answer:
+    def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
+        """Every loss, and by its name the sum of all that each network showed: not finite where any of it is not."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
         sums: dict[str, Tensor] = {}
@@ -94,7 +87,7 @@ class Distiller(nn.Module):
             sums = _sums("teacher", self.teacher, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return Answer(losses, sums | _sums("student", self.student, student))
+        return losses, sums | _sums("student", self.student, student)
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:

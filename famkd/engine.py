@@ -6,7 +6,9 @@ Compiled means the whole step on a GPU. On a CPU it means the attention kernels 
 import contextlib
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -63,6 +65,7 @@ class Step:
         self._losses = self._weighed
         if self.engine != "eager":
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+        torch.backends.cudnn.benchmark = self.engine != "eager" and device.type == "cuda"  # every step has one shape
         kernels_alone = self.engine == "compile" and device.type == "cpu"
         use_kernels(compiled=kernels_alone)
         if self.engine != "eager" and not kernels_alone:
@@ -181,8 +184,8 @@ def split(piece: NamedTuple, parts: int) -> list[NamedTuple]:
 def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
     """`auto` is graph on a CUDA device; elsewhere compile where the run is long enough to pay for compiling.
 
-    Of several processes it is eager. UserError for a graph without CUDA or of several processes, and for compile
-    without a C++ compiler.
+    Of several processes it is eager. UserError for a graph without CUDA or of several processes, and for what is
+    compiled without a compiler.
     """
     if ranks.world() > 1 and engine in ("auto", "graph"):
         if engine == "graph":
@@ -190,6 +193,8 @@ def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
         return "eager"
     names = ("gcc", "clang") if device.type == "cuda" else ("c++", "g++", "clang++", "cl")  # Triton's, Inductor's
     compiler = "CC" in os.environ or any(map(shutil.which, names))
+    if device.type == "cuda":  # Triton compiles against it
+        compiler = compiler and Path(sysconfig.get_paths()["include"], "Python.h").is_file()
     if engine == "auto" and device.type == "cuda":
         return "graph" if compiler else "eager"
     if engine == "auto":
@@ -197,5 +202,6 @@ def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
     if engine == "graph" and device.type != "cuda":
         raise UserError("engine graph needs a CUDA device: use --engine compile or eager here.")
     if engine in ("compile", "graph") and not compiler:
-        raise UserError(f"engine {engine} needs a C++ compiler: install g++ or clang, or use --engine eager.")
+        needed = "gcc and Python's headers (python3-dev)" if device.type == "cuda" else "g++ or clang"
+        raise UserError(f"engine {engine} needs a compiler: install {needed}, or use --engine eager.")
     return engine

@@ -14,8 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from famkd.data.resident import Resident
 from famkd.errors import UserError
-from famkd.files import write_atomically
-from famkd.models import load_weights
+from famkd.files import must_be_writable, write_atomically
 from famkd.results import open_deployed
 from famkd.run import Run
 
@@ -71,7 +70,13 @@ class Normalizing(nn.Module):
 
 
 def export(
-    run: str | Path, to: Target = "onnx", *, input: Input = "normalized", out: str | Path = "", root: str = ""
+    run: str | Path,
+    to: Target = "onnx",
+    *,
+    input: Input = "normalized",
+    out: str | Path = "",
+    root: str = "",
+    best: bool = False,
 ) -> Report:
     """Write a run's student (for SimKD with its projector and head) and check the file on test images of the run.
 
@@ -80,22 +85,24 @@ def export(
             bytes (uint8, 0..255).
         out: the file; by itself `student.onnx` and so on in the run directory.
         root: folder or file of the data, where it has moved since.
+        best: weights of the run's best epoch in place of the last.
 
-    Errors: UserError for missing packages, or where the file does not reproduce the run; nothing is written then.
+    Errors: UserError for missing packages, for a place that cannot be written, and where the file does not reproduce
+    the run; nothing is written then.
     """
     if to == "safetensors" and input != "normalized":
         raise UserError("safetensors holds weights only, no normalisation: choose --to onnx or pt2 for it.")
     run = Run.open(run)
     if run.recipe.task == "detection":
         raise UserError(f"Detectors are not exported: {run.path / 'student.safetensors'} is the student's state dict.")
-    network, data = open_deployed(run, root=root)
+    path = Path(out) if out else run.path / ("exported.safetensors" if to == "safetensors" else f"student.{to}")
+    must_be_writable(path.parent)
+    network, data = open_deployed(run, root=root, best=best)
     network = network.to(memory_format=torch.contiguous_format)
     pixels, wanted = _references(network, data, input)
     whole = (
         network if input == "normalized" else Normalizing(network, data.mean, data.std, 255 if input == "bytes" else 1)
     )
-    path = Path(out) if out else run.path / ("exported.safetensors" if to == "safetensors" else f"student.{to}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".draft.{path.name}")
     try:
         reread = WRITERS[to](whole.eval(), pixels, draft, _header(run, data, input))
@@ -137,7 +144,7 @@ def _header(run: Run, data: Resident, input: Input) -> dict[str, str]:
 def _write_safetensors(network: nn.Module, pixels: Tensor, path: Path, header: dict[str, str]) -> Network:
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     safetensors.torch.save_file(state, path, header)
-    load_weights(network, path)
+    network.load_state_dict(safetensors.torch.load_file(path))
     return torch.no_grad()(network)
 
 

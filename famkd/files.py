@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,16 @@ def write_atomically(path: Path, data: bytes | memoryview, previous: Path | None
             part.unlink()
         reason = error.strerror or error
         raise UserError(f"Cannot write {path}: {reason}. What was there before is untouched.") from error
+
+
+def must_be_writable(folder: Path) -> None:
+    """Make a folder where it is missing; UserError where files cannot be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"Cannot write into {folder}: {error.strerror or error}.") from error
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -11,10 +11,8 @@ from typing import NamedTuple
 
 from famkd.errors import UserError
 from famkd.recipe import Recipe, differences
-from famkd.run import Run
+from famkd.run import LOG, Run
 from famkd.signals import Stopped, heeded
-
-LOG = "train.log"  # in the run directory: what the process said
 
 
 class Job(NamedTuple):

@@ -10,7 +10,7 @@ from famkd.distiller import Distiller
 from famkd.errors import UserError
 from famkd.files import reading
 from famkd.recipe import Recipe, differences
-from famkd.run import FORMAT, Run, leading, notes_of
+from famkd.run import FORMAT, LOG, Run, leading, notes_of
 
 
 class Ledger:
@@ -86,6 +86,7 @@ def must_train(run: Run, recipe: Recipe, resume: bool) -> bool:
     With `resume`, what was damaged is left to do.
     """
     if not run.begun:
+        _must_be_new(run)
         return True
     changed = differences(run.recipe, recipe)
     if changed:
@@ -97,3 +98,10 @@ def must_train(run: Run, recipe: Recipe, resume: bool) -> bool:
     if not run.finished:
         raise UserError(f"{run.path} holds an unfinished run: pass --resume to go on, or another --out.")
     return False
+
+
+def _must_be_new(run: Run) -> None:
+    """UserError for a folder of other things, among which a run would get lost."""
+    others = {path.name for path in run.path.glob("[!.]*")} - {LOG}
+    if others and not (run.path / "recipe.yaml").is_file():
+        raise UserError(f"{run.path} is no run but holds {min(others)}: pass another --out.")

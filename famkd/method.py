@@ -37,6 +37,7 @@ class Method(nn.Module):
     """
 
     wants: ClassVar[str] = "logits"  # "logits", or stages, preact, embed and last joined by +
+    teacher_wants: ClassVar[str] = ""  # of the teacher, where that is something else
     weight: ClassVar[float] = 1.0  # of the method's losses
     task_weight: ClassVar[float] = 1.0  # of the student's own loss beside it
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly

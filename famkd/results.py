@@ -1,5 +1,6 @@
 """What a run came to: evaluation of its student, and the table that closes a training."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def open_deployed(
         best: the student after its best epoch; methods keep their last state only, so not where one dresses it.
     """
     recipe = run.recipe
+    if not run.finished:
+        print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
     recipe = replace(recipe, data=replace(recipe.data, name=data or recipe.data.name, root=root or recipe.data.root))
     images = build_recipe_data(recipe, device)
     if not any(METHODS[name].dress is not Method.dress for name in recipe.method_names):

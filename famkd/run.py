@@ -39,6 +39,7 @@ from famkd.files import read_rows, read_tensors, reading, write_atomically, writ
 from famkd.recipe import Recipe, load_recipe
 
 FORMAT = "1"
+LOG = "train.log"  # what a training that a sweep started has said
 MOST_SUMMARIES = 80  # of each filter in a run: enough to replay its life, small enough to hand on
 
 
@@ -157,8 +158,8 @@ class Run:
         if len(list(methods.children())):
             header = {"format": FORMAT, "notes": json.dumps(notes)}
             write_tensors(self.path / "method.safetensors", methods.state_dict(), header)
-            summaries = summarise(methods)
-            if summaries and epoch % max(1, -(-epochs // MOST_SUMMARIES)) == 0:
+            due = epoch % max(1, -(-epochs // MOST_SUMMARIES)) == 0
+            if due and (summaries := summarise(methods)):
                 write_tensors(self.path / "filters" / f"{epoch:04d}.safetensors", summaries)
         write_rows(self.path / "timing.jsonl", timing)
         write_rows(self.path / "metrics.jsonl", metrics)

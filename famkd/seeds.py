@@ -40,6 +40,8 @@ def train_seeds(
     if teacher_to_train(recipes[0], runs):
         rehearse(recipes[0], one_device(recipes[0].accelerator).device, runs)
     train_teacher(recipes[0], runs)  # before anybody needs it, lest they all train it
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what this process holds of a GPU, the seeds' own cannot have
     command = [sys.executable, "-m", "famkd", "train", source, "--runs", str(runs), *flags]
     todo = [
         Job(

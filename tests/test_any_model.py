@@ -46,7 +46,7 @@ def test_unlike_families_learn_a_step_by_every_kind_of_method(pair):
         distiller = Distiller(
             Classification(), student, teacher, {method: METHODS[method]}, probe=batch, options=options
         )
-        losses = distiller.train()(batch).losses
+        losses = distiller.train()(batch)[0]
         total = sum(term for group in losses.values() for term in group.values())
         distiller.zero_grad()
         total.backward()
@@ -169,7 +169,7 @@ def test_a_loop_of_ones_own_takes_the_distiller_alone():
     batch = a_batch(16)
     student, teacher = MyNet(5), MyNet(5)
     distiller = famkd.Distiller(Classification(), student, teacher, {"kd": famkd.METHODS["kd"]}, probe=batch)
-    sum(loss for group in distiller(batch).losses.values() for loss in group.values()).backward()
+    sum(loss for group in distiller(batch)[0].values() for loss in group.values()).backward()
     assert all(p.grad is not None for p in student.parameters())
     assert all(p.grad is None for p in teacher.parameters())
 

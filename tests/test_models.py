@@ -125,6 +125,12 @@ def test_taps_show_the_published_shapes_and_any_image_size_goes_through(name):
     if name == "MobileNetV2":  # its blocks end in a linear map
         assert taps["preact"] == taps["stages"]
         assert all((m < 0).any() for m in maps)
+    elif name.startswith("wrn"):  # stages end in sums, whose batch norm the next stage begins with
+        norms = [
+            model.get_submodule(tap.replace("relu1:in", "bn1").replace("relu:in", "bn1")) for tap in taps["preact"]
+        ]
+        assert all((m < 0).any() for m in maps)
+        assert all(torch.equal(norm(m), b) for norm, m, b in zip(norms, maps, before))
     else:
         assert all((b < 0).any() for b in before)  # nothing overwrote it in place
         assert all(torch.equal(b.relu(), m) for b, m in zip(before, maps))
@@ -168,7 +174,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
     assert nearest("quite another thing", MODELS) == ""
     with pytest.raises(UserError, match=r"no model 'mobilenetv2'. Did you mean MobileNetV2"):
         build_model("mobilenetv2", 10)
-    with pytest.raises(UserError, match=r"one of resnet8, resnet14, .*ShuffleV2"):
+    with pytest.raises(UserError, match=r"See `famkd ls models`, or take timm:NAME"):
         build_model("quite another thing", 10)
     with pytest.raises(UserError, match=r"torchvision has no model 'resnt18'. Did you mean resnet18"):
         build_model("torchvision:resnt18", 10)

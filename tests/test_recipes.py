@@ -73,7 +73,7 @@ def test_every_method_takes_one_step_on_every_pair(name):
     optimizer = torch.optim.SGD(parameters, lr=1e-3)
     weights = loss_weights(recipe, epoch=1)
     before = [p.detach().clone() for p in parameters]
-    losses = distiller.train()(data.take(next(data.epoch(1)))).losses
+    losses = distiller.train()(data.take(next(data.epoch(1))))[0]
     assert set(losses) == {"task", *METHODS}
     for group, terms in losses.items():
         assert all(value.isfinite() for value in terms.values()), group

@@ -54,7 +54,11 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """A map at another size: nearest neighbour when it grows, averages when it shrinks, so that nothing aliases."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    grows = size[0] >= x.shape[-2] and size[1] >= x.shape[-1]
+    (b, c, h, w), (high, wide) = x.shape, size
+    if high % h == 0 and wide % w == 0:  # whose gradient is a sum; that of `interpolate` adds up in any order on a GPU
+        repeated = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(b, h, high // h, w, wide // w, c)
+        return repeated.reshape(b, high, wide, c).permute(0, 3, 1, 2)
+    grows = high >= h and wide >= w
     return F.interpolate(x, tuple(size), mode="nearest") if grows else F.adaptive_avg_pool2d(x, tuple(size))
 
 

@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 def precise(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compute a loss in float32 even under autocast: Gram matrices and means of squares do not survive bfloat16."""
+    """Compute a loss in float32 even under autocast: Gram matrices and means of squares do not survive bfloat16.
+
+    On a GPU products may still round what they read to TF32, ten bits of it.
+    """
 
     @wraps(loss)
     def in_float32(first: Tensor, *rest, **options) -> Tensor:

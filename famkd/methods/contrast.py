@@ -35,14 +35,16 @@ class CRD(Method):
     data set. The memory is two float32 buffers (images, dim), scored by one product with the whole memory and
     then gathered, which moves far fewer bytes than gathering K vectors per sample. Of several processes each writes
     what all of them saw into its own memory, so these stay alike: build DistributedDataParallel with
-    broadcast_buffers=False.
+    broadcast_buffers=False. The published sum with KD, `crd+kd`, gives both weight: pass --kd.weight 1
+    --kd.task_weight 1.
 
     Args:
         dim: Width of the common embedding.
         negatives: How many negatives per sample (K).
         temperature: Divides the similarities.
         momentum: How much of the old memory an update keeps.
-        mode: "exact" draws negatives from other classes only, "relax" from all images.
+        mode: The positive is the image itself ("exact"), or another of its class ("relax"); negatives are of other
+            classes.
     """
 
     wants, weight = "embed", 0.8
@@ -62,8 +64,8 @@ class CRD(Method):
         not_negative(momentum=momentum)
         if probe.labels is None:
             raise ValueError("CRD needs the class of every training image: use a data set that tells its labels")
-        if mode == "exact" and bool((probe.labels == probe.labels[0]).all()):
-            raise ValueError("CRD in exact mode needs at least two classes in the training set: use mode relax")
+        if bool((probe.labels == probe.labels[0]).all()):
+            raise ValueError("CRD needs at least two classes in the training set: there would be no negatives")
         self.negatives, self.temperature, self.momentum, self.mode = negatives, temperature, momentum, mode
         s, t = (flat(feat) for feat in pair(probe.student.feats, probe.teacher.feats)[-1])
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
@@ -80,20 +82,16 @@ class CRD(Method):
         self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)
 
     def draw(self, index: Tensor) -> Tensor:
-        """Positions (B, K) of negatives: uniform over all images, or over those of another class than `index`."""
-        size = len(self.labels)
-        shape = (len(index), self.negatives)
-        if self.mode == "relax":
-            return torch.randint(size, shape, device=index.device)
+        """Positions (B, 1 + K) of a positive for each of `index`, then of negatives of other classes."""
         label = self.labels[index][:, None]
         start, count = self.starts[label], self.counts[label]
-        room = size - count  # images are sorted by class: draw from a row without this class, then step over it
-        place = (torch.rand(shape, device=index.device) * room).long().minimum(room - 1)
-        return self.by_class[place + count * (place >= start)]
+        same = index[:, None] if self.mode == "exact" else self.by_class[start + _below(count, 1)]
+        place = _below(len(self.labels) - count, self.negatives)  # in a row of all images by class, without this class
+        return torch.cat([same, self.by_class[place + count * (place >= start)]], 1)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
-        chosen = torch.cat([batch.index[:, None], self.draw(batch.index)], 1)
+        chosen = self.draw(batch.index)
         return {"crd": self._contrast(self.student(flat(s)), self.teacher(flat(t)), batch.index, chosen)}
 
     def _contrast(self, s: Tensor, t: Tensor, index: Tensor, chosen: Tensor) -> Tensor:
@@ -119,3 +117,8 @@ class CRD(Method):
     def _remember(self, memory: Tensor, index: Tensor, fresh: Tensor) -> None:
         blended = self.momentum * memory[index] + (1 - self.momentum) * fresh
         memory.index_copy_(0, index, F.normalize(blended))
+
+
+def _below(room: Tensor, count: int) -> Tensor:
+    """Uniform integers (B, count) from 0 to below each of `room` (B, 1)."""
+    return (torch.rand(len(room), count, device=room.device) * room).long().minimum(room - 1)

@@ -12,11 +12,15 @@ from famkd.methods.options import not_negative, positive
 
 
 def leave_by_fam(c_in: int, target: Tensor, **options) -> nn.Module:
-    """FAM and batch norm from `c_in` channels to the shape of a teacher map, rectified only where the teacher is."""
+    """FAM and batch norm from `c_in` channels to the shape of a teacher map, rectified only where the teacher is.
+
+    The released code rectifies always, and so does `init` official.
+    """
     not_negative(**{name: options[name] for name in ("cutoff", "grid") if name in options})
     positive(**{name: options[name] for name in ("order", "rank") if name in options})
     layers = [FAM(c_in, target.shape[1], tuple(target.shape[-2:]), **options), nn.BatchNorm2d(target.shape[1])]
-    return nn.Sequential(*layers, *([nn.ReLU()] if target.min() >= 0 else []))
+    rectified = options.get("init") == "official" or target.min() >= 0
+    return nn.Sequential(*layers, *([nn.ReLU()] if rectified else []))
 
 
 class FAMLayers(Method):

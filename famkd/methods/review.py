@@ -58,8 +58,11 @@ class Review(Method):
 class ReviewKD(Review):
     """Knowledge review with a sigmoid gate, 3x3 convolutions and a pyramid of pooled MSEs.
 
+    The student's stages are led to the teacher's before their activation, as published.
     Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021.
     """
+
+    teacher_wants = "preact+embed"
 
     def __init__(self, probe: Probe):
         super().__init__()
