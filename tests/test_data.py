@@ -9,10 +9,10 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR100
+from torchvision.datasets import CIFAR10, CIFAR100
 
 from famkd.data import build_data
-from famkd.data.images import CIFAR_MEAN, CIFAR_STD, Images, cifar100, digits, npz
+from famkd.data.images import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, digits, npz
 from famkd.data.resident import Resident
 from famkd.errors import UserError
 
@@ -183,6 +183,10 @@ BAD = {
     "x_train missing": ({"x_train": None}, "lacks x_train"),
     "two missing": ({"y_train": None, "y_test": None}, "lacks y_train, y_test"),
     "floats": ({"x_train": np.zeros((6, 8, 8, 3))}, "x_train is float64"),
+    "floats in 0..1": ({"x_test": np.full((4, 8, 8, 3), 0.5)}, r': save \(x \* 255\)\.round\(\)\.astype\("uint8"\)\.$'),
+    "floats to 255": ({"x_test": np.full((4, 8, 8, 3), 9.5)}, r': save x\.round\(\)\.astype\("uint8"\)\.$'),
+    "floats of other ranges": ({"x_test": np.full((4, 8, 8, 3), -1.5)}, r"\(N, H, W, 3\)\.$"),
+    "channels first": ({"x_test": np.zeros((4, 3, 8, 8), np.uint8)}, r": save x\.transpose\(0, 2, 3, 1\)\.$"),
     "two channels": ({"x_test": np.zeros((4, 8, 8, 2), np.uint8)}, "x_test is uint8"),
     "vectors": ({"x_test": np.zeros((4, 64), np.uint8)}, "x_test is uint8"),
     "empty": ({"x_test": np.zeros((0, 8, 8, 3), np.uint8), "y_test": np.zeros(0, int)}, "holds 0 images"),
@@ -224,8 +228,8 @@ def test_a_flipped_bit_of_an_npz_is_told(tmp_path):
 def test_a_missing_npz_and_an_unknown_name_say_what_to_do(tmp_path):
     with pytest.raises(UserError, match=r"no file .*none\.npz: point --data\.root at an \.npz"):
         npz(str(tmp_path / "none.npz"))
-    with pytest.raises(UserError, match=r"no data set 'cifar10'.*cifar100.*famkd ls data"):
-        build_data("cifar10", "", 8)
+    with pytest.raises(UserError, match=r"no data set 'cifar'.*cifar10.*famkd ls data"):
+        build_data("cifar", "", 8)
 
 
 @pytest.fixture
@@ -267,6 +271,27 @@ def test_cifar100_in_torchvisions_own_files(tmp_path, offline, monkeypatch):
     assert images.y_test.tolist() == list(range(20))
     assert images.y_train.dtype == np.int64
     assert images.classes[7] == "class 7"
+
+
+def test_cifar10_in_torchvisions_own_files(tmp_path, offline, monkeypatch):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    data = np.random.default_rng(3).integers(0, 256, (20, 3072), np.uint8)
+    part, meta = {"data": data, "labels": list(range(10)) * 2}, {"label_names": list("abcdefghij")}
+    sums = {}
+    for name, content in (("part", part), ("meta", meta)):
+        (folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    for name in ("train_list", "test_list"):
+        monkeypatch.setattr(CIFAR10, name, [["part", sums["part"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "meta", "key": "label_names", "md5": sums["meta"]})
+    images = cifar10(str(tmp_path))
+    assert images.x_train.shape == images.x_test.shape == (20, 32, 32, 3)
+    assert (images.y_test[3], images.classes[3], images.mean[0]) == (3, "d", 0.4914)
+    with pytest.raises(UserError, match=r"CIFAR-10 is not under .* with cifar-10-batches-py or cifar10\.npz"):
+        cifar10(str(tmp_path / "nothing"))
+    write(tmp_path / "cifar10.npz")
+    assert len(cifar10(str(tmp_path)).x_train) == 6
 
 
 def test_cifar100_missing_and_out_of_reach(tmp_path, offline):

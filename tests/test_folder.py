@@ -227,6 +227,9 @@ def test_trees_that_cannot_be_trained_on(tree, tmp_path):
     with pytest.raises(UserError, match=r"no folder .*train: .*--data\.splits \(\. \."):
         stream(tree / "train")
     (tmp_path / "train/a").mkdir(parents=True)
+    (tmp_path / "test").mkdir()
+    with pytest.raises(UserError, match=r"no folder .*val: .*here pass --data\.splits train test\."):
+        stream(tmp_path)
     (tmp_path / "val/b").mkdir(parents=True)
     with pytest.raises(UserError, match=r"val has classes that .*train lacks: b"):
         stream(tmp_path)

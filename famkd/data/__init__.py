@@ -6,7 +6,7 @@ import torch
 
 from famkd.data.bands import bands
 from famkd.data.coco import Coco
-from famkd.data.images import Images, cifar100, digits, npz
+from famkd.data.images import Images, cifar10, cifar100, digits, npz
 from famkd.data.items import Splits
 from famkd.data.resident import Resident
 from famkd.data.shards import imagenet
@@ -16,6 +16,7 @@ from famkd.errors import UserError, nearest
 
 DATA: dict[str, Callable[..., Images | Splits | Coco]] = {
     "bands": bands,
+    "cifar10": cifar10,
     "cifar100": cifar100,
     "coco": Coco,
     "digits": digits,

@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 
 
 class Coco:
-    """Training and test images with boxes, with the interface of `Resident`.
+    """COCO's images and boxes, read as they are needed: root/train2017, root/val2017 and root/annotations.
 
     Order, size and flip of an image follow from (seed, epoch, index) alone. An image comes at its final size, pixels
     in 0..1, its boxes (N, 4) as x1 y1 x2 y2 of that size; torchvision's detectors normalise. Images without a box are

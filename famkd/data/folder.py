@@ -49,9 +49,11 @@ def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> Split
     folders = [Path(root) / split for split in splits]
     for folder in folders:
         if not folder.is_dir():
+            there = [name for name in ("train", "val", "test") if (Path(root) / name).is_dir()]
+            hint = f"; here pass --data.splits {' '.join(there)}" if len(there) == 2 else ""
             raise UserError(
                 f"There is no folder {folder}: point --data.root at a folder with {' and '.join(splits)}, or name "
-                "the two with --data.splits (. . trains and tests on the one tree of classes in the root)."
+                f"the two with --data.splits (. . trains and tests on the one tree of classes in the root){hint}."
             )
     classes, tested = (sorted(e.name for e in os.scandir(f) if e.is_dir() and e.name[0] != ".") for f in folders)
     if unknown := sorted(set(tested) - set(classes)):

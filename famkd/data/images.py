@@ -10,7 +10,9 @@ from famkd.data.arrays import read_arrays
 from famkd.errors import UserError
 
 MOST_CLASSES = 100_000  # labels beyond are some other numbers
-CIFAR_MEAN, CIFAR_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)  # of its training images, cut to 4 digits
+# of training images, cut to 4 digits; CIFAR-10's are the common ones
+CIFAR_MEAN, CIFAR_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
+CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ def digits(root: str = "") -> Images:
 
 def cifar100(root: str = "data") -> Images:
     """CIFAR-100: a `cifar100.npz` under the root, or torchvision's official files, fetched when they are missing."""
-    path = Path(root)
-    if path.suffix == ".npz" or (path / "cifar100.npz").is_file():
-        x_train, y_train, x_test, y_test, classes = _read_npz(path if path.suffix == ".npz" else path / "cifar100.npz")
-    else:
-        x_train, y_train, x_test, y_test, classes = _torchvision_cifar100(path)
-    return Images(x_train, y_train, x_test, y_test, classes, CIFAR_MEAN, CIFAR_STD)
+    return Images(*_cifar(Path(root), "CIFAR100"), CIFAR_MEAN, CIFAR_STD)
+
+
+def cifar10(root: str = "data") -> Images:
+    """CIFAR-10: a `cifar10.npz` under the root, or torchvision's official files, fetched when they are missing."""
+    return Images(*_cifar(Path(root), "CIFAR10"), CIFAR10_MEAN, CIFAR10_STD)
 
 
 def npz(root: str = "data.npz") -> Images:
@@ -60,16 +62,19 @@ def npz(root: str = "data.npz") -> Images:
     return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad=max(1, x_train.shape[1] // 8))
 
 
-def _torchvision_cifar100(path: Path):
-    from torchvision.datasets import CIFAR100
+def _cifar(path: Path, name: str):
+    from torchvision import datasets
 
+    kind, archive = getattr(datasets, name), f"{name.lower()}.npz"
+    if path.suffix == ".npz" or (path / archive).is_file():
+        return _read_npz(path if path.suffix == ".npz" else path / archive)
     try:
-        train, test = (CIFAR100(str(path), train=part, download=True) for part in (True, False))
+        train, test = (kind(str(path), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
-            f"CIFAR-100 is not under {path} and could not be fetched ({reason}): "
-            "point --data.root at a folder with cifar-100-python or cifar100.npz."
+            f"{name.replace('CIFAR', 'CIFAR-')} is not under {path} and could not be fetched ({reason}): "
+            f"point --data.root at a folder with {kind.base_folder} or {archive}."
         ) from error
     arrays = [a for part in (train, test) for a in (part.data, np.asarray(part.targets, np.int64))]
     return *arrays, list(train.classes)
@@ -105,7 +110,9 @@ def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
         raise UserError(f"{path}: y_{part} has shape {y.shape}; give one label each, (N,).")
     grey_or_rgb = x.ndim == 3 or (x.ndim == 4 and x.shape[-1] in (1, 3))
     if x.dtype != np.uint8 or not grey_or_rgb:
-        raise UserError(f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8, (N, H, W) or (N, H, W, 3).")
+        raise UserError(
+            f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8, (N, H, W) or (N, H, W, 3){_mend(x)}."
+        )
     if x.size == 0 or len(x) != len(y):
         raise UserError(
             f"{path}: x_{part} holds {len(x)} images, {x.shape[1:]} each, and y_{part} {len(y)} labels; give one or "
@@ -113,6 +120,18 @@ def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
         )
     if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= MOST_CLASSES:
         raise UserError(f"{path}: y_{part} must hold class indices from 0, as integers below {MOST_CLASSES:,}.")
+
+
+def _mend(x: np.ndarray) -> str:
+    """How to make of an array what is asked for, where its values tell."""
+    how, numbers = "x", x.dtype.kind in "fiu" and x.size > 0
+    if numbers and x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1:
+        how = '(x * 255).round().astype("uint8")'
+    elif numbers and x.dtype != np.uint8 and x.min() >= 0 and x.max() <= 255:
+        how = 'x.round().astype("uint8")'
+    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[-1] not in (1, 3):
+        how += ".transpose(0, 2, 3, 1)"
+    return f": save {how}" if how != "x" else ""
 
 
 def _rgb(x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,11 @@
 """Networks of timm and torchvision, with errors that say what to do."""
 
+import contextlib
+import socket
+from collections.abc import Iterator
 from inspect import signature
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from torch import nn
 
@@ -21,7 +26,8 @@ def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None 
     if pretrained and not timm.is_model_pretrained(name):
         raise UserError(f"timm has no weights for {name!r}.{nearest(name, timm.list_pretrained())}")
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+        with _without_waiting() if pretrained else contextlib.nullcontext():
+            model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
     except Exception as error:  # the hub's client has its own for a network that is down, and changes them
         if not pretrained:
             raise
@@ -32,6 +38,23 @@ def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None 
         except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
             raise _unfit(f"timm:{name}", size, error) from error
     return model
+
+
+@contextlib.contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Only the hub's cache where the hub's name is not known: its client would ask again and again for a minute."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        if not getproxies():  # they know names that this machine does not
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def build_torchvision(name: str, num_classes: int, pretrained: bool | str, size: Size | None = None) -> nn.Module:
