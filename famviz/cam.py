@@ -56,10 +56,11 @@ def grid_figure(
     with style.context():
         axes = figure.subplots(rows, columns, squeeze=False)
         axes[0, 0].set_title("input", fontsize=9)
+        for row in range(rows):
+            _draw_input(axes[row, 0], shown, row)
         for column, (name, result) in enumerate(shown.results.items(), 1):
             over = result.evidence.shape[1] < shown.pixels.shape[1] if overlay is None else overlay
             for row in range(rows):
-                _draw_input(axes[row, 0], shown, row)
                 _draw_map(axes[row, column], shown, result, row, _highest(shown, result, row, scale), over)
             heading = f"{name}\n{_agreement(shown, name)}"
             if scale == "network":
