@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from famkd import progress
-from famkd.__main__ import main
+from famkd.__main__ import COMMANDS, main
 from famkd.data import DATA
 from famkd.methods import METHODS
 from famkd.models import DETECTORS, MODELS, build_model
@@ -108,6 +108,17 @@ def test_help(famkd):
     code, out, _ = famkd()
     assert code == 2
     assert "famkd train" in out
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "eval"])
+def test_an_interrupt_speaks_of_run_directories_where_there_are_some(famkd, monkeypatch, command):
+    def interrupt(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, command, interrupt)
+    code, _, err = famkd(command)
+    assert code == 130
+    assert ("run directory" in err) == (command != "eval")
 
 
 def test_the_version(famkd):

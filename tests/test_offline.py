@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from famkd.errors import UserError
 from famkd.models import build_model
 
 WATCHED = """
@@ -52,3 +54,23 @@ def test_what_fetches_is_seen_and_told(small, python):
     assert code == 2
     assert "asked for" in out
     assert "CIFAR-100 is not under nowhere and could not be fetched" in err.splitlines()[-1]
+
+
+def test_the_hub_is_not_asked_again_and_again_where_its_name_is_unknown(monkeypatch):
+    timm = pytest.importorskip("timm")
+    from huggingface_hub import constants
+
+    def refuse(*args):
+        raise OSError("Name or service not known")
+
+    def create(name, **options):
+        assert constants.HF_HUB_OFFLINE
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("famkd.models.zoo.getproxies", dict)
+    monkeypatch.setattr(timm, "create_model", create)
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(UserError, match="could not be downloaded: check the network"):
+        build_model("timm:resnet18", 5, pretrained=True)
+    assert before == constants.HF_HUB_OFFLINE

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from famviz_runs import make_run
 
+import famviz
 from famkd.errors import UserError
 from famkd.plugins import import_plugins, plugins_named
 from famkd.recipe import load_recipe
@@ -115,6 +117,10 @@ def test_a_recipes_own_plugins_are_not_imported(mine):
     Path("foreign.yaml").write_text("plugins: {a: b}\n")
     with pytest.raises(UserError, match="plugins is a list of Python files"):
         load_recipe("foreign.yaml")
+    run = make_run(Path("run"), shapes=((2, 5), (2, 4)))
+    (run.path / "recipe.yaml").write_text(f"{run.recipe.to_yaml().replace('plugins: []', 'plugins: [mine.py]')}")
+    with pytest.raises(UserError, match=r"This run uses mine\.py"):
+        _ = famviz.open(run.path).run.recipe
     assert not Path("imported").exists()
 
 
