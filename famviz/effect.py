@@ -118,7 +118,7 @@ def _draw_curves(curves, gains, each: Effect) -> None:
     gains.set(xlabel="frequency, cycles per map", ylabel="gain, dB")
     for ax in (curves, gains):
         ax.set_xlim(0.5, at[-1] + 0.5)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _draw_share(ax, each: Effect) -> None:

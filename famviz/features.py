@@ -154,7 +154,7 @@ def _draw_curves(curve, gap, names: list[str], stage: Stage) -> None:
     gap.axhline(0, color=COLOURS[0], lw=0.8)
     for ax in (curve, gap):
         ax.set_xlim(0.5, at[-1] + 0.5)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     gap.set_xlabel("frequency, cycles per map")
     curve.set_ylabel(RELATIVE[stage.relative])
     gap.set_ylabel(f"dB minus {stage.reference}")

@@ -1,5 +1,7 @@
 """What frequency attention does to real features: against numpy, on tensors that hooks of the test's own caught."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import famviz
 from famkd.errors import UserError
 from famkd.layers.fourier import FAM, FourierFilter
 from famkd.method import Batch, View
+from famkd.training import train
 from famviz import effect
 from famviz.branches import gain_of
 from famviz.networks import run_images, student_alone, trained_distiller
@@ -112,6 +115,17 @@ def test_table_and_figure_say_what_was_measured(trained_runs):
     drawn = [i for ax in figure.axes for i in ax.images if i.cmap.name == "cividis"]
     assert len(drawn) == 3 * 6
     assert len({image.get_clim() for image in drawn}) == 3  # one scale a level
+
+
+def test_a_level_of_one_branch_has_no_share(trained_runs):
+    recipe = trained_runs["fam"].recipe
+    recipe = replace(recipe, name="one-branch", baseline=False, fam=replace(recipe.fam, branch="global"))
+    run = train(recipe, runs=trained_runs["fam"].path.parents[1])
+    found = effect.effects(run, count=COUNT)
+    assert [row["global on these features"] for row in effect.effect_table(found)] == [None] * 3
+    assert all("local" not in each.power and each.left > 0 for each in found)
+    figure = effect.effect_figure(found)
+    assert sum(text.get_text() == "there is none" for text in figure.findobj(matplotlib.text.Text)) == 3
 
 
 def test_a_run_without_filters_has_nothing_to_show(trained_runs):
