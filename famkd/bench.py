@@ -10,7 +10,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from famkd.build import build_distiller, build_fabric, build_optimizer, build_recipe_data, fit_to_task
+from famkd.build import (
+    build_distiller,
+    build_fabric,
+    build_optimizer,
+    build_recipe_data,
+    fit_to_task,
+    round_teacher,
+)
 from famkd.clock import Clock
 from famkd.data import DATA
 from famkd.data.images import Images
@@ -74,7 +81,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     figures["peak_mib"] = _peak_mib(fabric.device)  # before anything else takes memory
     parts = _split(step, distiller, data, pieces[0], fabric, whole, steps)
     figures |= {f"{name}_ms": value for name, value in parts.items()}
-    figures |= _work(distiller, data, pieces[0], fabric.device, whole)
+    figures |= _work(distiller, data, pieces[0], fabric, whole)
     return figures
 
 
@@ -83,6 +90,7 @@ def prepared_step(recipe: Recipe, data: Resident, fabric) -> tuple[Step, Distill
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
     wrapped, optimizer = fabric.setup(distiller, build_optimizer(distiller, recipe.optim))
+    round_teacher(distiller, fabric)
     engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
     step = Step(
         wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
@@ -153,13 +161,14 @@ def _split(step: Step, distiller: Distiller, data: Resident, piece, fabric, whol
     return {name: times[name] for name in PIECES}
 
 
-def _work(distiller: Distiller, data: Resident, piece, device: torch.device, whole: float) -> dict:
+def _work(distiller: Distiller, data: Resident, piece, fabric, whole: float) -> dict:
     """Floating-point work of a step against what the device can do at best."""
     with FlopCounterMode(display=False) as counter:
-        losses, _ = distiller(data.take(piece))
+        with fabric.autocast():
+            losses, _ = distiller(data.take(piece))
         sum(sum(terms.values()) for terms in losses.values()).backward()
     flops = counter.get_total_flops()
-    ceiling, bandwidth = ceilings(device)
+    ceiling, bandwidth = ceilings(fabric.device)
     return {
         "gflop_per_step": flops / 1e9,
         "gflop_per_s": flops / whole / 1e6,

@@ -16,7 +16,7 @@ from famkd.data import build_data
 from famkd.data.resident import Resident
 from famkd.distiller import Distiller
 from famkd.errors import UserError
-from famkd.fold import fold_batch_norms
+from famkd.fold import fold_batch_norms, round_weights
 from famkd.methods import METHODS
 from famkd.models import DETECTORS, build_model, load_weights
 from famkd.recipe import Net, Optim, Recipe, load_recipe, method_options
@@ -143,6 +143,12 @@ def build_distiller(
     if recipe.sync_bn:
         ranks.share_statistics(distiller.methods, data.device)
     return distiller.to(data.device)  # methods are born on the CPU, so that a seed draws the same everywhere
+
+
+def round_teacher(distiller: Distiller, fabric: Fabric) -> None:
+    """Round a teacher's weights once where every step would, all but its head's, which some methods read precisely."""
+    if distiller.teacher and isinstance(fabric.strategy.precision, Autocast):
+        round_weights(distiller.teacher, {distiller.teacher.head})
 
 
 def build_network(

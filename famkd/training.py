@@ -12,7 +12,7 @@ from lightning_fabric import Fabric, seed_everything
 from torch.nn.utils import get_total_norm
 
 from famkd import ranks
-from famkd.build import build_distiller, build_optimizer, build_recipe_data, default_run
+from famkd.build import build_distiller, build_optimizer, build_recipe_data, default_run, round_teacher
 from famkd.checks import checked
 from famkd.data.resident import Resident
 from famkd.devices import launched
@@ -25,6 +25,7 @@ from famkd.progress import Reporter, console, reporting, size_of
 from famkd.recipe import Optim, Recipe, without_teacher
 from famkd.run import Run
 from famkd.signals import Paused, Stopped, heeded
+from famkd.tasks import Classification
 from famkd.teacher import teacher_run, teacher_to_train
 
 TELL = 20  # steps between two times that several processes tell each other whether one was asked to stop
@@ -68,25 +69,23 @@ def train_student(
     data, distiller, optimizer = ranks.together(lambda: _built(recipe, fabric.device, runs))
     engine = ranks.together(lambda: choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs))
     wrapped, optimizer = fabric.setup(distiller, optimizer)
-    step = Step(
-        wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
-        recipe.optim.accumulate, lambda: fabric.no_backward_sync(wrapped),
-    )  # fmt: skip
     ledger = Ledger(run, recipe, distiller, optimizer)
     speaks, title = ranks.rank() == 0, f"{recipe.name} {recipe.method}"
     console.quiet = not speaks
     partial = ledger.reopen() if resume else None
     if speaks:
         run.begin(recipe, str(fabric.device))
-    if recipe.method_names:
-        console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
     if recipe.data.batch_size > data.batch_size:
         console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
-    if not ledger.metrics and recipe.task == "classification" and recipe.method_names and not teacher_run(recipe, runs):
-        figures = distiller.task.evaluate(distiller.teacher.model, data.test())  # of no run, so nobody has told it yet
-        console.print(f"{title}  teacher {' '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
-        if speaks:
-            run.write_teacher(figures)
+    if recipe.method_names:
+        console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
+        if not (ledger.metrics or teacher_run(recipe, runs)):
+            _tell_of_teacher(title, run, distiller, data)
+        round_teacher(distiller, fabric)
+    step = Step(
+        wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
+        recipe.optim.accumulate, lambda: fabric.no_backward_sync(wrapped),
+    )  # fmt: skip
     log_to = recipe if speaks else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
         report.resume(len(ledger.metrics))
@@ -178,6 +177,16 @@ def rehearse(recipe: Recipe, device: torch.device, runs: str | Path = "runs") ->
     untaught = replace(recipe, teacher=replace(recipe.teacher, weights=""))
     _built(untaught, torch.device("cpu"), runs)
     choose_engine(recipe.engine, device, 1)
+
+
+def _tell_of_teacher(title: str, run: Run, distiller: Distiller, data: Resident) -> None:
+    """Measure a teacher that no run tells of: what is wrong with its weights or its images shows here first."""
+    if not isinstance(distiller.task, Classification):
+        return
+    figures = distiller.task.evaluate(distiller.teacher.model, data.test())
+    console.print(f"{title}  teacher {'  '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
+    if ranks.rank() == 0:
+        run.write_teacher(figures)
 
 
 def _must_wait(recipe: Recipe, runs: str | Path) -> bool:

@@ -45,7 +45,8 @@ MAY = {
     "teacher": "build recipe run",
     "ledger": "distiller files ranks recipe run",
     "devices": "build plugins ranks recipe run",
-    "training": "build checks data devices distiller engine ledger loggers progress ranks recipe run signals teacher",
+    "training": "build checks data devices distiller engine ledger loggers progress ranks recipe run signals tasks "
+    "teacher",
 }
 NEVER = {
     "famviz",

@@ -120,7 +120,7 @@ def test_a_teacher_from_a_file_is_measured_and_shown(small, capsys):
     assert run.teacher == pytest.approx(figures)
     closing_table(run)
     out = capsys.readouterr().out
-    assert f"teacher top1 {figures['top1']:.2f} top5 {figures['top5']:.2f}" in out
+    assert f"teacher top1 {figures['top1']:.2f}  top5 {figures['top5']:.2f}" in out
     assert "teacher resnet8: teacher.pt" in out
     Run(run.path / "teacher.json").path.write_text("{")
     with pytest.raises(UserError, match=r"teacher.json is damaged"):

@@ -153,6 +153,16 @@ def test_every_option_of_fam_review_changes_the_loss_and_steps(options, nets):
     assert all(p.grad is not None for p in varied.methods.parameters())
 
 
+def test_reviewkd_leads_to_what_a_teacher_shows_before_its_activation():
+    torch.manual_seed(0)
+    student, teacher, x = build_model("resnet8", 5), build_model("wrn_16_2", 5), torch.randn(4, 3, 16, 16)
+    batch = Batch(x, torch.arange(4), torch.arange(4))
+    distiller = Distiller(Classification(), student, teacher, {"reviewkd": METHODS["reviewkd"]}, probe=batch)
+    own, others = distiller.taps("reviewkd")
+    assert own == [*student.taps["stages"], *student.taps["embed"]]
+    assert others == [*teacher.taps["preact"], *teacher.taps["embed"]]
+
+
 def test_a_users_own_method_needs_only_a_forward():
     class Mean(Method):
         wants = "embed"

@@ -103,5 +103,12 @@ def test_resize_repeats_when_it_grows_and_averages_when_it_shrinks():
     assert resize(x, (4, 4)) is x
     torch.testing.assert_close(resize(x, (8, 8))[0, 0, ::2, ::2], x[0, 0])
     torch.testing.assert_close(resize(x, (2, 2))[0, 0], torch.tensor([[2.5, 4.5], [10.5, 12.5]]))
+    wide, other = (torch.randn(2, 3, 2, 3).to(memory_format=torch.channels_last).requires_grad_() for _ in range(2))
+    other.data.copy_(wide.data)
+    grown, known = resize(wide, (6, 3)), F.interpolate(other, (6, 3), mode="nearest")
+    assert torch.equal(grown, known)
+    assert grown.is_contiguous(memory_format=torch.channels_last)
+    weights = torch.randn_like(grown)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, weights)[0] for y, x in ((grown, wide), (known, other))))
     checker = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)[None, None]
     assert resize(checker, (4, 4)).abs().max() == 0  # nearest neighbour would alias it to a constant 1

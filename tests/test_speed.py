@@ -20,7 +20,7 @@ from famkd.data.resident import Resident
 from famkd.distiller import Distiller
 from famkd.engine import Step
 from famkd.errors import UserError
-from famkd.fold import fold_batch_norms
+from famkd.fold import fold_batch_norms, round_weights
 from famkd.graph import rehearse
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention
@@ -93,6 +93,23 @@ def test_folding_keeps_what_is_tapped(tap, kept):
     folded = fold_batch_norms(worn("resnet8"), torch.randn(2, 3, 32, 32), keep=(tap,))
     assert kept not in folded
     assert len(folded) == FOLDABLE["resnet8"] - 1
+
+
+def test_weights_rounded_once_are_those_that_autocast_rounds():
+    student, teacher, x = build_model("resnet8x0.5", 10), worn("resnet8"), torch.randn(4, 3, 16, 16)
+    batch = Batch(x, torch.arange(4), torch.arange(4))
+    fold_batch_norms(teacher, x)
+    distiller = Distiller(Classification(), student, teacher, {"catkd": METHODS["catkd"]}, probe=batch)
+    answers = []
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            answers.append(distiller(batch))
+        round_weights(distiller.teacher, {distiller.teacher.head})
+    (before, sums), (after, others) = answers
+    assert torch.equal(before["catkd"]["catkd"], after["catkd"]["catkd"])
+    assert all(torch.equal(sums[name], others[name]) for name in sums)
+    assert teacher.conv1.weight.dtype == torch.bfloat16
+    assert teacher.fc.weight.dtype == torch.float32
 
 
 class Piece(NamedTuple):
