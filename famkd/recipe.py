@@ -42,7 +42,7 @@ def section_type(name: str) -> type:
     section = make_dataclass(f"{cls.__name__}Options", loop + own, frozen=True)
     summary, _, rest = inspect.cleandoc(cls.__doc__ or "Options of this method.").partition("\nArgs:")
     helps = "".join(f"\n    {key}: {text}" for key, text in LOOP_OPTIONS.items())
-    section.__doc__ = f"{summary.splitlines()[0]}\n\nArgs:{helps}{rest}"
+    section.__doc__ = f"{summary.rstrip()}\n\nArgs:{helps}{rest}"
     return section
 
 

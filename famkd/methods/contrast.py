@@ -31,12 +31,8 @@ def nce_loss(scores: Tensor, constant: Tensor, size: int, eps: float = 1e-7) -> 
 class CRD(Method):
     """Contrastive representation distillation: Tian et al., ICLR 2020.
 
-    Positives come by `Batch.index`, negatives are drawn here, on the device, with replacement: no special
-    data set. The memory is two float32 buffers (images, dim), scored by one product with the whole memory and
-    then gathered, which moves far fewer bytes than gathering K vectors per sample. Of several processes each writes
-    what all of them saw into its own memory, so these stay alike: build DistributedDataParallel with
-    broadcast_buffers=False. The published sum with KD, `crd+kd`, gives both weight: pass --kd.weight 1
-    --kd.task_weight 1.
+    Negatives are drawn on the device, with replacement (the published code: without). The published sum with KD,
+    `crd+kd`, gives each weight: pass --kd.weight 1 --kd.task_weight 1.
 
     Args:
         dim: Width of the common embedding.
@@ -70,6 +66,8 @@ class CRD(Method):
         s, t = (flat(feat) for feat in pair(probe.student.feats, probe.teacher.feats)[-1])
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
         size, spread = len(probe.labels), 1 / math.sqrt(dim / 3)
+        # Scored by one product with all of it and then gathered: far fewer bytes than to gather K vectors a sample.
+        # Of several processes each writes what all of them saw, so these stay alike as long as nobody broadcasts them.
         for name in ("memory_student", "memory_teacher"):
             self.register_buffer(name, torch.empty(size, dim).uniform_(-spread, spread))
         for name in ("constant_student", "constant_teacher"):  # -1 until the first batch has measured them

@@ -103,11 +103,7 @@ class SimKD(Method):
 
     Its loss is the mean squared difference of the projected map and the teacher's last, the larger one pooled down.
 
-    The student's own classifier is never trained: what must be evaluated and exported is `method.dress(student)`.
-    Where a method has `dress`, the Distiller calls it with a module that answers (logits, feats) for images, as
-    `Tapped` does with this method's taps, and uses the module it gets, images to logits, in place of the student.
-    That module shares projector and classifier with the method, so eval mode has to be taken back before training
-    goes on; its state dict is the whole network.
+    The student's own classifier is never trained: evaluated and exported are student, projector and teacher's head.
     The projector ends in a ReLU: the teacher's last tap should not be negative.
 
     Args:
@@ -131,7 +127,10 @@ class SimKD(Method):
         return {"simkd": mse_loss(self.projector(s), t)}
 
     def dress(self, student: nn.Module) -> nn.Module:
-        """The trained network, images to logits, around a `student` that answers (logits, feats) for images."""
+        """The trained network, images to logits, around a `student` that answers (logits, feats) for images.
+
+        It shares projector and head with the method: its eval mode has to be taken back before training goes on.
+        """
         return Dressed(student, self.projector, self.head)
 
 

@@ -88,7 +88,7 @@ class FitNet(Method):
 
     A 1x1 convolution and batch norm take the student's map to the teacher's channels, rectified only where the
     teacher's tap is never negative; where sizes differ the larger map is average-pooled (the common code base
-    uses a strided convolution there).
+    uses a strided or a transposed convolution there).
 
     Args:
         stage: Which pair of taps, 0 the shallowest, -1 the deepest; 1 is the published "hint layer 2", which counts
