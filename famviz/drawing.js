@@ -65,6 +65,27 @@ function panel(name, label = "") {
   return p;
 }
 
+// How wide the larger side of a picture is: two runs are three pictures, which stay in one row, with the curve if it fits.
+// `wide` is as last laid out: while a theme changes, a width in between may be read that nobody corrects.
+function boxOf(wide, two) {
+  const room = wide || 960;
+  return two ? clamp(Math.floor((room >= 1080 ? room - 560 : room - 210) / 4), 110, 250) : 250;
+}
+
+const captionOf = (s, name) => [name, s.epoch && `epoch ${s.epoch}`].filter(Boolean).map((word) => word + ": ").join("")
+  + (!s.mean ? "" : s.view === "amplitude" ? "RMS " : "mean of all, ") + VIEWS[s.view];
+
+// A bar for each run's level: which branch carries how much.
+function shareBars(s, levels) {
+  const held = levels.filter(([, L]) => L.share != null);
+  return [...(held.length ? [`whole level${s.epoch ? " as saved" : ""}, on white input (not on images):`] : []), ...held.map(([name, L]) => {
+    const bar = h("div", { className: "fv-share" }, s.B ? name + ": " : "", h("span", { className: "fv-global" }, `global ${percent(L.share)} (γ ${num(L.gamma[0], 3)})`),
+      " ", h("span", { className: "fv-local" }, `local ${percent(1 - L.share)} (γ ${num(L.gamma[1], 3)})`));
+    bar.style.setProperty("--part", 100 * L.share + "%");
+    return bar;
+  })];
+}
+
 // The edge of the high-pass, and DC.
 function outline(lines, { H, W, gain }) {
   const open = (i, j) => i < 0 || j < 0 || i >= H || j >= W || gain[i * W + j] >= 128;

@@ -92,22 +92,13 @@ function render({ model, el }) {
     body.replaceChildren(...rows);
   }
 
-  // How wide the larger side of a picture is: two runs are three pictures, which stay in one row, with the curve if it fits.
-  function boxOf(s) {
-    const room = el.clientWidth || 960;
-    return s.B ? clamp(Math.floor((room >= 1080 ? room - 560 : room - 210) / 4), 110, 250) : 250;
-  }
-
-  const caption = (s, name) => [name, s.epoch && `epoch ${s.epoch}`].filter(Boolean).map((word) => word + ": ").join("")
-    + (!s.mean ? "" : s.view === "amplitude" ? "RMS " : "mean of all, ") + VIEWS[s.view];
-
   function frame(p, s, title, look) {
     const { H, W } = s.L, k = s.view === "kernel", unit = k ? " px" : "";
     p.draw(s.box, H, W, title, [-(W >> 1) + unit, k ? "x" : "kx", W - (W >> 1) - 1], [-(H >> 1), k ? "y" : "ky", H - (H >> 1) - 1], look);
     if (k || !look.say) p.lines.replaceChildren(); else outline(p.lines, s.L);
   }
   // One spectrum, or in `change` the difference of two; and nothing, for nothing of the last choice may stand under a new name.
-  const show = (p, s, z, kernel, top, name) => frame(p, s, caption(s, name), shade(tables, s, s.view, z, kernel, top, p === change));
+  const show = (p, s, z, kernel, top, name) => frame(p, s, captionOf(s, name), shade(tables, s, s.view, z, kernel, top, p === change));
   const blank = (p, s, title) => frame(p, s, title, { colour: () => null, key: [tables.amplitude], say: null });
 
   function align() { // titles as high as the highest of them, so that pictures start at one height
@@ -150,13 +141,7 @@ function render({ model, el }) {
 
   function showShares(s, b) {
     names.replaceChildren(...(b ? [meta.runs[0], meta.runs[s.other]] : []).map((n, i) => h("span", { className: "fv-name" + i }, n)));
-    const held = [[meta.runs[0], s.L], ...(s.B ? [[meta.runs[s.other], s.B]] : [])].filter(([, L]) => L.share != null);
-    shares.replaceChildren(...(held.length ? [`whole level${s.epoch ? " as saved" : ""}, on white input (not on images):`] : []), ...held.map(([n, L]) => {
-      const bar = h("div", { className: "fv-share" }, s.B ? n + ": " : "", h("span", { className: "fv-global" }, `global ${percent(L.share)} (γ ${num(L.gamma[0], 3)})`),
-        " ", h("span", { className: "fv-local" }, `local ${percent(1 - L.share)} (γ ${num(L.gamma[1], 3)})`));
-      bar.style.setProperty("--part", 100 * L.share + "%");
-      return bar;
-    }));
+    shares.replaceChildren(...shareBars(s, [[meta.runs[0], s.L], ...(s.B ? [[meta.runs[s.other], s.B]] : [])]));
   }
 
   function showControls(s) {
@@ -176,7 +161,7 @@ function render({ model, el }) {
   function draw() {
     queued = 0;
     const s = state(), z = field(0, s), b = s.B ? field(s.other, s) : 0, held = "This page does not hold this row";
-    s.box = boxOf(s);
+    s.box = boxOf(wide, s.B);
     showControls(s);
     showNavigator(s);
     showTable(s);
@@ -242,6 +227,7 @@ function render({ model, el }) {
   }
   const sized = new ResizeObserver(() => { if (wide !== (wide = el.clientWidth)) later(); });
   sized.observe(el);
+  wide = el.clientWidth;
   const events = ["level", "c_out", "c_in", "mean", "epoch", "view", "raw", "other", "floor", "_rows"].map((key) => "change:" + key);
   for (const event of events) model.on(event, later);
   draw();

@@ -29,22 +29,14 @@ def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
     addresses = set(re.findall(r"https?://[^\"'\s<>)]+", text))
     assert {a for a in addresses if not a.startswith("http://www.w3.org/")} == set()  # names of XML, not places
     assert not re.search(r"(?:src|href)=\"(?!data:|#)", text)
-    titles = [
-        "Filters",
-        "Curves",
-        "How amplitudes differ",
-        "What filters do to features",
-        "Where networks look",
-        "Recipe",
-    ]
-    assert re.findall(r"<h2>(.*?)</h2>", text) == [*titles, "Machine"]
+    titles = ["Filters", "Curves", "How amplitudes differ", "What filters do to features", "Where networks look"]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == [*titles, "Recipe", "Machine"]
     for section in text.split("<section>")[1:]:  # each says what it shows
         assert len(re.match(r"<h2>.*?</h2><p>(.*?)</p>", section)[1].split()) >= 7
     curves = text[text.index("<h2>Curves") :].partition("</section>")[0]
     assert re.search(r'<svg role="img" aria-label="Two diagrams over epochs for [^"]*run: ', curves)
-    assert re.findall(r'<img [^>]*alt="(.*?)"', text)[0].startswith(
-        "Amplitude spectra of the strongest filters of level 0"
-    )
+    (words, *_) = re.findall(r'<img [^>]*alt="(.*?)"', text)
+    assert words.startswith("Amplitude spectra of the strongest filters of level 0")
 
 
 def test_a_notebooks_command_is_named_as_such(run, tmp_path):
