@@ -47,7 +47,8 @@ def _empty(x: str, y: str) -> go.Figure:
         "template": "none", "height": 320, "margin": {"l": 60, "r": 20, "t": 20, "b": 50}, "font": {"color": INK},
         "paper_bgcolor": clear, "plot_bgcolor": clear,  # the notebook's own theme shines through
         "hoverlabel": {"bgcolor": "#ffffff", "font": {"color": "#222222"}, "namelength": -1}, "hovermode": "x unified",
-        "xaxis": {"title": x, "hoverformat": ".3~g", **line}, "yaxis": {"title": y, "hoverformat": ".4~g", **line}, "showlegend": True,
+        "xaxis": {"title": x, "hoverformat": ".3~g", **line}, "yaxis": {"title": y, "hoverformat": ".4~g", **line},
+        "showlegend": True,
     })  # fmt: skip
 
 
