@@ -79,7 +79,7 @@ def eval_command(argv: list[str]) -> None:
         Args:
             run: Run directory; its recipe tells model and data.
             model: Model of a bare checkpoint, from `famkd ls models`.
-            weights: Checkpoint file.
+            weights: Checkpoint file, run directory, `recipe:NAME`, or `pretrained` where the model has such.
             data: Data set, from `famkd ls data`; of a run, by itself the one that it was trained on.
             root: Folder or .npz file that holds it.
             best: Weights of the run's best epoch in place of the last.

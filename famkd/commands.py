@@ -110,6 +110,7 @@ def export_command(argv: list[str]) -> None:
         input: Literal["normalized", "unit", "bytes"] = "normalized",
         out: str = "",
         root: str = "",
+        best: bool = False,
         plugins: tuple[str, ...] = (),
     ) -> None:
         """Write a run's student alone, checked on test images of the run.
@@ -120,11 +121,12 @@ def export_command(argv: list[str]) -> None:
             input: What the file takes: normalized floats as in training, unit floats in 0..1, or bytes (uint8, 0..255).
             out: The file; by itself student.onnx and so on in the run directory.
             root: Folder or .npz file of the data, where it has moved since.
+            best: Weights of the run's best epoch in place of the last.
             plugins: Python files that register the run's own model, method or data; they are imported.
         """
         from famkd.export import export
 
         import_plugins(plugins)
-        print(export(run, to, input=input, out=out, root=root))
+        print(export(run, to, input=input, out=out, root=root, best=best))
 
     tyro.cli(write, args=argv, prog="famkd export", use_underscores=True)

@@ -27,6 +27,7 @@ from famviz import effect, plots, spectra, style
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
 RUN = ""  # a run of yours, or a .pth of the released code; left empty, `bands/student` by `fam`, trained if missing
+# RUN = "runs/cifar100/resnet56-resnet20/fam_review-seed0" comes with these notebooks: 20 epochs of CIFAR-100
 
 # %%
 recipe = famkd.load_recipe("bands/student", "--method", "fam")

@@ -53,7 +53,8 @@ def must_be_known(name: str) -> None:
     if name not in MODELS and name not in DETECTORS and not re.match("(timm|torchvision):.", name):
         hint = nearest(name, [*MODELS, *DETECTORS])
         raise UserError(
-            f"There is no model {name!r}.{hint} See `famkd ls models`, or take timm:NAME or torchvision:NAME."
+            f"There is no model {name!r}.{hint} See `famkd ls models`, take timm:NAME or torchvision:NAME, or name "
+            "the file that makes it by --plugins."
         )
 
 
