@@ -30,8 +30,8 @@ def checked(recipe: Recipe) -> Recipe:
         )
     for net in (recipe.student, recipe.teacher):
         must_be_known(net.model or recipe.student.model)
-    _must_use_its_options(recipe.data)
     recipe = fit_to_task(recipe)
+    _must_use_its_options(recipe.data)
     if not recipe.method_names:
         return replace(recipe, teacher=Net())
     if not recipe.teacher.model:
