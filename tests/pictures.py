@@ -1,5 +1,7 @@
 """Draws the README's pictures anew: `python tests/pictures.py [RUNS]`, on `bands` by `fam`, trained if missing.
 
+That of filters learned on CIFAR-100 is of the run that comes with the notebooks.
+
 Needs Chromium and playwright, for the explorer in JupyterLab.
 """
 
@@ -12,7 +14,8 @@ from browser import ask_kernel, fresh_page, lab, launched, open_notebook, run_al
 from test_notebooks import SOURCES, paired
 
 import famkd
-from famviz import cam, features, style
+import famviz
+from famviz import cam, features, plots, style
 
 DOCS = Path(__file__).parents[1] / "docs"
 MAP = ".fv-nav .fv-stack canvas"
@@ -52,6 +55,8 @@ def main() -> None:
     run = famkd.train(famkd.load_recipe("bands/student", "--method", "fam"), runs=runs, resume=True)
     draw_figure(features.differences_figure(run), DOCS / "differences.png")
     draw_figure(cam.grid_figure(run, 6), DOCS / "cams.png")
+    shipped = famviz.open(SOURCES[0].parent / "runs/cifar100/resnet56-resnet20/fam_review-seed0")
+    draw_figure(plots.contact_sheet(shipped.filters[0], 16), DOCS / "filters.png")
     draw_explorer(DOCS / "explorer.png")
     for path in sorted(DOCS.glob("*.png")):
         print(f"{path.relative_to(DOCS.parent)}: {path.stat().st_size / 1000:.0f} kB")
