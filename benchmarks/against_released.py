@@ -58,9 +58,10 @@ def main() -> None:
     parser.add_argument("--pair", choices=CONFIGS, default="resnet56-resnet20")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="auto", help="of our step; the released one is as it is")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
-    recipe = load_recipe(f"cifar100/{args.pair}", "--engine", args.engine)
+    recipe = load_recipe(f"cifar100/{args.pair}", "--engine", args.engine, "--precision", args.precision)
     fabric = build_fabric(recipe)
     data = Resident(noise_images(), recipe.data.batch_size, fabric.device)
     step, _ = prepared_step(recipe, data, fabric)
@@ -75,7 +76,7 @@ def main() -> None:
     machine = describe_machine(str(fabric.device))
     figures = {
         "pair": args.pair, "device": machine["device"], "torch": machine["torch"], "engine": step.engine,
-        "n": args.steps, "ms_per_step": own, "released_ms_per_step": released,
+        "precision": args.precision, "n": args.steps, "ms_per_step": own, "released_ms_per_step": released,
         "ratio": ratios[args.steps // 2], "ratio_min": ratios[0], "ratio_max": ratios[-1],
     }  # fmt: skip
     print(as_text(figures))
