@@ -20,8 +20,8 @@ from famkd.bench import as_text, noise_images, prepared_step, save_csv
 from famkd.build import build_fabric
 from famkd.clock import Clock
 from famkd.data.resident import Resident
+from famkd.machine import describe_machine
 from famkd.recipe import load_recipe
-from famkd.run import describe_machine
 
 CONFIGS = {"resnet56-resnet20": "res56_res20", "resnet32x4-resnet8x4": "res324_res84"}
 DEFAULTS = {"CE_WEIGHT": 1.0, "FAMKD_WEIGHT": 1.0, "WARMUP_EPOCHS": 20}

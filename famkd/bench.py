@@ -225,7 +225,7 @@ def as_json(figures: dict[str, object]) -> str:
 
 
 def _machine(device: torch.device, engine: str) -> dict[str, object]:
-    from famkd.run import describe_machine
+    from famkd.machine import describe_machine
 
     machine = describe_machine(str(device))
     return {

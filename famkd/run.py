@@ -19,10 +19,6 @@ import contextlib
 import io
 import json
 import os
-import platform
-import shlex
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -33,9 +29,9 @@ import filelock
 import torch
 from torch import Tensor, nn
 
-from famkd import ranks
 from famkd.errors import UserError
 from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
+from famkd.machine import describe_machine
 from famkd.recipe import Recipe, load_recipe
 
 FORMAT = "1"
@@ -216,29 +212,3 @@ def summarise(methods: nn.Module) -> dict[str, Tensor]:
 def notes_of(methods: nn.Module) -> dict[str, Any]:
     """What modules with a `describe()` say of themselves, by module path."""
     return {path: note for path, m in methods.named_modules() if hasattr(m, "describe") and (note := m.describe())}
-
-
-def describe_machine(device: str) -> dict[str, Any]:
-    """Where and with what a run was made."""
-    import torchvision
-
-    own = Path(sys.argv[0]).stem in ("famkd", "__main__")  # of a notebook, its kernel's
-    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
-    return {
-        "command": shlex.join(["famkd", *sys.argv[1:]] if own else sys.argv),
-        "device": gpu or f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-        "processes": ranks.world(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "platform": platform.platform(),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    here = Path(__file__).resolve().parent
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(here), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    return None

@@ -141,7 +141,7 @@ def use_kernels(compiled: bool) -> None:
 
 
 def _in_single_precision(kernel: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
-    """A kernel fed float32: fed bfloat16, what Inductor makes of it for a CPU is nine times slower."""
+    """A kernel fed float32: fed bfloat16, what Inductor makes of it for a CPU is several times slower."""
 
     def run(first: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
         *maps, last = kernel(first.float(), *(t.float() for t in others))
