@@ -15,7 +15,7 @@ test: $(VENV)/.all
 	$(BIN)/python -m pytest
 
 faults: $(VENV)/.all
-	$(BIN)/python tests/faults.py
+	$(BIN)/python tools/faults.py
 
 minimum:  # the tests on the oldest versions that pyproject.toml admits
 	$(PYTHON) -m venv .venv-minimum
@@ -32,7 +32,7 @@ lint: $(VENV)/.all
 	$(BIN)/ruff format .
 
 notebooks: $(VENV)/.all
-	$(BIN)/python -m pytest tests/test_notebooks.py
+	$(BIN)/python -m pytest tests/slow/test_notebooks.py
 
 bench: $(VENV)/.core
 	$(BIN)/famkd bench cifar100/resnet56-resnet20 --noise --against naive

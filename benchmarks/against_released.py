@@ -16,12 +16,12 @@ from types import SimpleNamespace
 import torch
 import yaml
 
-from famkd.bench import as_text, noise_images, prepared_step, save_csv
-from famkd.build import build_fabric
-from famkd.clock import Clock
-from famkd.data.resident import Resident
-from famkd.machine import describe_machine
-from famkd.recipe import load_recipe
+from famkd.bench.step import as_text, noise_images, prepared_step, save_csv
+from famkd.bench.timer import Clock
+from famkd.config.load import load_recipe
+from famkd.data.in_memory import InMemory
+from famkd.run.environment import environment_info
+from famkd.training.build import build_fabric
 
 CONFIGS = {"resnet56-resnet20": "res56_res20", "resnet32x4-resnet8x4": "res324_res84"}
 DEFAULTS = {"CE_WEIGHT": 1.0, "FAMKD_WEIGHT": 1.0, "WARMUP_EPOCHS": 20}
@@ -63,7 +63,7 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe(f"cifar100/{args.pair}", "--engine", args.engine, "--precision", args.precision)
     fabric = build_fabric(recipe)
-    data = Resident(noise_images(), recipe.data.batch_size, fabric.device)
+    data = InMemory(noise_images(), recipe.data.batch_size, fabric.device)
     step, _ = prepared_step(recipe, data, fabric)
     pieces = list(data.epoch(1))
     ours, theirs = (lambda: step(pieces[0])), released_step(args.released, args.pair, fabric.device, data.batch_size)
@@ -73,7 +73,7 @@ def main() -> None:
     rounds = [(clock.once(ours), clock.once(theirs)) for _ in range(args.steps)]
     own, released = (sorted(times)[args.steps // 2] for times in zip(*rounds))
     ratios = sorted(b / a for a, b in rounds)
-    machine = describe_machine(str(fabric.device))
+    machine = environment_info(str(fabric.device))
     figures = {
         "pair": args.pair, "device": machine["device"], "torch": machine["torch"], "engine": step.engine,
         "precision": args.precision, "n": args.steps, "ms_per_step": own, "released_ms_per_step": released,

@@ -29,9 +29,9 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from famkd.config.load import load_recipe
 from famkd.models.detection import DETECTORS, adopted
-from famkd.recipe import load_recipe
-from famkd.training import train
+from famkd.training.loop import train
 
 RECIPE = """task: detection
 student: {{model: {student}}}

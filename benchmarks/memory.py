@@ -7,14 +7,14 @@ import sys
 
 import torch
 
-from famkd.distiller import Distiller
-from famkd.memory import Held, step_memory
-from famkd.method import Batch
+from famkd.config.load import Recipe, load_recipe, method_options
+from famkd.distill.distiller import Distiller
+from famkd.distill.types import Batch
 from famkd.methods import METHODS
 from famkd.models import build_model
-from famkd.recipe import Recipe, load_recipe, method_options
+from famkd.sweep.memory import StepMemory, step_memory
 from famkd.tasks import Classification
-from famkd.training import loss_weights
+from famkd.training.loop import loss_weights
 
 
 def batch(images: int, side: int) -> Batch:
@@ -22,7 +22,7 @@ def batch(images: int, side: int) -> Batch:
     return Batch(x, torch.zeros(images, dtype=torch.long), torch.zeros(images, dtype=torch.long))
 
 
-def held(recipe: Recipe, classes: int = 1000, side: int = 224) -> Held:
+def held(recipe: Recipe, classes: int = 1000, side: int = 224) -> StepMemory:
     """Bytes of a classification recipe's step; networks and methods are built, data is not needed."""
     nets = [build_model(net.model, classes) for net in (recipe.student, recipe.teacher)]
     student, teacher = (net.to(memory_format=torch.channels_last) for net in nets)

@@ -7,8 +7,8 @@ import argparse
 
 import torch
 
-from famkd.clock import Clock
-from famkd.cost import SIZES
+from famkd.bench.modules import SIZES
+from famkd.bench.timer import Clock
 from famkd.layers.fourier import FourierFilter, dft_matrices
 
 

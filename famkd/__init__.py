@@ -4,23 +4,23 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Batch": "famkd.method",
+    "Batch": "famkd.distill.types",
     "DATA": "famkd.data",
-    "Distiller": "famkd.distiller",
+    "Distiller": "famkd.distill.distiller",
     "FAM": "famkd.layers.fourier",
     "FourierFilter": "famkd.layers.fourier",
     "METHODS": "famkd.methods",
     "MODELS": "famkd.models",
-    "Method": "famkd.method",
-    "Probe": "famkd.method",
-    "Recipe": "famkd.recipe",
-    "Run": "famkd.run",
-    "Tapped": "famkd.taps",
+    "Method": "famkd.distill.types",
+    "Probe": "famkd.distill.types",
+    "Recipe": "famkd.config.load",
+    "Run": "famkd.run.directory",
+    "Tapped": "famkd.features.taps",
     "UserError": "famkd.errors",
-    "View": "famkd.method",
+    "View": "famkd.distill.types",
     "build_model": "famkd.models",
-    "load_recipe": "famkd.recipe",
-    "train": "famkd.training",
+    "load_recipe": "famkd.config.load",
+    "train": "famkd.training.loop",
 }
 
 __all__ = list(_HOMES)

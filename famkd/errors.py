@@ -23,6 +23,12 @@ class UserError(Exception):
         super().__init__(inert(text))
 
 
+class TrainingStopped(Exception):
+    """A training that a signal stopped, after it saved its state: shown as one sentence, exit code 75."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return " Did you mean resnet56 or resnet50?" for the closest `names`, upper and lower case alike, or ""."""
     known = {candidate.lower(): candidate for candidate in names}

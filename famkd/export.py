@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from famkd.data.resident import Resident
+from famkd.data.in_memory import InMemory
 from famkd.errors import UserError
+from famkd.evaluate import open_deployed
 from famkd.files import must_be_writable, write_atomically
-from famkd.results import open_deployed
-from famkd.run import Run
+from famkd.run.directory import Run
 
 Target = Literal["onnx", "pt2", "safetensors"]
 Input = Literal["normalized", "unit", "bytes"]
@@ -123,7 +123,7 @@ def export(
     )  # fmt: skip
 
 
-def _references(network: nn.Module, data: Resident, input: Input) -> tuple[Tensor, Tensor]:
+def _references(network: nn.Module, data: InMemory, input: Input) -> tuple[Tensor, Tensor]:
     """Test images as the file will be given them, and the run's logits for them."""
     normal = next(data.test(CHECKED)).images.contiguous()
     with torch.no_grad():
@@ -133,7 +133,7 @@ def _references(network: nn.Module, data: Resident, input: Input) -> tuple[Tenso
     return {"normalized": normal, "unit": unit, "bytes": (unit * 255).round().to(torch.uint8)}[input], wanted
 
 
-def _header(run: Run, data: Resident, input: Input) -> dict[str, str]:
+def _header(run: Run, data: InMemory, input: Input) -> dict[str, str]:
     """What a reader needs to know to use the file."""
     recipe = run.recipe
     notes = {"model": recipe.student.model, "method": recipe.method, "classes": data.classes, "input": input,
@@ -174,7 +174,7 @@ def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def _macs(network: nn.Module, data: Resident) -> int:
+def _macs(network: nn.Module, data: InMemory) -> int:
     """Multiply-accumulates of one image; the counter counts each as two operations."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from famkd.errors import UserError
 
-SEAL = "sha256"  # key in a safetensors header: of the other notes, and of every tensor's name, type, shape and bytes
+CHECKSUM = (
+    "sha256"  # key in a safetensors header: of the other notes, and of every tensor's name, type, shape and bytes
+)
 
 
 def write_atomically(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:
@@ -65,7 +67,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def write_tensors(path: Path, state: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
     """A safetensors file with a checksum among the notes of its header."""
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    write_atomically(path, safetensors.torch.save(state, {**(notes or {}), SEAL: _digest(state, notes or {})}))
+    write_atomically(path, safetensors.torch.save(state, {**(notes or {}), CHECKSUM: _digest(state, notes or {})}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -76,7 +78,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with reading(path):
         with safetensors.safe_open(path, "pt") as file:
             state, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        seal = notes.pop(SEAL, None)
+        seal = notes.pop(CHECKSUM, None)
         if seal and seal != _digest(state, notes):
             raise ValueError("its checksum is another")
     return state, notes

@@ -3,33 +3,32 @@
 import famviz
 run = famviz.open("runs/quickstart/fam_review-seed0")     # also while it trains, also a released .pth
 famviz.FilterExplorer(run)                                # in a notebook
-famviz.plots.contact_sheet(run.filters[0])                # for a paper
+famviz.figures.plots.contact_sheet(run.filters[0])                # for a paper
 """
 
 from importlib import import_module
 
-__all__ = ["Dashboard", "Filter", "FilterExplorer", "Opened", "Table", "open"]
+__all__ = ["Dashboard", "Filter", "FilterExplorer", "LoadedRun", "Table", "open"]
 _PLACES = {
-    "FilterExplorer": "widgets",
-    "Dashboard": "dashboard",
+    "FilterExplorer": "explorer.widget",
+    "Dashboard": "explorer.dashboard",
     "Table": "tables",
-    "Filter": "opening",
-    "Opened": "opening",
-    "open": "opening",
+    "Filter": "load",
+    "LoadedRun": "load",
+    "open": "load",
 }
-_MODULES = (
-    "opening",
-    "spectra",
-    "plots",
-    "style",
-    "features",
-    "effect",
-    "cam",
-    "report",
-    "widgets",
-    "dashboard",
-    "hover",
-)
+_MODULES = {
+    "load": "load",
+    "spectra": "spectra",
+    "networks": "networks",
+    "report": "report",
+    "plots": "figures",
+    "style": "figures.style",
+    "features": "figures.amplitude",
+    "effect": "figures.effect",
+    "cam": "figures.cam",
+    "hover": "figures.hover",
+}
 
 
 def __getattr__(name: str):
@@ -37,5 +36,5 @@ def __getattr__(name: str):
     if name in _PLACES:
         return getattr(import_module(f"famviz.{_PLACES[name]}"), "open_runs" if name == "open" else name)
     if name in _MODULES:
-        return import_module(f"famviz.{name}")
+        return import_module(f"famviz.{_MODULES[name]}")
     raise AttributeError(f"module 'famviz' has no attribute {name!r}")

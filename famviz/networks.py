@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from famkd.build import open_distiller, recipe_run
+from famkd.config.load import differences, without_teacher
 from famkd.data import DATA, build_data
-from famkd.data.resident import Resident
-from famkd.distiller import Distiller, freeze
+from famkd.data.in_memory import InMemory
+from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
-from famkd.recipe import differences, without_teacher
-from famkd.run import Run
+from famkd.run.directory import Run
+from famkd.training.build import open_distiller, recipe_run
 
 Source = Run | str | Path
 
 
-class Shown(NamedTuple):
+class Pictures(NamedTuple):
     """Test images of a run's data set: normalised as the networks want them, and as bytes to look at."""
 
     images: Tensor  # (B, 3, H, W)
@@ -53,7 +53,7 @@ def networks(source: Source, root: str = "") -> dict[str, nn.Module]:
     return found | {"student": distiller.deployed}
 
 
-def cast(sources: Source | Sequence[Source], root: str = "") -> dict[str, nn.Module]:
+def networks_of_runs(sources: Source | Sequence[Source], root: str = "") -> dict[str, nn.Module]:
     """Networks of several runs of one teacher: `teacher`, `student alone`, and `student by METHOD` for each run."""
     runs = [opened(each) for each in ([sources] if isinstance(sources, Source) else sources)]
     found: dict[str, nn.Module] = {}
@@ -85,7 +85,7 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
     return freeze(distiller)
 
 
-def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") -> Shown:
+def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") -> Pictures:
     """Test images of a run's data set: the first `only`, or those at the positions `only`."""
     run = opened(source)
     data = run.recipe.data
@@ -93,12 +93,12 @@ def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") 
     if data.name == "imagenet":
         stream = build_data(data.name, place, 1, splits=data.splits, size=data.size, workers=0)
         piece = stream.pictures(range(min(only, len(stream.test_labels))) if isinstance(only, int) else only)
-        return Shown(stream.take(piece).images, piece.targets, piece.pixels.numpy(), stream.classes)
+        return Pictures(stream.take(piece).images, piece.targets, piece.pixels.numpy(), stream.classes)
     images = DATA[data.name](place)
     pick = np.arange(min(only, len(images.x_test))) if isinstance(only, int) else np.asarray(only)
     images = replace(images, x_test=images.x_test[pick], y_test=images.y_test[pick])
-    batch = next(Resident(images, 1, augment=False).test(len(pick)))
-    return Shown(batch.images, batch.targets, images.x_test, images.classes)
+    batch = next(InMemory(images, 1, augment=False).test(len(pick)))
+    return Pictures(batch.images, batch.targets, images.x_test, images.classes)
 
 
 def student_alone(run: Run) -> Run | None:

@@ -4,7 +4,7 @@ import html
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
-from famkd.formats import write_table
+from famkd.tables import write_table
 
 
 class Table:

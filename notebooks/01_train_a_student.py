@@ -25,7 +25,7 @@ from pathlib import Path
 import famkd
 import famviz
 from famkd import export
-from famkd.recipe import differences, flatten
+from famkd.config.load import differences, flatten
 from famviz import plots
 
 # %%

@@ -29,12 +29,13 @@ import torch.nn.functional as F
 
 import famkd
 import famviz
-from famkd.build import build_distiller, build_recipe_data
 from famkd.data.bands import bands, bands_truth
 from famkd.layers.fourier import FAM, FourierFilter
 from famkd.layers.fusion import resize
 from famkd.layers.highpass import highpass_gain
-from famviz import networks, plots, spectra, style
+from famkd.training.build import build_distiller, build_recipe_data
+from famviz import networks, plots, spectra
+from famviz.figures import style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

@@ -22,7 +22,8 @@ import numpy as np
 
 import famkd
 import famviz
-from famviz import effect, plots, spectra, style
+from famviz import plots, spectra
+from famviz.figures import effect, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

@@ -20,9 +20,11 @@ import torch
 
 import famkd
 import famviz
+from famkd.compare.groups import find_runs
 from famkd.data.bands import bands, bands_truth
-from famkd.groups import find_runs
-from famviz import amplitude, features, networks
+from famviz import networks
+from famviz.analysis import amplitude
+from famviz.figures import amplitude as features
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

@@ -21,10 +21,12 @@ import torch
 
 import famkd
 import famviz
+from famkd.compare.groups import find_runs
 from famkd.data.bands import bands_truth
-from famkd.groups import find_runs
-from famkd.taps import default_taps
-from famviz import cam, faithfulness, networks, style
+from famkd.features.taps import default_taps
+from famviz import networks
+from famviz.analysis import cam_scores as faithfulness
+from famviz.figures import cam, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
@@ -33,7 +35,7 @@ RUN = ""  # a run of yours; left empty, `bands/student` by `fam`, which is train
 # %%
 recipe = famkd.load_recipe("bands/student", "--method", "fam")
 run = famkd.Run.open(RUN) if RUN else famkd.train(recipe, runs=RUNS, resume=True)
-nets = networks.cast(run)
+nets = networks.networks_of_runs(run)
 print(", ".join(nets))
 
 # %% [markdown]
@@ -168,7 +170,7 @@ print(f"empty: {np.mean([bool(words) for words in result.words]):.0%}, median of
 if not RUN:
     famkd.train(famkd.load_recipe("bands/student", "--method", "kd", "--no_baseline"), runs=RUNS, resume=True)
 beside = [famkd.Run(path) for path in find_runs([run.path.parent]) if path != run.path]
-everyone = networks.cast([run, *(each for each in beside if each.finished and each.recipe.method_names)])
+everyone = networks.networks_of_runs([run, *(each for each in beside if each.finished and each.recipe.method_names)])
 few = slice(0, 64)
 over = {"masks": None if masks is None else masks[few], "steps": 0}
 famviz.Table(cam.compare(everyone, shots.images[few], shots.labels[few], **over).rows())

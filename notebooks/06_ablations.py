@@ -29,8 +29,8 @@ from IPython.display import HTML
 import famkd
 import famviz
 from famkd.compare import compare
-from famkd.groups import find_runs, group_scores, read_scores
-from famviz import effect, style
+from famkd.compare.groups import find_runs, group_scores, read_scores
+from famviz.figures import effect, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

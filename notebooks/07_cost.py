@@ -36,10 +36,12 @@ from torch import nn
 
 import famkd
 import famviz
-from famkd import bench, cost
+from famkd.bench import modules as cost
+from famkd.bench import step as bench
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention
-from famviz import networks, style
+from famviz import networks
+from famviz.figures import style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
@@ -49,7 +51,7 @@ recipe = famkd.load_recipe("quickstart", "--engine", "eager")
 # %% [markdown]
 # ## Modules, at three sizes
 #
-# `famkd.cost` times forward and backward of each module in turn, so that a slow moment of the machine hits all. The
+# `famkd.bench.modules` times forward and backward of each module in turn: a slow moment of the machine hits all. The
 # `naive` rows are the same functions written literally: a complex FFT of the full plane, and nine copies of the map.
 
 # %%

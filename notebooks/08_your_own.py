@@ -23,10 +23,11 @@ from torch import nn
 
 import famkd
 import famviz
-from famkd.distiller import Distiller
-from famkd.taps import default_taps
+from famkd.distill.distiller import Distiller
+from famkd.features.taps import default_taps
 from famkd.tasks import Classification
-from famviz import cam, networks, plots
+from famviz import networks, plots
+from famviz.figures import cam
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

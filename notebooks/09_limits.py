@@ -23,7 +23,8 @@ import torch.nn.functional as F
 import famkd
 import famviz
 from famkd.layers.fourier import FAM, FourierFilter
-from famviz import plots, style
+from famviz import plots
+from famviz.figures import style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

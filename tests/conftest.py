@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from famkd.recipe import Recipe, load_recipe
+from famkd.config.load import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[1]
 SMALL = """# a small student on a few digits

@@ -7,11 +7,11 @@ from safetensors.torch import load_file
 
 import famkd.export
 from famkd.errors import UserError
+from famkd.evaluate import evaluate, open_deployed
 from famkd.export import Normalizing, export
 from famkd.models import build_model
-from famkd.results import evaluate, open_deployed
-from famkd.run import Run
-from famkd.training import train
+from famkd.run.directory import Run
+from famkd.training.loop import train
 
 
 @pytest.fixture

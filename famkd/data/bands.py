@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from famkd.data.images import Images
+from famkd.data.small import Images
 
 SIDE = 32  # pixels
 N_TRAIN, N_TEST = 2000, 400

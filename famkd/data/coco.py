@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from famkd import ranks
-from famkd.data.decode import decoded
-from famkd.data.instances import Instances, read_instances
-from famkd.data.items import count_workers
+from famkd import distributed
+from famkd.data.coco_annotations import Instances, read_instances
+from famkd.data.loader import count_workers
+from famkd.data.transforms import decoded
+from famkd.distill.types import Batch
 from famkd.errors import UserError
-from famkd.method import Batch
 
 AHEAD = 3  # batches that are read while one is trained on
 
 
-class Plan(NamedTuple):
+class Draws(NamedTuple):
     """Which images one epoch shows in which order, and how each is scaled and flipped."""
 
     index: Tensor  # (N,)
@@ -61,7 +61,7 @@ class Coco:
         if not sides or min(*sides, longest) < 32:
             raise UserError(f"Sides of {list(sides)} and at most {longest} pixels: pass 32 or more.")
         self.root, self.device, self.seed, self.augment = Path(root), torch.device(device), seed, augment
-        self.sides, self.longest, self.workers = tuple(sides), longest, count_workers(workers, ranks.world())
+        self.sides, self.longest, self.workers = tuple(sides), longest, count_workers(workers, distributed.world())
         self._test = read_instances(root, "val2017")
         self.classes = self._test.classes
         self._asked = batch_size
@@ -83,7 +83,7 @@ class Coco:
         """Steps in an epoch."""
         return len(self._train) // self.batch_size
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> Draws:
         """The whole epoch's draws: wide images with wide ones and tall with tall, so that little is padded."""
         draw, n, b = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch), len(self._train), self.batch_size
         order = torch.randperm(n, generator=draw)
@@ -98,7 +98,7 @@ class Coco:
             rest.append(part[len(part) // b * b :])
         whole += torch.cat(rest).split(b)[: self.steps - len(whole)]
         index = torch.cat([whole[i] for i in torch.randperm(len(whole), generator=draw)])
-        return Plan(index, side[index], flip[index])
+        return Draws(index, side[index], flip[index])
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
         """This process's pieces of one epoch, counted from 1, after the `done` first ones.
@@ -106,8 +106,8 @@ class Coco:
         `take` makes the batch, inside the training step.
         """
         plan, b = self.plan(number), self.batch_size
-        shares = [ranks.part(start, start + b) for start in range(done * b, self.steps * b, b)]
-        yield from self._read(self._train, [Plan(*(t[share] for t in plan)) for share in shares])
+        shares = [distributed.shard(start, start + b) for start in range(done * b, self.steps * b, b)]
+        yield from self._read(self._train, [Draws(*(t[share] for t in plan)) for share in shares])
 
     def take(self, piece: Piece) -> Batch:
         """Bytes of any size to (3, H, W) floats in 0..1 on the device."""
@@ -125,16 +125,16 @@ class Coco:
         By itself one image at a time: what padding to a batch adds is seen at the edges and would move the figures.
         Those are iscrowd (N,), area (N,) in square pixels of the image as stored, and its `size`, height and width.
         """
-        share = ranks.part(0, len(self._test))
+        share = distributed.shard(0, len(self._test))
         starts = range(share.start, share.stop, batch_size)
         plans = [self._still(range(start, min(start + starts.step, share.stop))) for start in starts]
         yield from map(self.take, self._read(self._test, plans))
 
-    def _still(self, index: range) -> Plan:
+    def _still(self, index: range) -> Draws:
         side = torch.full((len(index),), self.sides[-1])
-        return Plan(torch.tensor(index), side, torch.zeros_like(side, dtype=torch.bool))
+        return Draws(torch.tensor(index), side, torch.zeros_like(side, dtype=torch.bool))
 
-    def _read(self, source: Instances, plans: list[Plan]) -> Iterator[Piece]:
+    def _read(self, source: Instances, plans: list[Draws]) -> Iterator[Piece]:
         """Pieces in order, read ahead by threads: decoding and scaling happen outside of Python's lock."""
         keys = [list(zip(*(t.tolist() for t in plan))) for plan in plans]
         if not self.workers:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from famkd.data.arrays import must_fit
-from famkd.data.decode import opened
-from famkd.data.images import Images, channel_statistics
+from famkd.data.small import Images, channel_statistics
+from famkd.data.transforms import opened
 from famkd.errors import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")

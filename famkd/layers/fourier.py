@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from famkd.layers.highpass import HighPass, highpass_gain, self_conjugate_columns
-from famkd.layers.official import official_draw, official_slope
+from famkd.layers.released import official_draw, official_slope
 
 FilterKind = Literal["dense", "separable", "lowrank"]
 Branch = Literal["both", "global", "local"]

@@ -1,6 +1,6 @@
 """Ways to teach, by name: each a short class beside a pure loss function, in a file of its kind."""
 
-from famkd.method import Method
+from famkd.distill.types import Method
 from famkd.methods.contrast import CRD
 from famkd.methods.fam import FAMLayers
 from famkd.methods.frequency import FiGKD, FreeKD

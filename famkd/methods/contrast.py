@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famkd import ranks
-from famkd.layers.project import flat, pair, precise
-from famkd.method import Batch, Method, Probe, View
+from famkd import distributed
+from famkd.distill.types import Batch, Method, Probe, View
+from famkd.methods.common import flat, pair, precise
 from famkd.methods.options import not_negative, positive
 
 
@@ -97,9 +97,9 @@ class CRD(Method):
             s, t = F.normalize(s.float()), F.normalize(t.float())
             loss = self._side(s, self.memory_teacher, self.constant_student, chosen)
             loss = loss + self._side(t, self.memory_student, self.constant_teacher, chosen)
-            index = ranks.gathered(index)
-            self._remember(self.memory_student, index, ranks.gathered(s.detach()))
-            self._remember(self.memory_teacher, index, ranks.gathered(t.detach()))
+            index = distributed.all_gather(index)
+            self._remember(self.memory_student, index, distributed.all_gather(s.detach()))
+            self._remember(self.memory_teacher, index, distributed.all_gather(t.detach()))
         return loss
 
     def _side(self, anchor: Tensor, memory: Tensor, constant: Tensor, chosen: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class CRD(Method):
         # a copy, because the memory is overwritten below before backward needs it
         scores = (anchor @ memory.clone().T).gather(1, chosen) / self.temperature
         with torch.no_grad():
-            fresh = ranks.averaged(scores.exp().mean()) * size
+            fresh = distributed.all_reduce_mean(scores.exp().mean()) * size
             constant.copy_(torch.where(constant < 0, fresh, constant))
         return nce_loss(scores, constant.clone(), size)
 

@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, Branch, FilterKind, Init
 from famkd.layers.fusion import resize
 from famkd.layers.highpass import HighPass
-from famkd.layers.project import pair_maps
-from famkd.method import Batch, Method, Probe, View
+from famkd.methods.common import pair_maps
 from famkd.methods.options import not_negative, positive
 
 

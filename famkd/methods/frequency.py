@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famkd.layers.project import match_size, pair, pair_maps, precise
-from famkd.method import Batch, Method, Probe, View
+from famkd.distill.types import Batch, Method, Probe, View
+from famkd.methods.common import match_size, pair, pair_maps, precise
 from famkd.methods.logits import logits_of
 from famkd.methods.maps import mse_loss
 from famkd.methods.options import not_negative, positive

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famkd.layers.project import fit, pair, pair_maps, precise
-from famkd.method import Batch, Method, Probe, View
+from famkd.distill.types import Batch, Method, Probe, View
+from famkd.methods.common import fit, pair, pair_maps, precise
 from famkd.methods.maps import mse_loss
 from famkd.methods.options import positive
 
@@ -86,7 +86,7 @@ class Projector(nn.Module):
         return self.layers(fit(feat, (height, width)))
 
 
-class Dressed(nn.Module):
+class DeployedStudent(nn.Module):
     """The student that SimKD trains: images to logits through student body, projector and teacher's classifier."""
 
     def __init__(self, student: nn.Module, projector: nn.Module, head: nn.Module):
@@ -126,12 +126,12 @@ class SimKD(Method):
         s, t = pair(student.feats, teacher.feats)[-1]
         return {"simkd": mse_loss(self.projector(s), t)}
 
-    def dress(self, student: nn.Module) -> nn.Module:
+    def deploy_as(self, student: nn.Module) -> nn.Module:
         """The trained network, images to logits, around a `student` that answers (logits, feats) for images.
 
         It shares projector and head with the method: its eval mode has to be taken back before training goes on.
         """
-        return Dressed(student, self.projector, self.head)
+        return DeployedStudent(student, self.projector, self.head)
 
 
 class CATKD(Method):

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from famkd.layers.project import precise
-from famkd.method import Batch, Method, Probe, View
+from famkd.distill.types import Batch, Method, Probe, View
+from famkd.methods.common import precise
 from famkd.methods.options import positive, several_classes
 
 

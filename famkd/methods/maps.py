@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famkd.layers.project import connector, match_size, pair, pair_maps, precise
-from famkd.method import Batch, Method, Probe, View
+from famkd.distill.types import Batch, Method, Probe, View
+from famkd.methods.common import connector, match_size, pair, pair_maps, precise
 from famkd.methods.options import positive
 
 

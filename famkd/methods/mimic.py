@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from famkd.layers.project import pair_maps
-from famkd.method import Batch, Method, Probe, View
+from famkd.distill.types import Batch, Method, Probe, View
+from famkd.methods.common import pair_maps
 from famkd.methods.maps import mse_loss
 
 

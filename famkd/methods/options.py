@@ -2,7 +2,7 @@
 
 from math import inf
 
-from famkd.method import Probe
+from famkd.distill.types import Probe
 
 
 def positive(**options: float) -> None:

@@ -8,11 +8,11 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import Branch, FilterKind, Init
 from famkd.layers.fusion import CrossAttention, Gate, resize
 from famkd.layers.highpass import HighPass
-from famkd.layers.project import pair_maps
-from famkd.method import Batch, Method, Probe, View
+from famkd.methods.common import pair_maps
 from famkd.methods.fam import leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature

@@ -7,14 +7,14 @@ from functools import partial
 from torch import nn
 
 from famkd.errors import UserError, nearest
-from famkd.models.checkpoint import load_weights
 from famkd.models.detection import DETECTORS, build_detector
+from famkd.models.libraries import build_timm, build_torchvision
 from famkd.models.mobilenet import MobileNetV1, MobileNetV2
 from famkd.models.resnet import BasicBlock, Bottleneck, resnet_3_stages, resnet_4_stages
 from famkd.models.shufflenet import ShuffleV1, ShuffleV2
 from famkd.models.vgg import VGG
+from famkd.models.weights import load_weights
 from famkd.models.wrn import WideResNet
-from famkd.models.zoo import build_timm, build_torchvision
 
 __all__ = ["DETECTORS", "MODELS", "build_model", "load_weights", "must_be_known"]
 

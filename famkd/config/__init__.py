@@ -1,0 +1,1 @@
+"""Recipes: their fields, how files and flags become one, and what is refused."""

@@ -1,0 +1,98 @@
+"""Settings as a YAML file says them, and as the flags that say the same."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from famkd.errors import UserError, inert
+
+MOST_BYTES = 1 << 15  # of a recipe or a sweep: the longest shipped one has 800
+
+SETTING = re.compile(r"(?!help$|tyro[-_])[a-z][\w.-]*", re.ASCII)  # the parser's own flags print and write files
+
+
+def read_yaml(path: Path, what: str = "recipe") -> Any:
+    """What a YAML file says, every scalar a string; UserError where it is none, or more than a setting needs.
+
+    Aliases, which can make gigabytes of a few lines, keys that are given twice, and characters that a terminal would
+    obey are refused. Tags mean nothing here, so none can make an object.
+    """
+    try:
+        if os.path.getsize(path) > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=StringLoader)
+    except RecursionError as error:
+        raise UserError(f"Cannot read the {what} {path}: it nests too deep.") from error
+    except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
+        raise UserError(f"Cannot read the {what} {path}: {' '.join(str(error).split())[:300]}") from error
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def as_flags(tree: dict, prefix: str = "") -> list[str]:
+    """Nested settings, every scalar a string, as the flags that say the same."""
+    flags: list[str] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if not SETTING.fullmatch(name):
+            raise UserError(f"{name[:60]!r} is no name of a setting: see famkd train RECIPE --help.")
+        if isinstance(value, dict):
+            flags += as_flags(value, f"{name}.")
+        elif value in ("true", "false"):
+            parent, _, leaf = name.rpartition(".")
+            flags.append(f"--{name}" if value == "true" else f"--{parent}{'.' if parent else ''}no_{leaf}")
+        else:
+            flags += [f"--{name}", *_values(name, value if isinstance(value, list) else [value])]
+    return flags
+
+
+def chosen(flags: list[str], field: str) -> str | None:
+    """The last value behind a flag, None where it is not given."""
+    found = None
+    for flag, value in zip(flags, [*flags[1:], ""]):
+        if flag == f"--{field}":
+            found = value
+        elif flag.startswith(f"--{field}="):
+            found = flag.partition("=")[2]
+    return found
+
+
+class StringLoader(yaml.BaseLoader):
+    """Tables, lists and strings, each written where it stands."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"*{self.peek_event().anchor} stands for another value: write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: yaml.Node) -> str:
+        text = super().construct_scalar(node)
+        if text != inert(text):
+            raise yaml.YAMLError(f"{inert(text)[:60]!r} holds characters that cannot be printed: leave them out")
+        return text
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
+        table = super().construct_mapping(node, deep)
+        keys = [self.construct_object(key) for key, _ in node.value]
+        if len(table) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.YAMLError(f"{twice!r} is set twice in one table: keep one")
+        return table
+
+
+def _values(name: str, values: list) -> list[str]:
+    """Values as they stand behind a flag; UserError for one that would be read as another flag, or is no value."""
+    for value in values:
+        if not isinstance(value, str) or re.match(r"-[^\d.]", value):
+            raise UserError(f"The setting {name} cannot hold {str(value)[:60]!r}: give plain words and numbers.")
+    return values

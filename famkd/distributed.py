@@ -1,0 +1,136 @@
+"""The processes that train one student together: which one this is, and what they tell each other.
+
+A process alone is rank 0 of 1, and each function here then costs nothing and changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from famkd.errors import UserError
+
+
+def rank() -> int:
+    """Number of this process; rank 0 alone writes and speaks."""
+    return dist.get_rank() if _initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _initialized() else 1
+
+
+def shard(start: int, stop: int) -> slice:
+    """This process's share of a range: consecutive, every position in exactly one share."""
+    n, me, all_of_us = stop - start, rank(), world()
+    return slice(start + n * me // all_of_us, start + n * (me + 1) // all_of_us)
+
+
+def all_reduce_sum(x: Tensor) -> Tensor:
+    """Sum over processes."""
+    return _sum(x) if world() > 1 else x
+
+
+def all_reduce_mean(x: Tensor) -> Tensor:
+    """Mean over processes."""
+    return all_reduce_sum(x) / world() if world() > 1 else x
+
+
+def all_gather(x: Tensor) -> Tensor:
+    """What every process holds, (N, ...) to (world N, ...) in order of rank; no gradient. N is the same everywhere."""
+    return _gather(x) if world() > 1 else x
+
+
+def on_rank_zero(call: Callable[[], Any]) -> Any:
+    """What rank 0 makes of `call`, told to everyone (so it can be pickled); a UserError there ends every process."""
+    if world() == 1:
+        return call()
+    box: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = call()
+        except UserError as error:
+            box[1] = error
+    dist.broadcast_object_list(box)
+    _agree([box[1]])
+    return box[0]
+
+
+def on_every_rank(call: Callable[[], Any]) -> Any:
+    """What each process makes of `call`; a UserError in any ends every process, and is told once."""
+    if world() == 1:
+        return call()
+    answer, error = None, None
+    try:
+        answer = call()
+    except UserError as problem:
+        error = problem
+    _agree(all_gather_objects(error))
+    return answer
+
+
+def first_nonempty(word: str) -> str:
+    """The first word that any process has to say, "" if none has."""
+    return next(filter(None, all_gather_objects(word)), "")
+
+
+def all_gather_objects(x: Any) -> list[Any]:
+    """What every process holds, in order of rank; so it can be pickled."""
+    if world() == 1:
+        return [x]
+    every: list[Any] = [None] * world()
+    dist.all_gather_object(every, x)
+    return every
+
+
+def barrier() -> None:
+    """Go on when all processes have come this far."""
+    if world() > 1:
+        dist.barrier()
+
+
+def to_sync_batchnorm(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """The module with batch norms that take their statistics over the images of all processes; UserError on a CPU."""
+    if world() > 1 and device.type == "cpu":
+        raise UserError("--sync_bn needs GPUs: PyTorch has no synchronised batch norm for the CPU. Leave it out.")
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module) if world() > 1 else module
+
+
+def average_batchnorm(module: torch.nn.Module) -> None:
+    """Give all processes the mean of their batch norms' running statistics, which each took from its own images."""
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    kept = [t for m in norms for t in (m.running_mean, m.running_var) if t is not None]
+    if world() > 1 and kept:
+        mean = all_reduce_mean(torch.cat([t.detach() for t in kept]))
+        for tensor, value in zip(kept, mean.split([len(t) for t in kept])):
+            tensor.copy_(value)
+
+
+def _agree(errors: list[UserError | None]) -> None:
+    """Rank 0 raises the first of the errors, the others end in silence."""
+    told = next((error for error in errors if error), None)
+    if told and rank() == 0:
+        raise told
+    if told:
+        raise SystemExit(2)
+
+
+@torch.compiler.disable
+def _sum(x: Tensor) -> Tensor:
+    x = x.clone()
+    dist.all_reduce(x)
+    return x
+
+
+@torch.compiler.disable
+def _gather(x: Tensor) -> Tensor:
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
+    dist.all_gather(parts, x.detach().contiguous())
+    return torch.cat(parts)
+
+
+def _initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,1 @@
+"""Features of any model by module path."""

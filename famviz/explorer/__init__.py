@@ -1,0 +1,1 @@
+"""The interactive widgets, for a notebook and for a saved page."""

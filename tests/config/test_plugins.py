@@ -1,0 +1,153 @@
+"""Files of one's own that register models and methods: imported by every command when named, and never else."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from helpers.famviz_runs import make_run
+
+import famviz
+from famkd.config.load import load_recipe
+from famkd.config.plugins import import_plugins, plugins_named
+from famkd.errors import UserError
+from famkd.run.directory import Run
+from famkd.sweep.grid import read_grid
+
+MINE = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import famkd
+
+Path("imported").touch()
+
+
+class MyNet(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.one = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc(self.two(self.one(x)).mean((2, 3)))
+
+
+class Mine(famkd.Method):
+    def __init__(self, probe=None, *, power=2.0):
+        super().__init__()
+        self.power = power
+
+    def forward(self, student, teacher, batch):
+        return {"gap": (student.logits - teacher.logits).abs().pow(self.power).mean()}
+
+
+famkd.MODELS["mynet"], famkd.METHODS["mine"] = MyNet, Mine
+"""
+OWN = ("--student.model", "mynet", "--method", "mine", "--mine.power", "1.5", "--teacher.model", "resnet8x0.5")
+NAMED = ("--plugins", "mine.py")
+
+
+@pytest.fixture
+def mine(small) -> Path:
+    Path("mine.py").write_text(MINE)
+    Path("teacher.yaml").write_text(Path("small.yaml").read_text().replace("epochs: 3", "epochs: 1"))
+    return Path("mine.py")
+
+
+def test_every_command_takes_plugins_as_real_processes(mine, python):
+    def famkd(*argv: str, code: int = 0) -> str:
+        ended, out, err = python("-m", "famkd", *argv)
+        assert ended == code, err
+        return out + err
+
+    refused = "This run uses mine.py: pass --plugins mine.py (or set FAMKD_PLUGINS) if you trust it."
+    train = ("train", "small.yaml", *OWN, "--teacher.weights", "recipe:teacher.yaml", "--out", "run")
+    famkd(*train, "--epochs", "1", *NAMED)
+    assert Run("run").metrics()[0]["mine.gap"] > 0
+    assert "plugins:\n- mine.py\nmine:\n" in Path("run/recipe.yaml").read_text()
+    assert "There is no method 'mine'" in famkd(*train, "--epochs", "1", "--resume", code=2)
+    Path("elsewhere").mkdir()
+    mine.rename("elsewhere/mine.py")
+    Path("imported").unlink()
+    for command in ("eval", "export", "compare"):
+        assert refused in famkd(command, "run", code=2)
+    assert not Path("imported").exists()
+    moved = ("--plugins", "elsewhere/mine.py")
+    top1 = Run("run").metrics()[-1]["top1"]
+    assert famkd("eval", "run", *moved).startswith(f"top1 {top1:.2f} ")
+    assert "parameters" in famkd("export", "run", "--to", "safetensors", *moved)
+    assert "mine" in famkd("compare", "run", *moved)
+    famkd("train", "run", "--out", "run", "--resume", *moved)  # the file may move
+    assert "mynet" in famkd("ls", "models", *moved)
+    figures = json.loads(famkd("bench", "small.yaml", *train[2:-2], "--steps", "1", "--format", "json", *moved))
+    assert figures["method"] == "mine"
+
+
+def test_sweeps_seeds_and_several_processes_pass_plugins_on(mine, python):
+    Path("grid.yaml").write_text(
+        "recipe: small.yaml\nstudent.model: mynet\nmethod: mine\nteacher.model: mynet\noptim.epochs: 1\n"
+        'teacher.weights: "recipe:own.yaml"\nseed: [0, 1]\n'
+    )
+    own = Path("teacher.yaml").read_text().replace("resnet8x0.5", "mynet")
+    Path("own.yaml").write_text(f"{own}plugins: [mine.py]\n")
+    code, out, err = python("-m", "famkd", "sweep", "grid.yaml", *NAMED)
+    assert code == 0, err
+    assert re.search(r"small\s+mine\s+2 ", out)
+    flags = ("--student.model", "mynet", "--devices", "2", "--accelerator", "cpu", "--data.batch_size", "16")
+    code, out, err = python("-m", "famkd", "train", "small.yaml", *flags, "--seeds", "3", *NAMED)
+    assert code == 0, err
+    assert Run("runs/small/none-seed3").metrics()[-1]["epoch"] == 3
+
+
+def test_a_sweep_file_imports_nothing(mine):
+    Path("grid.yaml").write_text("recipe: small.yaml\nplugins: [mine.py]\n")
+    with pytest.raises(UserError, match="names plug-ins: leave them out and pass --plugins"):
+        read_grid(Path("grid.yaml"))
+
+
+def test_a_recipes_own_plugins_are_not_imported(mine):
+    for text in ("plugins: [mine.py]", "plugins: mine.py", "plugins: [a/mine.py, 'b\\mine.py']"):
+        Path("foreign.yaml").write_text(f"student: {{model: resnet8}}\n{text}\n")
+        with pytest.raises(UserError, match=r"This run uses .*mine\.py: pass --plugins .*mine\.py \(or set FAMKD_PLUG"):
+            load_recipe("foreign.yaml")
+    Path("foreign.yaml").write_text("plugins: {a: b}\n")
+    with pytest.raises(UserError, match="plugins is a list of Python files"):
+        load_recipe("foreign.yaml")
+    run = make_run(Path("run"), shapes=((2, 5), (2, 4)))
+    (run.path / "recipe.yaml").write_text(f"{run.recipe.to_yaml().replace('plugins: []', 'plugins: [mine.py]')}")
+    with pytest.raises(UserError, match=r"This run uses mine\.py"):
+        _ = famviz.open(run.path).run.recipe
+    assert not Path("imported").exists()
+
+
+def test_the_environment_names_plugins_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("count.py").write_text("from pathlib import Path\nPath('times').open('a').write('x')\n")
+    Path("other.py").write_text("")
+    Path("recipe.yaml").write_text("plugins: [count.py]\n")
+    monkeypatch.setenv("FAMKD_PLUGINS", f"{tmp_path}/count.py:other.py")
+    assert load_recipe("recipe.yaml").plugins == ("count.py",)
+    load_recipe("recipe.yaml", "--plugins", "count.py", "other.py", "--seed", "3")
+    assert Path("times").read_text() == "x"  # each once
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("1 / 0", r"The plug-in bad\.py cannot be imported: ZeroDivisionError: division by zero\."),
+    ("def", r"cannot be imported: SyntaxError"),
+    (None, r"The plug-in bad\.py is no Python file"),
+])  # fmt: skip
+def test_plugins_that_are_none_are_told(tmp_path, monkeypatch, text, words):
+    monkeypatch.chdir(tmp_path)
+    if text:
+        Path("bad.py").write_text(text)
+    with pytest.raises(UserError, match=words):
+        import_plugins(["bad.py"])
+
+
+def test_a_command_line_names_plugins_up_to_the_next_flag():
+    flags = ["--seed", "1", "--plugins", "a.py", "b.py", "--lr", "2", "--plugins=c.py", "--optim.steps", "1", "2"]
+    assert plugins_named(flags) == ["a.py", "b.py", "c.py"]

@@ -1,0 +1,212 @@
+"""The explorer and the dashboard by their traits, in the kernel, without a front end."""
+
+import asyncio
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+from helpers.famviz_runs import add_epoch, make_run, released_state
+from torch import nn
+
+import famviz
+from famkd.distill.types import Probe, View
+from famkd.errors import UserError
+from famkd.methods.review import FAMReview
+from famviz import spectra
+from famviz.explorer import encode as payload
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("widgets")
+    return famviz.open([make_run(folder / "a").path, make_run(folder / "b", seed=1).path])
+
+
+@pytest.fixture
+def explorer(runs):
+    made = famviz.FilterExplorer(runs)
+    yield made
+    made.close()
+
+
+def decoded(data: bytes, shape: tuple[int, ...], reference: float) -> np.ndarray:
+    """What the browser makes of a level's bytes."""
+    amplitude, phase = np.frombuffer(data, np.uint8).reshape(2, *shape).astype(float)
+    decibels = np.where(amplitude > 0, (amplitude - 1) / 254 * 80 - 80, -np.inf)
+    return reference * 10 ** (decibels / 20) * np.exp(2j * np.pi * (phase / 256 - 0.5))
+
+
+def test_bytes_keep_a_filter_to_two_percent(explorer, runs):
+    each, reference = runs[0].filters[0], explorer._meta["levels"][0][0]["reference"]
+    got = decoded(explorer._whole["0.0"], each.response.shape, reference)
+    assert np.abs(got - each.response).max() < 0.032 * reference
+    strong = np.abs(each.response) > 0.01 * reference
+    np.testing.assert_allclose(np.abs(got)[strong], np.abs(each.response)[strong], rtol=0.019)
+
+
+def test_base_bytes_are_laid_out_as_the_page_reads_them(explorer, runs):
+    each, figures, base = runs[0].filters[1], explorer._meta["levels"][0][1], explorer._whole["0.1.base"]
+    (o, c), (h, w), half = each.channels, each.size, each.size[0] * (each.size[1] // 2 + 1)
+    assert len(base) == 2 * o * c + h * w + 3 * half + len(figures["epochs"]) * (half + o * c)
+    energy = np.frombuffer(base[: o * c], np.uint8).reshape(o, c)
+    assert energy.argmax() == each.energy().argmax()
+    gain = np.frombuffer(base[2 * o * c : 2 * o * c + h * w], np.uint8).reshape(h, w)
+    np.testing.assert_allclose(gain / 255, spectra.full_plane(each.gain, w), atol=0.002)
+
+
+def test_traits_choose_and_answer(explorer, runs):
+    explorer.level, explorer.c_out, explorer.c_in = 1, 5, 3
+    np.testing.assert_array_equal(explorer.to_numpy(), runs[0].filters[1].plane()[5, 3])
+    explorer.mean = True
+    np.testing.assert_allclose(explorer.to_numpy(), runs[0].filters[1].plane().mean((0, 1)), atol=1e-7)
+
+
+def test_a_level_with_fewer_channels_takes_the_nearest(explorer):
+    explorer.level, explorer.c_out, explorer.c_in = 1, 5, 0
+    explorer.level = 0
+    assert (explorer.c_out, explorer.c_in) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("level", 2), ("level", -1), ("c_out", 6), ("view", "sound"), ("other", "c")]
+)
+def test_what_is_not_there_is_refused(explorer, name, value):
+    with pytest.raises(traitlets.TraitError):
+        setattr(explorer, name, value)
+
+
+def test_beyond_the_budget_rows_come_one_at_a_time(runs):
+    explorer = famviz.FilterExplorer(runs, budget=0, c_out=2)
+    each, reference = runs[0].filters[0], explorer._meta["levels"][0][0]["reference"]
+    assert set(explorer._whole) == {"0.0.base", "0.1.base", "1.0.base", "1.1.base"}
+    got = decoded(explorer._rows["0.0.2"], each.response[2:3].shape, reference)
+    assert np.abs(got[0] - each.response[2]).max() < 0.032 * reference
+    explorer.c_out = 3
+    assert set(explorer._rows) == {"0.0.3"}
+    explorer.other = runs[1].name
+    assert set(explorer._rows) == {"0.0.3", "1.0.3"}
+    explorer.mean = True
+    assert explorer._rows == {}
+
+
+def test_raw_planes_come_when_asked_for(tmp_path):
+    torch.save(released_state((8,)), tmp_path / "a.pth")
+    explorer = famviz.FilterExplorer(tmp_path / "a.pth", c_out=0, c_in=0)
+    figures = explorer._meta["levels"][0][0]
+    assert explorer._rows == {}
+    assert figures["ineffective"] == pytest.approx(0.5, abs=0.1)
+    explorer.raw = True
+    got = decoded(explorer._rows["0.0.0.raw"], (1, 3, 8, 8), figures["reference"])
+    np.testing.assert_allclose(got[0], explorer.filter.raw[0], atol=0.032 * figures["reference"])
+    np.testing.assert_array_equal(explorer.to_numpy(), explorer.filter.raw[0, 0])
+
+
+def test_the_table_lists_the_strongest_first(explorer, runs):
+    rows, energy = explorer._meta["levels"][0][0]["table"], runs[0].filters[0].energy()
+    assert (rows[0][0], rows[0][1]) == np.unravel_index(energy.argmax(), energy.shape)
+    assert [row[2] for row in rows] == sorted((row[2] for row in rows), reverse=True)
+    assert len(payload.table(runs[0].filters[1], 7)) == 7
+
+
+def test_explorers_move_together_until_parted(runs):
+    one, two = famviz.FilterExplorer(runs[0]), famviz.FilterExplorer(runs[1])
+    links = one.link(two)
+    one.c_in = 2
+    two.view = "phase"
+    assert (two.c_in, one.view) == (2, "phase")
+    for link in links:
+        link.unlink()
+    one.c_in = 1
+    assert two.c_in == 2
+
+
+def test_every_output_carries_a_picture(explorer, tmp_path):
+    data, _ = explorer._repr_mimebundle_()
+    assert {"application/vnd.jupyter.widget-view+json", "image/png"} <= data.keys()
+    assert explorer.to_png(tmp_path / "still.png").startswith(b"\x89PNG") == (tmp_path / "still.png").exists()
+
+
+def test_the_still_picture_shows_what_is_chosen(explorer, runs):
+    explorer.c_out, explorer.c_in = 2, 1
+    each = runs[0].filters[0]
+    _, mean = spectra.radial_profile(np.abs(each.plane()[2, 1]))
+    drawn = explorer._still().axes[5].lines[0].get_ydata()
+    np.testing.assert_allclose(np.nan_to_num(drawn, nan=-60), spectra.decibel(mean, mean.max()))
+    explorer.other, explorer.view = runs[1].name, "kernel"
+    kernels = [spectra.spatial_kernel(run.filters[0].response[2, 1], each.size) for run in runs]
+    shown = [ax.images[0].get_array() for ax in explorer._still().axes[:3]]
+    for got, wanted in zip(shown, (*kernels, kernels[0] - kernels[1])):
+        np.testing.assert_allclose(got, wanted, atol=1e-7)
+
+
+def test_the_still_picture_shows_the_chosen_epoch(explorer, runs):
+    explorer.epoch = 1
+    amplitude, kept = explorer._still().axes[1], runs[0].summary(runs[0].filters[0], 1)
+    plane = spectra.full_plane(kept["amplitude"], 9)
+    np.testing.assert_allclose(amplitude.images[0].get_array(), spectra.decibel(plane, plane.max()))
+    explorer.other = runs[1].name
+    figure = explorer._still()
+    assert "epoch 1" in figure.get_suptitle()
+    ratio = plane / (spectra.full_plane(runs[1].summary(runs[1].filters[0], 1)["amplitude"], 9) + 1e-30)
+    shown = figure.axes[2].images[0].get_array()
+    np.testing.assert_allclose(shown.compressed(), 20 * np.log10(ratio[~shown.mask]), atol=1e-4)
+
+
+def test_runs_of_one_name_are_told_apart(runs):
+    explorer = famviz.FilterExplorer([runs[0], runs[0]])
+    explorer.other = f"{runs[0].name} (2)"
+    assert explorer._meta["runs"] == [runs[0].name, f"{runs[0].name} (2)"]
+
+
+def test_a_run_without_filters_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="holds no frequency filter"):
+        famviz.FilterExplorer(make_run(tmp_path / "run", branch="local"))
+
+
+@pytest.fixture
+def unfinished(tmp_path):
+    """A run of 3 epochs of which one is done, and a function that does the next."""
+    make_run(tmp_path / "run", epochs=1, shapes=((2, 4),))
+    run = make_run(tmp_path / "run", "--epochs", "3", epochs=0, shapes=((2, 4),))
+    feats = [torch.rand(2, 2, 4, 4), torch.rand(2, 2)]
+    methods = nn.ModuleDict({"fam_review": FAMReview(Probe(View(None, feats), View(None, feats), None))})
+    return run, lambda: add_epoch(run, methods, nn.Linear(2, 2))
+
+
+def test_a_dashboard_follows_a_run_to_its_end(unfinished):
+    run, train = unfinished
+
+    async def follow():
+        dashboard = famviz.Dashboard(run, every=0.02)
+        assert dashboard.following
+        first = dashboard.picture.value
+        train()
+        train()
+        await asyncio.wait_for(dashboard._task, 60)
+        return first, dashboard
+
+    first, dashboard = asyncio.run(follow())
+    assert "epoch 3 of 3, finished" in dashboard.status.value
+    assert dashboard.picture.value != first
+    assert not dashboard.following
+
+
+def test_a_closed_dashboard_stops(unfinished):
+    async def close():
+        dashboard = famviz.Dashboard(unfinished[0], every=0.02)
+        dashboard.close()
+        await asyncio.sleep(0.1)
+        return dashboard.following
+
+    assert asyncio.run(close()) is False
+
+
+def test_without_a_loop_a_dashboard_looks_when_asked(unfinished):
+    run, train = unfinished
+    dashboard = famviz.Dashboard(run)
+    assert not dashboard.following
+    assert dashboard.refresh() is False
+    train()
+    assert dashboard.refresh() is True
+    assert "epoch 2 of 3" in dashboard.status.value

@@ -1,0 +1,136 @@
+"""famviz.open: run directories at any time of their life, and released checkpoints."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers.famviz_runs import make_run, released_state
+
+import famviz
+from famkd.errors import UserError
+from famkd.layers.fourier import FourierFilter
+from famviz import spectra
+
+
+@pytest.mark.parametrize("kind", ["dense", "separable", "lowrank"])
+def test_filters_act_as_the_trained_module(tmp_path, kind):
+    run = make_run(tmp_path / "run", filter=kind, rank=3, highpass="butterworth", cutoff=0.3)
+    opened = famviz.open(run.path)
+    assert [(each.size, each.channels) for each in opened.filters] == [((9, 9), (4, 4)), ((8, 8), (6, 6))]
+    state, _ = run.method_state()
+    for each in opened.filters:
+        options = {"filter": kind, "rank": 3, "highpass": "butterworth", "cutoff": 0.3}
+        module = FourierFilter(*reversed(each.channels), each.size, **options)
+        module.load_state_dict({k.removeprefix(f"{each.path}."): v for k, v in state.items() if each.path in k})
+        x = torch.randn(1, each.channels[1], *each.size)
+        got = np.einsum("ochw,chw->ohw", each.response, np.fft.rfft2(x[0].numpy()))
+        np.testing.assert_allclose(np.fft.irfft2(got, s=each.size), module(x)[0].detach().numpy(), atol=1e-4)
+        np.testing.assert_allclose(each.gain, module.gain.numpy())
+
+
+def test_filters_know_their_taps_and_the_branch_beside_them(tmp_path):
+    run = make_run(tmp_path / "run")
+    first = famviz.open(run).filters[0]
+    state, _ = run.method_state()
+    assert (first.student, first.teacher, first.title) == ("layer1", "layer1", "level 0 (layer1)")
+    assert first.gamma == (0.5, 0.5)
+    np.testing.assert_array_equal(first.local, state["fam_review.levels.0.leave.0.local.weight"][:, :, 0, 0])
+    assert 0 < first.total_share() < 1
+    assert first.share().shape == first.channels
+    assert first.ineffective_share is None
+
+
+def test_a_single_branch_has_no_share(tmp_path):
+    only = famviz.open(make_run(tmp_path / "run", branch="global")).filters[0]
+    assert (only.share(), only.total_share(), len(only.gamma)) == (None, None, 1)
+    assert famviz.open(make_run(tmp_path / "local", branch="local")).filters == []
+
+
+def test_opening_draws_no_random_number(tmp_path):
+    run = make_run(tmp_path / "run")
+    before = torch.get_rng_state()
+    famviz.open(run)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_runs_open_side_by_side_and_by_tap(tmp_path):
+    pair = famviz.open([make_run(tmp_path / "a").path, str(make_run(tmp_path / "b", seed=1).path)])
+    assert [run.name.split("/")[1] for run in pair] == ["a", "b"]
+    assert pair[0].filter("layer2") is pair[0].filters[1] is pair[0].filter(1)
+    with pytest.raises(UserError, match=r"has no filter 'layer9': it holds 0 \(layer1\), 1 \(layer2\)"):
+        pair[0].filter("layer9")
+
+
+def test_a_run_before_its_first_epoch_is_empty(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run.path / "method.safetensors").unlink()
+    shutil.rmtree(run.path / "filters")
+    assert famviz.open(run).filters == []
+
+
+def test_the_life_of_a_filter(tmp_path):
+    opened = famviz.open(make_run(tmp_path / "run", epochs=7))
+    epochs, life = opened.history(opened.filters[0])
+    assert epochs == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(life[-1]["amplitude"], opened.filters[0].amplitude(), rtol=0.02)
+    assert life[1]["amplitude"].sum() == pytest.approx(1.5 * life[0]["amplitude"].sum(), rel=0.02)
+    assert opened.history(opened.filters[0], 3)[0] == [1, 4, 7]
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_released_checkpoints_act_as_the_released_code(tmp_path, prefix):
+    state = released_state(prefix=prefix)
+    torch.save(state, tmp_path / "student_best.pth")
+    opened = famviz.open(tmp_path / "student_best.pth")
+    assert [(each.level, each.size) for each in opened.filters] == [(0, (32, 32)), (1, (8, 8))]  # no 1x1
+    assert opened.run is None
+    for each, n in zip(opened.filters, (2, 1), strict=True):
+        raw = state[f"{prefix}atfs.{n}.conv2.0.weights1"]
+        x = torch.randn(1, 3, *each.size)
+        shifted = torch.fft.fftshift(torch.einsum("bixy,ioxy->boxy", torch.fft.fft2(x), raw), dim=(-2, -1))
+        centre, radius = each.size[0] // 2, int(0.1 * (each.size[0] // 2))
+        shifted[:, :, centre - radius : centre + radius, centre - radius : centre + radius] = 0
+        wanted = torch.fft.ifft2(torch.fft.ifftshift(shifted, dim=(-2, -1))).real[0]
+        got = np.fft.irfft2(np.einsum("ochw,chw->ohw", each.response, np.fft.rfft2(x[0].numpy())), s=each.size)
+        np.testing.assert_allclose(got, wanted.numpy(), atol=1e-5)
+        assert each.gamma == (0.25, 0.75)
+        assert each.local.shape == (5, 3)
+        assert each.raw.shape == (5, 3, *each.size)
+        assert 0.4 < each.ineffective_share < 0.6  # all-positive draws: the mean of the imaginary parts is lost
+
+
+def test_raw_planes_without_a_cut_have_the_response_as_effective_part(tmp_path):
+    torch.save({"model": released_state((8,))}, tmp_path / "a.pth")
+    each = famviz.open(tmp_path / "a.pth").filters[0]
+    np.testing.assert_allclose(spectra.effective(each.raw), each.plane(), atol=1e-7)
+
+
+def test_no_stored_code_is_run(tmp_path):
+    path = tmp_path / "bad.pth"
+    path.write_bytes(pickle.dumps(Trap(str(tmp_path / "sprung")), protocol=2))
+    with pytest.raises(UserError, match="no checkpoint that can be read without running code"):
+        famviz.open(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_anything_else_is_refused_in_a_sentence(tmp_path):
+    torch.save({"conv.weight": torch.rand(1)}, tmp_path / "plain.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for path, words in [("plain.pth", "holds no frequency attention"), ("list.pth", "holds no state dict"),
+                        ("nowhere", "There is nothing at"), (".", "is no run directory")]:  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            famviz.open(tmp_path / path)
+
+
+class Trap:
+    """A pickle that would make a directory when loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.mkdir, (self.path,)

@@ -1,0 +1,173 @@
+"""The report, the prepared notebook and the command line."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from helpers.browser import settled
+from helpers.famviz_runs import make_run, released_state
+
+from famviz.cli import main, prepare_notebook
+from famviz import report
+
+pytest_plugins = ("helpers.browser",)
+SMALL = {"shapes": ((2, 5), (2, 4))}
+EVIL = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("report") / "run", "--data.root", "nowhere", **SMALL)
+
+
+def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
+    path = report.write_report(run.path, tmp_path / "deep" / "report.html")
+    text = path.read_text()
+    assert len(text) < 8e6
+    addresses = set(re.findall(r"https?://[^\"'\s<>)]+", text))
+    assert {a for a in addresses if not a.startswith("http://www.w3.org/")} == set()  # names of XML, not places
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", text)
+    titles = ["Filters", "Curves", "How amplitudes differ", "What filters do to features", "Where networks look"]
+    assert re.findall(r"<h2>(.*?)</h2>", text) == [*titles, "Recipe", "Machine"]
+    for section in text.split("<section>")[1:]:  # each says what it shows
+        assert len(re.match(r"<h2>.*?</h2><p>(.*?)</p>", section)[1].split()) >= 7
+    curves = text[text.index("<h2>Curves") :].partition("</section>")[0]
+    assert re.search(r'<svg role="img" aria-label="Two diagrams over epochs for [^"]*run: ', curves)
+    (words, *_) = re.findall(r'<img [^>]*alt="(.*?)"', text)
+    assert words.startswith("Amplitude spectra of the strongest filters of level 0")
+
+
+def test_a_notebooks_command_is_named_as_such(run, tmp_path):
+    kernel = {**run.machine, "command": "/venv/ipykernel_launcher.py -f /tmp/tmp7.json"}
+    section = report.machine_section([SimpleNamespace(name="a", run=SimpleNamespace(path=run.path, machine=kernel))])
+    assert "<td>a notebook</td>" in section
+    assert "tmp7" not in section
+
+
+@pytest.mark.parametrize("width", [700, 1400])
+def test_names_of_facts_stay_on_one_line(run, tmp_path, page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"file://{report.write_report(run.path, tmp_path / 'report.html')}")
+    cells = page.locator("table.facts td:first-child")
+    heights = cells.evaluate_all("(cells) => cells.map((cell) => { const r = document.createRange();"
+                                 " r.selectNodeContents(cell); return r.getClientRects().length; })")  # fmt: skip
+    assert "torchvision" in cells.all_inner_texts()
+    assert set(heights) == {1}
+
+
+def test_a_dollar_in_a_name_leaves_no_section_out(tmp_path):
+    odd = make_run(tmp_path / "a$_{b$" / "$x^{$", "--data.root", "nowhere", **SMALL)
+    curves = report.curves_section(report.open_runs([odd.path, odd.path]))
+    assert curves.count("a$_{b$/$x^{$") >= 3  # in the legend, its words and the table
+
+
+def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
+    second = make_run(tmp_path / "second", "--data.root", "nowhere", seed=3, **SMALL)
+    path = report.write_report([run.path, second.path], tmp_path / "report.html")
+    page.context.set_offline(True)
+    page.goto(f"file://{path}")
+    page.wait_for_selector(".famviz[data-seq]")
+    seq = settled(page)
+    page.select_option(".fv-other select", index=1)
+    assert settled(page) > seq
+    assert page.locator(".fv-diff").is_visible()
+    assert page.locator("section").nth(1).locator("svg").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
+    text = report.write_report(run.path, tmp_path / "report.html").read_text()
+    for title in ("How amplitudes differ", "What filters do to features", "Where networks look"):
+        section = text[text.index(f"<h2>{title}") :].partition("</section>")[0]
+        assert "left out" in section
+        assert "<img" not in section
+    torch.save(released_state((8,)), tmp_path / "bare.pth")
+    text = report.write_report(tmp_path / "bare.pth", tmp_path / "report.html").read_text()
+    assert "a bare checkpoint comes without networks and data" in text
+    assert "A bare checkpoint names no recipe" in text
+
+
+def test_what_users_write_is_never_markup(tmp_path, page):
+    run = make_run(tmp_path / f"run{EVIL.replace('/', '_')}", "--data.root", "nowhere", **SMALL)
+    recipe = run.path / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("name: quickstart", f'name: "{EVIL}"'))
+    machine = {**run.machine, "device": EVIL, "command": EVIL}
+    (run.path / "machine.json").write_text(json.dumps(machine))
+    path = report.write_report(run.path, tmp_path / "report.html")
+    assert "<img src=x" not in path.read_text()
+    page.goto(f"file://{path}")
+    page.wait_for_selector(".famviz[data-seq]")
+    assert page.locator("img[src=x]").count() == 0
+
+
+def test_the_report_command_says_where_the_page_is(run, tmp_path, capsys):
+    main(["report", str(run.path), "-o", str(tmp_path / "r.html")])
+    assert re.search(r"r\.html: \d\.\d MB, opens without a network", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["report", "nowhere"], "famviz: There is nothing at nowhere"),
+    (["lab", "nowhere"], "famviz: There is nothing at nowhere"),
+    (["reprot"], "There is no command 'reprot'. Did you mean report?"),
+])  # fmt: skip
+def test_mistakes_end_in_a_sentence_and_code_two(argv, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    assert "famviz report RUN" in capsys.readouterr().out
+
+
+def test_the_prepared_notebook_opens_its_run(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = prepare_notebook([str(run.path)], tmp_path)
+    cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    names = {}
+    exec("".join(cells[0]).removeprefix("%matplotlib inline\n"), names)
+    assert [each.student for each in names["run"].filters] == ["layer1", "layer2"]
+    assert any("FilterExplorer" in "".join(cell) for cell in cells)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_prepared_notebook_has_curves_to_point_at(run, tmp_path, monkeypatch, count):
+    monkeypatch.chdir(tmp_path)
+    second = make_run(tmp_path / "second", seed=1, **SMALL)
+    path = prepare_notebook([str(run.path), str(second.path)][:count], tmp_path)
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    names, shown = {}, {}
+    exec(cells[0].removeprefix("%matplotlib inline\n"), names)
+    for cell in cells[1:]:
+        if cell.split("\n")[-1].startswith(("famviz.hover.", "explorer")):
+            *before, last = cell.split("\n")
+            exec("\n".join(before), names)
+            shown[last.partition("(")[0]] = eval(last, names)
+    assert len(shown["famviz.hover.training_curves"].data) == count
+    assert len(shown["famviz.hover.radial_curves"].data) == 2  # two levels, or the first of two runs
+    assert len(shown["explorer"].runs) == count
+
+
+def test_lab_hands_further_flags_to_jupyterlab(run, monkeypatch):
+    class Became(Exception):
+        pass
+
+    def become(program, command):
+        raise Became(command)
+
+    monkeypatch.setattr("os.execv", become)
+    with pytest.raises(Became) as became:
+        main(["lab", str(run.path), "--no-browser", "--port=1"])
+    command = became.value.args[0]
+    assert command[1:3] == ["-m", "jupyterlab"]
+    assert command[-2:] == ["--no-browser", "--port=1"]
+    assert command[3].endswith("look.ipynb")
+    with pytest.raises(Became) as became:
+        main(["lab", str(run.path), str(run.path), "--port", "1"])
+    assert became.value.args[0][-2:] == ["--port", "1"]

@@ -1,0 +1,178 @@
+"""A real browser for tests: headless Chromium on saved pages and on JupyterLab, offline and without console errors.
+
+A test module takes the fixtures by `pytest_plugins = ("helpers.browser",)`, one browser for all of its tests; `lab`
+serves a folder of notebooks. A page that asks for anything outside this machine, or logs an error, fails its test.
+PYTEST_DONT_REWRITE: test modules import the functions before pytest sees the plugin.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+# --no-sandbox: Chromium refuses to run as root with one; --disable-dev-shm-usage: containers have a small /dev/shm
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--no-first-run", "--hide-scrollbars"]  # fmt: skip
+LOCAL = ("file:", "data:", "blob:", "about:", "http://127.0.0.1", "ws://127.0.0.1")
+
+
+def chromium_path() -> str | None:
+    """Chromium's executable, or None; FAMKD_CHROMIUM names another."""
+    names = [os.environ.get("FAMKD_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@contextmanager
+def launched():
+    """A headless Chromium; ImportError without playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def fresh_page(browser):
+    """A page of its own context, with patience for models."""
+    context = browser.new_context(viewport={"width": 1300, "height": 900})
+    # anywidget drops a model whose module was not evaluated within 2 s; a starved test machine is given longer
+    patience = (
+        "const own = AbortSignal.timeout; AbortSignal.timeout = (ms) => own.call(AbortSignal, Math.max(ms, 6e4));"
+    )
+    context.add_init_script(patience)
+    return context.new_page()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for a module's tests; skips where Chromium or playwright is missing.
+
+    Not for the session: while playwright is open, this thread has a running asyncio loop, which other tests would see.
+    """
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    if chromium_path() is None:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium):
+    """A fresh page that remembers what it asked for elsewhere and what went wrong; both must be empty at the end."""
+    page = fresh_page(chromium)
+    strangers, errors = [], []
+    page.on("request", lambda request: None if request.url.startswith(LOCAL) else strangers.append(request.url))
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.context.close()
+    assert not strangers, f"the page asked for {strangers[:3]}"
+    assert not errors, f"the page logged {errors[:3]}"
+
+
+def settled(page, selector: str = ".famviz") -> int:
+    """Wait until nothing is left to draw; the explorer's drawing count."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return int(page.get_attribute(selector, "data-seq"))
+
+
+def pixels(page, selector: str):
+    """A canvas's own pixels, (H, W, 4) bytes as a numpy array."""
+    import numpy as np
+
+    script = """(canvas) => { const {width, height} = canvas;
+        return [height, width, [...canvas.getContext("2d").getImageData(0, 0, width, height).data]]; }"""
+    height, width, data = page.locator(selector).first.evaluate(script)
+    return np.array(data, np.uint8).reshape(height, width, 4)
+
+
+@contextmanager
+def lab(folder: Path) -> Iterator[str]:
+    """JupyterLab on a folder, with settings of its own and no token; yields its address. Ends its process by id."""
+    home = Path(tempfile.mkdtemp(prefix="famviz-lab-"))
+    variables = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
+                 "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
+    environment = {**os.environ, **{name: str(home / place) for name, place in variables.items()}}
+    _set(home, "apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False})
+    _set(home, "notebook-extension/tracker", {"windowingMode": "none"})
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+               "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
+               f"--ServerApp.root_dir={folder}", "--expose-app-in-browser",
+               "--LabApp.extension_manager=readonly"]  # fmt: skip
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/api", server, home / "log")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            try:
+                server.wait(15)
+            except subprocess.TimeoutExpired:
+                server.kill()
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def open_notebook(page, address: str, name: str) -> None:
+    """Open a notebook and wait for an idle kernel."""
+    page.goto(f"{address}/lab/tree/{name}?reset", wait_until="domcontentloaded")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook", timeout=120_000)
+    idle = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+    page.wait_for_function(f"() => {idle}", timeout=120_000)
+
+
+def run_all(page, timeout: float = 180) -> None:
+    """Run every cell; fails with the first error output."""
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    cells = """const panel = window.jupyterapp.shell.currentWidget;
+        const cells = [...panel.content.model.cells].filter((cell) => cell.type === "code");"""
+    outputs = "cells.flatMap((c) => Array.from({length: c.outputs.length}, (_, i) => c.outputs.get(i).toJSON()))"
+    errors = f"{outputs}.filter((o) => o.output_type === 'error').map((o) => o.ename + ': ' + o.evalue)"
+    over = f"(cells.every((c) => c.executionCount !== null) || {errors}.length)"  # after an error no cell is run
+    done = f"{over} && panel.sessionContext.session.kernel.status === 'idle'"
+    page.wait_for_function(f"() => {{ {cells} return {done}; }}", timeout=timeout * 1000)
+    found = page.evaluate(f"() => {{ {cells} return {errors}; }}")
+    assert not found, found
+
+
+def ask_kernel(page, expression: str) -> str:
+    """What the notebook's kernel prints for an expression."""
+    script = """async (code) => { let said = "";
+        const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+        const future = kernel.requestExecute({ code });
+        future.onIOPub = (m) => { said += m.content.text ?? (m.content.evalue ? "ERROR " + m.content.evalue : ""); };
+        await future.done; return said; }"""
+    return page.evaluate(script, f"print({expression})").strip()
+
+
+def _set(home: Path, plugin: str, values: dict) -> None:
+    path = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise RuntimeError(log.read_text()[-2000:])
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise RuntimeError(f"no answer from {url}: {log.read_text()[-2000:]}")

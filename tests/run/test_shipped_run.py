@@ -1,0 +1,53 @@
+"""The run on the real CIFAR-100 that comes with the notebooks: whole, small, and open to everyone without the data."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import famviz
+from famkd.evaluate import evaluate
+from famkd.models import build_model
+from famkd.run.directory import Run
+from famviz.report import write_report
+
+ROOT = Path(__file__).parents[2]
+REAL = Path(os.environ.get("FAMKD_DATA", ROOT / ".." / "shared" / "data")) / "cifar100.npz"
+PATH = ROOT / "notebooks/runs/cifar100/resnet56-resnet20/fam_review-seed0"
+
+
+def test_it_is_whole_small_and_names_no_place():
+    run = Run.open(PATH)
+    assert run.finished
+    assert run.intact
+    assert run.filter_epochs() == list(range(1, 21))
+    build_model("resnet20", 100).load_state_dict(run.student_state())
+    assert sum(path.stat().st_size for path in PATH.rglob("*")) < 10e6
+    assert not run.recipe.data.root.startswith("/")
+    assert not run.recipe.teacher.weights.startswith("/")
+
+
+def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    opened = famviz.open(PATH)
+    assert [each.size for each in opened.filters] == [(32, 32), (16, 16), (8, 8)]
+    for each in opened.filters:
+        epochs, life = opened.history(each)
+        assert len(epochs) == 20
+        assert torch.as_tensor(life[-1]["amplitude"]).max() > 0  # they started from nothing
+    alone = Path(shutil.copytree(PATH, "run"))  # with data that lies nowhere, not even beside some folder above it
+    recipe = (alone / "recipe.yaml").read_text().replace("data/", "nowhere-at-all/")
+    (alone / "recipe.yaml").write_text(recipe)
+    text = write_report([alone], "report.html").read_text()
+    assert "epoch" in text
+    assert text.count("left out") >= 2  # what needs images and networks, in words
+
+
+def test_its_student_is_what_its_last_line_says():
+    if not REAL.is_file():
+        pytest.skip("no cifar100.npz under FAMKD_DATA")
+    figures = evaluate(str(PATH), root=str(REAL), accelerator="cpu")
+    row = Run.open(PATH).metrics()[-1]
+    assert figures == pytest.approx({key: row[key] for key in ("top1", "top5")}, abs=0.05)  # a tie may round otherwise

@@ -1,0 +1,68 @@
+"""Draws the README's pictures anew: `python tools/pictures.py [RUNS]`, on `bands` by `fam`, trained if missing.
+
+That of filters learned on CIFAR-100 is of the run that comes with the notebooks.
+
+Needs Chromium and playwright, for the explorer in JupyterLab.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from helpers.browser import ask_kernel, fresh_page, lab, launched, open_notebook, run_all, settled
+
+import famkd
+import famviz
+from famviz import plots
+from famviz.figures import amplitude as features
+from famviz.figures import cam, style
+from notebooks import SOURCES, paired
+
+DOCS = Path(__file__).parents[1] / "docs"
+MAP = ".fv-nav .fv-stack canvas"
+STRIKING = "*max(explorer._meta['levels'][0][0]['table'][:20], key=lambda row: row[-1])[:2]"  # of the 20 strongest
+
+
+def draw_explorer(path: Path) -> None:
+    """Notebook 3 in JupyterLab, run, its explorer in front on the filter with the clearest direction."""
+    source = next(each for each in SOURCES if each.stem.startswith("03"))
+    folder = Path(tempfile.mkdtemp())
+    (folder / f"{source.stem}.ipynb").write_text(paired(source))
+    with launched() as browser, lab(folder) as address:
+        page = fresh_page(browser)
+        open_notebook(page, address, f"{source.stem}.ipynb")
+        page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+        run_all(page, timeout=600)
+        page.wait_for_selector(".famviz[data-seq]")
+        page.locator(".famviz").first.evaluate("(e) => e.closest('.jp-Cell').scrollIntoView()")
+        across, down = map(int, ask_kernel(page, "*explorer.filter.channels[::-1]").split())
+        out, inn = map(int, ask_kernel(page, STRIKING).split())
+        box = page.locator(MAP).first.bounding_box()
+        at = (box["x"] + box["width"] * (inn + 0.5) / across, box["y"] + box["height"] * (out + 0.5) / down)
+        page.mouse.click(*at)
+        settled(page)
+        page.screenshot(path=path)
+        page.close()
+
+
+def draw_figure(figure, path: Path) -> None:
+    """A figure at the size that a notebook shows it in."""
+    with style.context():
+        figure.savefig(path, dpi=style.RULES["figure.dpi"])
+
+
+def main() -> None:
+    os.environ["FAMKD_RUNS"] = runs = str(Path(sys.argv[1] if len(sys.argv) > 1 else "runs").resolve())
+    run = famkd.train(famkd.load_recipe("bands/student", "--method", "fam"), runs=runs, resume=True)
+    draw_figure(features.differences_figure(run), DOCS / "differences.png")
+    draw_figure(cam.grid_figure(run, 6), DOCS / "cams.png")
+    shipped = famviz.open(SOURCES[0].parent / "runs/cifar100/resnet56-resnet20/fam_review-seed0")
+    draw_figure(plots.contact_sheet(shipped.filters[0], 16), DOCS / "filters.png")
+    draw_explorer(DOCS / "explorer.png")
+    for path in sorted(DOCS.glob("*.png")):
+        print(f"{path.relative_to(DOCS.parent)}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
