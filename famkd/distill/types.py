@@ -1,8 +1,9 @@
-"""The words that methods, distiller and data share: Batch, View, Probe, Method."""
+"""The types that methods, tasks, data sets and the distiller share."""
 
-from collections.abc import Iterable
-from typing import ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -14,8 +15,16 @@ class Batch(NamedTuple):
     index: Tensor  # (B,) position of each image in the training set
 
 
+class Pictures(NamedTuple):
+    """Test images of a data set, for looking at: as the networks see them and as people do."""
+
+    images: Tensor  # (B, 3, H, W) normalised floats
+    labels: Tensor  # (B,) class indices
+    pixels: Tensor  # (B, H, W, 3) uint8
+
+
 class View(NamedTuple):
-    """What one network showed for one batch."""
+    """What one network returned for one batch."""
 
     logits: Tensor | None  # (B, classes)
     feats: list[Tensor]  # in tap order, shallow to deep: (B, C, H, W) maps, (B, C) embeddings
@@ -31,16 +40,16 @@ class Probe(NamedTuple):
 
 
 class Method(nn.Module):
-    """A way to teach: built from a probe, called with both views of a batch, answers named losses.
+    """A distillation method: built from a probe; called with both views of a batch, it returns named losses.
 
-    The keyword-only arguments of a subclass's `__init__` are its section of a recipe and its help;
-    the class attributes below are its published defaults, which a recipe may override per pair.
+    The keyword-only arguments of a subclass's `__init__` are its section of a recipe and its help. The class
+    attributes below are its published defaults, which a recipe may override per pair.
     """
 
-    wants: ClassVar[str] = "logits"  # "logits", or stages, preact, embed and last joined by +
-    teacher_wants: ClassVar[str] = ""  # of the teacher, where that is something else
-    weight: ClassVar[float] = 1.0  # of the method's losses
-    task_weight: ClassVar[float] = 1.0  # of the student's own loss beside it
+    wants: ClassVar[str] = "logits"  # "logits", or several of stages, preact, embed and last, joined by +
+    teacher_wants: ClassVar[str] = ""  # what it wants of the teacher, where that is different
+    weight: ClassVar[float] = 1.0  # weight of the method's losses
+    task_weight: ClassVar[float] = 1.0  # weight of the student's own loss
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
 
     def __init__(self, probe: Probe | None = None):
@@ -49,23 +58,99 @@ class Method(nn.Module):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
 
+    def levels(self) -> list[nn.Module]:
+        """Modules whose outputs are compared with the teacher's feature maps, shallow to deep; [] if there are none."""
+        return []
+
     def deploy_as(self, student: nn.Module) -> nn.Module | None:
-        """The network to measure and export in place of the student (given with this method's taps), if not itself."""
+        """The network to measure and export instead of the student, which has this method's taps; None for itself."""
         return None
 
     def describe(self) -> dict[str, object]:
-        """Notes for readers of the saved method, one JSON value per key (taps and shapes of filters, say)."""
+        """Notes for readers of the saved method: one JSON value per key, such as the shape of a filter."""
         return {}
 
 
+class Dataset(Protocol):
+    """Training and test images of one data set, batched for one process of a training.
+
+    The order and the augmentation of an epoch follow from (seed, epoch) alone, so that a resumed run sees the same
+    images. `epoch` yields pieces of a plan, which `take` turns into a `Batch` inside the training step: a step that
+    is captured as a CUDA graph then includes the augmentation.
+    """
+
+    task: ClassVar[str]  # the task that its targets are for, a name from `famkd.tasks.TASKS`
+    classes: list[str]
+    labels: Tensor | None  # (N,) class of every training image; None where an image has no single class
+    size: tuple[int, int] | None  # height and width of an image; None where images differ
+    mean: tuple[float, ...]  # of each channel, for pixels in 0..1
+    std: tuple[float, ...]
+    device: torch.device
+    batch_size: int  # images in a step of all processes
+    streamed: bool  # whether worker processes or threads read the images from files during training
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    def epoch(self, number: int, done: int = 0) -> Iterator[Any]:
+        """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
+        ...
+
+    def take(self, piece: Any) -> Batch:
+        """The batch of a piece, on the device."""
+        ...
+
+    def probe(self) -> Batch:
+        """One real training batch without augmentation, for shapes and first statistics."""
+        ...
+
+    def test(self, batch_size: int = 0) -> Iterator[Batch]:
+        """This process's share of the test images, in order; 0 for a batch size that suits the device."""
+        ...
+
+    def pictures(self, index: Iterable[int]) -> Pictures:
+        """Test images at some positions."""
+        ...
+
+
+class Scores(NamedTuple):
+    """Figures of a network on held-out data, in percent; the first one ranks epochs."""
+
+    figures: dict[str, float]
+    by_class: list[float] | None = None  # the leading figure of each class; -1 where a class has no test object
+
+
 class Task(Protocol):
-    """The two lines in which classification and detection differ, and how each is scored."""
+    """What a network does with an image: its loss, what its teacher runs, and how it is scored."""
+
+    name: str
+    models: Mapping[str, Callable[..., nn.Module]] | None  # None: `MODELS` and those of timm and torchvision
+    engines: tuple[str, ...]  # the engines that a step can run on
+    folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
+    exports: bool  # whether `famkd export` can write its networks
+
+    def refuses(self, method: type[Method]) -> str:
+        """Why a method cannot teach this task, or ""."""
+        ...
+
+    def method_defaults(self, method: type[Method]) -> dict[str, Any]:
+        """Options of a method whose default this task changes."""
+        ...
+
+    def prepare(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Make the two networks fit each other before training."""
+        ...
 
     def study(self, net: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], View]:
-        """The student's own losses by name, and what it showed."""
+        """The student's own losses by name, and its view. `net` is a `Tapped` network."""
+        ...
 
     def teach(self, net: nn.Module, batch: Batch) -> View:
-        """What the teacher showed."""
+        """The teacher's view. `net` is a `Tapped` network."""
+        ...
 
-    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Figures on held-out data; the first one ranks epochs."""
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
+        """Figures on held-out data, summed over all processes."""
+        ...
