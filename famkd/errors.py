@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend, the hint that goes with a misspelt name, and text that only shows."""
+"""UserError, hints for misspelt names, and escaping of control characters."""
 
 import contextlib
 import os
@@ -7,20 +7,28 @@ import sys
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
-# what moves a cursor, colours, renames a window, breaks a line or turns the direction of reading; halves of characters
-OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# control characters, line separators, marks of the direction of reading, and halves of surrogate pairs
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def inert(text: str) -> str:
-    """A text on one line in which what a terminal or a page would obey is written out, as \\x1b."""
-    return OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    """The text on one line, with control characters escaped, such as \\x1b."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class UserError(Exception):
-    """Something the user can mend: shown as one sentence, exit code 2. What it quotes is made inert."""
+    """An error that the user can fix: printed as one sentence, exit code 2. Control characters are escaped."""
 
     def __init__(self, text: str):
         super().__init__(inert(text))
+
+
+class RecipeError(UserError):
+    """A recipe or a command line that does not parse; `box` is the parser's own message, for a terminal."""
+
+    def __init__(self, text: str, box: str = ""):
+        super().__init__(text)
+        self.box = box
 
 
 class TrainingStopped(Exception):
@@ -30,20 +38,27 @@ class TrainingStopped(Exception):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return " Did you mean resnet56 or resnet50?" for the closest `names`, upper and lower case alike, or ""."""
+    """Return " Did you mean resnet56 or resnet50?" for the closest names, ignoring case, or ""."""
     known = {candidate.lower(): candidate for candidate in names}
     close = [known[match] for match in get_close_matches(name.lower(), known, n=2)]
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that train together, also after they have left their group."""
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")  # set by torchrun, by SLURM and by famkd
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
 @contextlib.contextmanager
-def while_read() -> Iterator[None]:
-    """End without a word, by the exit code that a shell gives for it, once nobody reads the output: `| head`."""
+def quiet_on_closed_pipe() -> Iterator[None]:
+    """Exit quietly with 141 (SIGPIPE) when standard output is closed, for example by `| head`."""
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still held has somewhere to go
+        # The interpreter flushes standard output at exit, so it needs a file that accepts the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

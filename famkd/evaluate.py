@@ -1,78 +1,101 @@
-"""What a run came to: evaluation of its student, and the table that closes a training."""
+"""Evaluation of a run or a checkpoint, and the table that ends a training."""
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from famkd.config.load import Net, differences, without_teacher
+from famkd.config.load import differences, with_data, without_teacher
+from famkd.config.recipe import Net, Recipe
 from famkd.console import console, table
 from famkd.data import build_data
-from famkd.data.in_memory import InMemory
-from famkd.distill.types import Method
+from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
 from famkd.methods import METHODS
-from famkd.models import DETECTORS, load_weights
+from famkd.models import load_weights
 from famkd.run.directory import Run, leading
-from famkd.tasks import TASKS, Detection
+from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_network, build_recipe_data, one_device
 from famkd.training.teacher import teacher_run
 
-
-def evaluate(
-    run: str = "", model: str = "", weights: str = "", data: str = "", root: str = "", best: bool = False,
-    batch_size: int = 500, accelerator: str = "auto",
-) -> dict[str, float]:  # fmt: skip
-    """Test-set figures of a run's student, or of a bare checkpoint of `model`."""
-    return measure(run, model, weights, data, root, best, batch_size, accelerator)[0]
+Evaluation = tuple[dict[str, float], dict[str, float]]  # figures, and the leading figure by class
 
 
-def measure(
-    run: str, model: str, weights: str, data: str, root: str, best: bool, batch_size: int, accelerator: str
-) -> tuple[dict[str, float], dict[str, float]]:
-    """`evaluate`, and of a detector average precision by class."""
-    if bool(run) == bool(model or weights):
-        raise UserError("Name either a run directory, or --model with --weights and --data.")
-    if batch_size < 1:
-        raise UserError(f"--batch_size is {batch_size}: pass 1 or more.")
-    device = one_device(accelerator).device
-    if run:
-        network, images = open_deployed(Run.open(run), device, data, root, best)
-        task = Run(run).recipe.task
-    else:
-        if not weights:
-            raise UserError("A bare model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
-        task, usual = ("detection", "coco") if model in DETECTORS else ("classification", "cifar100")
-        images = build_data(data or usual, root or "data", 1, device=device, augment=False)
-        network = build_network(Net(model, weights), len(images.classes), size=images.size).to(device).eval()
-    if task == "detection":
-        figures, each = Detection().measure(network, images.test())
-        return figures, dict(zip(images.classes, each, strict=True))
-    return TASKS[task]().evaluate(network, images.test(batch_size)), {}
-
-
-def open_deployed(
-    run: Run, device: torch.device | str = "cpu", data: str = "", root: str = "", best: bool = False
-) -> tuple[nn.Module, InMemory]:
-    """What a run is measured by and exported as, in eval mode, and its data: the student, or what a method makes of it.
+def evaluate_run(
+    path: str | Path,
+    data: str = "",
+    root: str = "",
+    *,
+    best: bool = False,
+    batch_size: int = 0,
+    accelerator: str = "auto",
+) -> Evaluation:
+    """Test-set figures of a run's student.
 
     Args:
         data, root: another data set, or another place of the same one.
-        best: the student after its best epoch; methods keep their last state only, so not where one dresses it.
+        best: weights of the best epoch instead of the last.
+    """
+    run = Run.open(path)
+    network, images = load_deployed(run, one_device(accelerator).device, data, root, best)
+    return _evaluate(network, images, run.recipe.task, batch_size)
+
+
+def evaluate_checkpoint(
+    model: str,
+    weights: str,
+    data: str = "",
+    root: str = "",
+    *,
+    batch_size: int = 0,
+    accelerator: str = "auto",
+) -> Evaluation:
+    """Test-set figures of a bare checkpoint of `model`.
+
+    Args:
+        weights: a checkpoint file, a run directory, `recipe:NAME` or `pretrained`.
+        data, root: the data set; by default the usual one of the model's task, in the folder `data`.
+    """
+    if not weights:
+        raise UserError("A model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
+    task = task_of_model(model)
+    device = one_device(accelerator).device
+    images = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
+    network = build_network(Net(model, weights), images, task).eval()
+    return _evaluate(network, images, task, batch_size)
+
+
+def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int) -> Evaluation:
+    if batch_size < 0:
+        raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
+    figures, by_class = TASKS[task].evaluate(network, images.test(batch_size))
+    return figures, dict(zip(images.classes, by_class, strict=True)) if by_class else {}
+
+
+def load_deployed(
+    run: Run, device: torch.device | str = "cpu", data: str = "", root: str = "", best: bool = False
+) -> tuple[nn.Module, Dataset]:
+    """The network that a run is measured by and exported as, in eval mode, and its data.
+
+    It is the student, or what a method makes of the student.
+
+    Args:
+        data, root: another data set, or another place of the same one.
+        best: the student after its best epoch. Methods save their last state only, so this is refused where a method
+            changes the deployed network.
     """
     recipe = run.recipe
     if not run.finished:
         print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
-    recipe = replace(recipe, data=replace(recipe.data, name=data or recipe.data.name, root=root or recipe.data.root))
+    recipe = with_data(recipe, data, root)
     images = build_recipe_data(recipe, device)
-    if not any(METHODS[name].deploy_as is not Method.deploy_as for name in recipe.method_names):
-        network = build_network(recipe.student, len(images.classes), weights=False, size=images.size).to(device)
+    if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
+        network = build_network(recipe.student, images, recipe.task, weights=False)
         load_weights(network, run.path / ("best.safetensors" if best else "student.safetensors"))
         return network.eval(), images
     if best:
-        raise UserError(f"{recipe.method} adds to the student what only its last epoch has: leave --best out.")
+        raise UserError(f"{recipe.method} adds to the student a part that only its last epoch has: leave --best out.")
     distiller = build_distiller(recipe, images, weights=False)
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])
@@ -80,33 +103,42 @@ def open_deployed(
 
 
 def closing_table(run: Run, runs: str | Path = "runs") -> None:
-    """Teacher, student alone where such a run is done, and this run: last epoch first, best epoch named as such."""
+    """Print the teacher, the student alone where such a run is finished, and this run: last epoch first, then best."""
     recipe = run.recipe
     if not run.finished:
         return
-    shown: list[tuple[str, Run]] = [(_role(recipe), run)]
-    alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
-    if recipe.method_names and (alone.path / "recipe.yaml").is_file() and alone.finished:
-        comparable = not differences(alone.recipe, without_teacher(recipe))
-        if comparable:
-            shown.insert(0, (f"student {recipe.student.model} alone", alone))
+    figure = leading(run.metrics()[-1])
+    shown: list[tuple[str, Run]] = []
     if teacher := teacher_run(recipe, runs):
-        shown.insert(0, (f"teacher {recipe.teacher.model}", teacher))
+        shown.append((f"teacher {recipe.teacher.model}", teacher))
+    if alone := _student_alone(recipe, runs):
+        shown.append((f"student {recipe.student.model} alone", alone))
+    shown.append((_role(recipe), run))
     rows = [[role, *_figures(each)] for role, each in shown]
-    what = leading(run.metrics()[-1]).replace("top1", "top-1") + " %"
     if run.teacher:
-        rows.insert(0, [f"teacher {recipe.teacher.model}", f"{run.teacher[leading(run.metrics()[-1])]:.2f}", "–", "–"])
-    table(f"{recipe.name}, seed {recipe.seed}", ["", f"last {what}", f"best {what}", "seconds"], rows)
+        rows.insert(0, [f"teacher {recipe.teacher.model}", f"{run.teacher[figure]:.2f}", "–", "–"])
+    name = figure.replace("top1", "top-1") + " %"
+    table(f"{recipe.name}, seed {recipe.seed}", ["", f"last {name}", f"best {name}", "seconds"], rows)
     if run.teacher:
         console.print(f"teacher {recipe.teacher.model}: {recipe.teacher.weights}")
     for role, each in shown:
         console.print(f"{role}: {each.path}")
 
 
-def _role(recipe) -> str:
+def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:
+    """The finished run of the same student without a teacher, if there is one under the same protocol."""
+    alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
+    if not recipe.method_names or not (alone.path / "recipe.yaml").is_file() or not alone.finished:
+        return None
+    return None if differences(alone.recipe, without_teacher(recipe)) else alone
+
+
+def _role(recipe: Recipe) -> str:
     return f"student {recipe.student.model} by {recipe.method}" if recipe.method_names else recipe.student.model
 
 
 def _figures(run: Run) -> list[str]:
+    """Last and best value of the leading figure, and the seconds of all epochs."""
     scores = [row[leading(row)] for row in run.metrics()]
-    return [f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{sum(row['seconds'] for row in run.timing()):.1f}"]
+    seconds = sum(row["seconds"] for row in run.timing())
+    return [f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{seconds:.1f}"]

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from famkd.data.in_memory import InMemory
 from famkd.errors import UserError
-from famkd.evaluate import open_deployed
+from famkd.evaluate import load_deployed
 from famkd.files import must_be_writable, write_atomically
 from famkd.run.directory import Run
 
@@ -97,7 +97,7 @@ def export(
         raise UserError(f"Detectors are not exported: {run.path / 'student.safetensors'} is the student's state dict.")
     path = Path(out) if out else run.path / ("exported.safetensors" if to == "safetensors" else f"student.{to}")
     must_be_writable(path.parent)
-    network, data = open_deployed(run, root=root, best=best)
+    network, data = load_deployed(run, root=root, best=best)
     network = network.to(memory_format=torch.contiguous_format)
     pixels, wanted = _references(network, data, input)
     whole = (

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from famkd.errors import UserError, nearest, while_read
+from famkd.errors import UserError, nearest, quiet_on_closed_pipe
 
 USAGE = """famviz: look at what frequency attention learned
 
@@ -19,7 +19,7 @@ A run may still be training. In Python: import famviz; famviz.FilterExplorer("ru
 """
 
 
-@while_read()
+@quiet_on_closed_pipe()
 def main(argv: list[str] | None = None) -> None:
     """Run one command; what the user can mend ends in one sentence and exit code 2."""
     argv = sys.argv[1:] if argv is None else argv

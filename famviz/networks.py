@@ -16,7 +16,7 @@ from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.training.build import open_distiller, recipe_run
+from famkd.training.build import load_trained, recipe_run
 
 Source = Run | str | Path
 
@@ -81,7 +81,7 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
         weights = str(recipe_run(weights.removeprefix("recipe:"), "").path)
     teacher = replace(recipe.teacher, weights=located(weights, run))
     with torch.random.fork_rng([]):
-        distiller, _ = open_distiller(run, recipe=replace(recipe, data=data, teacher=teacher))
+        distiller, _ = load_trained(run, recipe=replace(recipe, data=data, teacher=teacher))
     return freeze(distiller)
 
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from famkd.bench.reference import ReferenceLoader, reference_modules
 from famkd.bench.timer import Clock
 from famkd.config.load import Recipe
-from famkd.config.validate import fit_to_task
+from famkd.config.validate import validated
 from famkd.data import DATA
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
@@ -24,10 +24,12 @@ from famkd.training.build import (
     build_fabric,
     build_optimizer,
     build_recipe_data,
+    build_step,
+    check_batch_size,
     round_teacher,
 )
-from famkd.training.loop import loss_weights, must_divide
-from famkd.training.step import Step, choose_engine
+from famkd.training.schedule import loss_weights
+from famkd.training.step import Step
 
 PIECES = ("data", "teacher", "student", "method", "optimiser")
 
@@ -42,7 +44,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
 
     Teacher and student start from random weights: they cost what trained ones cost.
     """
-    recipe = fit_to_task(recipe)
+    recipe = validated(recipe)
     fabric = build_fabric(recipe)
     streamed = recipe.data.name == "imagenet"
     if recipe.task == "detection" or (streamed and not noise):
@@ -86,16 +88,11 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
 
 
 def prepared_step(recipe: Recipe, data: InMemory, fabric) -> tuple[Step, Distiller]:
-    must_divide(recipe, data.batch_size)
+    check_batch_size(recipe, data.batch_size)
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
-    wrapped, optimizer = fabric.setup(distiller, build_optimizer(distiller, recipe.optim))
+    step = build_step(recipe, data, distiller, build_optimizer(distiller, recipe.optim), fabric)
     round_teacher(distiller, fabric)
-    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
-    step = Step(
-        wrapped, optimizer, data.take, fabric.backward, ["task", *recipe.method_names], fabric.device, engine,
-        accumulate=recipe.optim.accumulate,
-    )  # fmt: skip
     step.set_epoch(recipe.optim.lr, loss_weights(recipe, 1))
     return step, distiller
 

@@ -1,132 +1,158 @@
-"""The commands for finished, many and timed runs: famkd compare | sweep | bench | export."""
+"""famkd eval, compare, sweep and export: the commands for finished runs and for many trainings."""
 
-import argparse
 import sys
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from famkd.config.plugins import import_plugins
 from famkd.errors import UserError
+from famkd.tables import Format
+
+Plugins = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(help="Python files that register your own models, methods or data sets. They are imported."),
+]
+Positional = tyro.conf.Positional
+
+
+def eval_command(argv: list[str]) -> None:
+    _print_lines(tyro.cli(evaluate, args=argv, prog="famkd eval", use_underscores=True))
 
 
 def compare_command(argv: list[str]) -> None:
-    from famkd.tables import Format
-
-    def show(
-        runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ("runs",),
-        /,
-        against: str = "",
-        published: bool = False,
-        format: Format = "table",
-        plugins: tuple[str, ...] = (),
-    ) -> None:
-        """Runs side by side: mean and spread over seeds, and a paired test.
-
-        Args:
-            runs: Run directories, folders of them, or patterns; by itself the folder runs.
-            against: Method or group to test the others against; by itself `none`, the student alone.
-            published: Figures of other papers for the same pairs beside ours.
-            format: How the table is written.
-            plugins: Python files that register models, methods or data of the runs' own; they are imported.
-        """
-        from famkd.compare import compare
-
-        import_plugins(plugins)
-        print(compare(runs, against=against, published=published, format=format), end="")
-
-    tyro.cli(show, args=argv, prog="famkd compare", use_underscores=True)
+    print(tyro.cli(compare, args=argv, prog="famkd compare", use_underscores=True), end="")
 
 
 def sweep_command(argv: list[str]) -> None:
-    def run(
-        source: Annotated[str, tyro.conf.Positional],
-        /,
-        jobs: int = 0,
-        on: Literal["local", "ray"] = "local",
-        runs: str = "runs",
-        against: str = "",
-        plugins: tuple[str, ...] = (),
-    ) -> None:
-        """Train a grid of recipes, methods, seeds and flags, then compare; finished runs are not repeated.
-
-        Args:
-            source: A sweep from `famkd ls sweeps`, or a YAML file: `recipe: quickstart`, `method: [kd, at]`, ...
-            jobs: Trainings at once; by itself one per GPU, or one on a machine without.
-            on: This machine, or a Ray cluster.
-            runs: Folder of run directories.
-            against: Method or group to test the others against.
-            plugins: Python files that register models, methods or data of your own; every training imports them.
-        """
-        from famkd.sweep.grid import sweep
-
-        text, failed = sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)
-        close_sweep(text, failed)
-
-    tyro.cli(run, args=argv, prog="famkd sweep", use_underscores=True)
-
-
-def bench_command(argv: list[str]) -> None:
-    """Measure a recipe's training step: images/s, its parts, its share of the device, and against the naive form."""
-    from famkd.bench.modules import cost_table
-    from famkd.bench.step import as_json, as_text, bench, save_csv
-    from famkd.config.load import load_recipe
-
-    own = argparse.ArgumentParser(prog="famkd bench", description=bench_command.__doc__, allow_abbrev=False)
-    own.add_argument("recipe", help="a recipe; every flag of famkd train goes behind it")
-    own.add_argument("--against", choices=["naive"], help="also time the literal formulation, in the same process")
-    own.add_argument("--steps", type=int, default=20, help="timed steps; the median counts")
-    own.add_argument("--noise", action="store_true", help="random 32 px images, where the data set is not at hand")
-    own.add_argument("--attention", action="store_true", help="cost of each attention module instead")
-    own.add_argument("--format", choices=["text", "json"], default="text")
-    own.add_argument("--save", metavar="FOLDER", help="append a row to FOLDER/<device>-<torch>.csv")
-    known, flags = own.parse_known_args(argv)
-    if known.attention and (known.save or known.noise or known.against):
-        raise UserError("--attention goes without --save, --noise and --against.")
-    recipe = load_recipe(known.recipe, *flags)
-    if known.attention:
-        print(cost_table(recipe, known.steps, known.format), end="")
-        return
-    figures = bench(recipe, steps=known.steps, against_naive=bool(known.against), noise=known.noise)
-    print(as_json(figures) if known.format == "json" else as_text(figures))
-    if known.save:
-        print(f"kept in {save_csv(figures, Path(known.save))}", file=sys.stderr)
-
-
-def close_sweep(text: str, failed: list) -> None:
-    """Print a comparison, then what failed; exit code 1 if anything did."""
-    print(text, end="")
-    if failed:
-        print(f"{len(failed)} failed:", *(f"  {job.title}: {why}" for job, why in failed), sep="\n", file=sys.stderr)
-        sys.exit(1)
+    print_sweep(*tyro.cli(sweep, args=argv, prog="famkd sweep", use_underscores=True))
 
 
 def export_command(argv: list[str]) -> None:
-    def write(
-        run: Annotated[str, tyro.conf.Positional],
-        /,
-        to: Literal["onnx", "pt2", "safetensors"] = "onnx",
-        input: Literal["normalized", "unit", "bytes"] = "normalized",
-        out: str = "",
-        root: str = "",
-        best: bool = False,
-        plugins: tuple[str, ...] = (),
-    ) -> None:
-        """Write a run's student alone, checked on test images of the run.
+    print(tyro.cli(export, args=argv, prog="famkd export", use_underscores=True))
 
-        Args:
-            run: Run directory.
-            to: ONNX, a torch.export program, or plain weights.
-            input: What the file takes: normalized floats as in training, unit floats in 0..1, or bytes (uint8, 0..255).
-            out: The file; by itself student.onnx and so on in the run directory.
-            root: Folder or .npz file of the data, where it has moved since.
-            best: Weights of the run's best epoch in place of the last.
-            plugins: Python files that register the run's own model, method or data; they are imported.
-        """
-        from famkd.export import export
 
-        import_plugins(plugins)
-        print(export(run, to, input=input, out=out, root=root, best=best))
+def evaluate(
+    run: Positional[str] = "",
+    /,
+    model: str = "",
+    weights: str = "",
+    data: str = "",
+    root: str = "",
+    best: bool = False,
+    batch_size: int = 0,
+    accelerator: str = "auto",
+    plugins: Plugins = (),
+) -> Any:
+    """Evaluate a run's student, or a bare checkpoint, on the test set.
 
-    tyro.cli(write, args=argv, prog="famkd export", use_underscores=True)
+    Args:
+        run: Run directory. Its recipe names the model and the data set.
+        model: Model of a bare checkpoint, from `famkd ls models`.
+        weights: Checkpoint file, run directory, `recipe:NAME`, or `pretrained` where the model has such weights.
+        data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
+        root: Folder or file of the data set.
+        best: Use the weights of the run's best epoch instead of the last.
+        batch_size: Images per batch; 0 for the default of the data set.
+        accelerator: auto, cpu, cuda or mps.
+    """
+    import_plugins(plugins)
+    from famkd.evaluate import evaluate_checkpoint, evaluate_run
+
+    if bool(run) == bool(model or weights):
+        raise UserError("Name either a run directory, or --model with --weights and --data.")
+    if run:
+        return evaluate_run(run, data, root, best=best, batch_size=batch_size, accelerator=accelerator)
+    return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
+
+
+def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:
+    """Print the figures in one line, then a table of the leading figure by class where there is one."""
+    figures, by_class = evaluation
+    print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
+    if by_class:
+        from famkd.console import table
+
+        rows = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in by_class.items()]
+        figure = next(iter(figures))
+        table(f"{figure} by class; – for a class without objects in the test set", ["class", f"{figure} %"], rows)
+
+
+def compare(
+    runs: Positional[tuple[str, ...]] = ("runs",),
+    /,
+    against: str = "",
+    published: bool = False,
+    format: Format = "table",
+    plugins: Plugins = (),
+) -> str:
+    """Compare runs: mean and spread over seeds, and a paired test.
+
+    Args:
+        runs: Run directories, folders of them, or patterns. By default the folder runs.
+        against: Method or group to test the others against. By default `none`, the student alone.
+        published: Add the figures that other papers report for the same pairs.
+        format: Format of the table.
+    """
+    import_plugins(plugins)
+    from famkd.compare import compare
+
+    return compare(runs, against=against, published=published, format=format)
+
+
+def sweep(
+    source: Positional[str],
+    /,
+    jobs: int = 0,
+    on: Literal["local", "ray"] = "local",
+    runs: str = "runs",
+    against: str = "",
+    plugins: Plugins = (),
+) -> Any:
+    """Train a grid of recipes, methods, seeds and flags, then compare. Finished runs are not repeated.
+
+    Args:
+        source: A sweep from `famkd ls sweeps`, or a YAML file such as `recipe: quickstart`, `method: [kd, at]`.
+        jobs: Trainings at once. By default one per GPU, or one on a machine without a GPU.
+        on: This machine, or a Ray cluster.
+        runs: Folder of run directories.
+        against: Method or group to test the others against.
+    """
+    from famkd.sweep.grid import sweep
+
+    return sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)
+
+
+def print_sweep(text: str, failed: list) -> None:
+    """Print a comparison, then the trainings that failed; exit code 1 if there are any."""
+    print(text, end="")
+    if failed:
+        lines = [f"  {job.title}: {why}" for job, why in failed]
+        print(f"{len(failed)} failed:", *lines, sep="\n", file=sys.stderr)
+        sys.exit(1)
+
+
+def export(
+    run: Positional[str],
+    /,
+    to: Literal["onnx", "pt2", "safetensors"] = "onnx",
+    input: Literal["normalized", "unit", "bytes"] = "normalized",
+    out: str = "",
+    root: str = "",
+    best: bool = False,
+    plugins: Plugins = (),
+) -> Any:
+    """Write a run's student alone, checked on test images of the run.
+
+    Args:
+        run: Run directory.
+        to: ONNX, a torch.export program, or plain weights.
+        input: Input of the file: normalized floats as in training, unit floats in 0..1, or bytes (uint8, 0..255).
+        out: The file. By default student.onnx and so on in the run directory.
+        root: Folder or file of the data set, where it has moved since the training.
+        best: Use the weights of the run's best epoch instead of the last.
+    """
+    import_plugins(plugins)
+    from famkd.export import export
+
+    return export(run, to, input=input, out=out, root=root, best=best)

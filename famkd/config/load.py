@@ -1,175 +1,272 @@
-"""A recipe is a saved command line: file and flags -> Recipe -> file, through one parser."""
+"""How a file and command-line flags become a recipe: a recipe is a saved command line, read by one parser."""
 
-import inspect
-from dataclasses import field, fields, make_dataclass, replace
-from functools import cache
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import Any, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from famkd.config.builtin import builtin_recipes, find_recipe  # noqa: F401
-from famkd.config.plugins import import_plugins, must_be_imported, plugins_named
-from famkd.config.recipe import Data, Net, Optim, Recipe, split_methods  # noqa: F401  (the types are this module's too)
-from famkd.config.yaml_flags import as_flags, chosen, flatten, read_yaml
-from famkd.distill.types import Method
-from famkd.errors import UserError, inert, nearest
+from famkd.config.builtin import find_recipe
+from famkd.config.plugins import import_plugins, require_imported
+from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Net, Recipe, split_methods
+from famkd.config.sections import data_options, data_section, method_options, recipe_type
+from famkd.config.yaml_flags import as_flags, flatten, read_yaml
+from famkd.data import DATA
+from famkd.errors import RecipeError, UserError, inert, nearest
 from famkd.methods import METHODS
+from famkd.tasks import TASKS
 
-NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers")  # fields that do not decide what comes out
+Parsed = TypeVar("Parsed")
 
-GRID = 16  # of filters in detection, whose maps differ in size from batch to batch and would fill a GPU's memory
-
-LOOP_OPTIONS = {
-    "weight": "Weight of this method's losses.",
-    "task_weight": "Weight of the student's own loss beside it; of several methods the largest counts.",
-    "warmup": "Epochs over which this method's weight rises linearly.",
-}
+# Fields that every recipe of version 0.1.0 named, whatever its data set was.
+OLD_DATA_FIELDS = {"sides", "longest", "size", "splits", "workers", "gpu_decode"}
 
 
-def method_options(cls: type[Method]) -> dict[str, tuple[Any, Any]]:
-    """Type and default of each keyword-only argument of a method: its config section."""
-    hints = get_type_hints(cls.__init__)
-    parameters = inspect.signature(cls.__init__).parameters.values()
-    return {p.name: (hints.get(p.name, type(p.default)), p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
+@dataclass(frozen=True)
+class _DataName:
+    name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = Recipe().data.name
 
 
-def section_type(name: str) -> type:
-    """The dataclass of a method's section: the loop's weights, then the method's own options."""
-    cls = METHODS[name]
-    loop = [(key, type(getattr(cls, key)), getattr(cls, key)) for key in LOOP_OPTIONS]
-    own = [(key, hint, default) for key, (hint, default) in method_options(cls).items()]
-    section = make_dataclass(f"{cls.__name__}Options", loop + own, frozen=True)
-    summary, _, rest = inspect.cleandoc(cls.__doc__ or "Options of this method.").partition("\nArgs:")
-    helps = "".join(f"\n    {key}: {text}" for key, text in LOOP_OPTIONS.items())
-    section.__doc__ = f"{summary.rstrip()}\n\nArgs:{helps}{rest}"
-    return section
+@dataclass(frozen=True)
+class _Choice:
+    """The fields that decide which other fields a recipe has."""
+
+    method: str = "none"
+    task: str = "classification"
+    plugins: tuple[str, ...] = ()
+    data: _DataName = field(default_factory=_DataName)
 
 
-@cache
-def recipe_type(methods: tuple[str, ...]) -> type[Recipe]:
-    """`Recipe` with a section for each chosen method."""
-    sections = [(name, (kind := section_type(name)), field(default_factory=kind)) for name in methods]
-    return make_dataclass("Recipe", sections, bases=(Recipe,), frozen=True, namespace={"__doc__": Recipe.__doc__})
+def load_recipe(source: str | Path, *flags: str, prog: str = "famkd train", own: type | None = None) -> Recipe:
+    """Read a built-in recipe by name or a YAML file by path; flags override the file.
 
+    Args:
+        prog: the command that the help text names.
+        own: a dataclass of flags that the command takes itself, for the help text and for hints.
 
-def load_recipe(source: str | Path, *flags: str, beside: type | None = None) -> Recipe:
-    """Read a shipped recipe by name or a YAML file by path, with command-line flags on top.
-
-    `beside` is a dataclass of flags that a command takes itself: help and hints tell of them too.
-
-    Errors: UserError for an unknown recipe, an unreadable file, or plug-ins in it that the flags do not name; an
-    unknown or ill-typed field, in the file as in the flags, ends the process with exit code 2 and the parser's own
-    words, as a command line does.
+    Errors: UserError for an unknown recipe, an unreadable file, or plug-ins in it that the flags do not name;
+    RecipeError for an unknown field or a value of the wrong type.
     """
     path, name = find_recipe(str(source))
-    return parse_recipe(_read_table(path), list(flags), name=name, prog=f"famkd train {source}", beside=beside)
+    return parse_recipe(_read_table(path), flags, name=name, prog=f"{prog} {source}", own=own)
 
 
 def parse_recipe(
-    tree: dict, flags: list[str], *, name: str, prog: str = "famkd train RECIPE", beside: type | None = None
+    tree: dict[str, Any],
+    flags: Sequence[str],
+    *,
+    name: str,
+    prog: str = "famkd train RECIPE",
+    own: type | None = None,
 ) -> Recipe:
-    """One frozen recipe from nested settings and flags; the flags win."""
+    """A recipe from nested settings and flags; flags override settings."""
     tree = {"name": name, **tree}
-    _import_plugins(tree, flags)
     for key in ("name", "method", "task"):
         if not isinstance(tree.get(key, ""), str):
-            raise UserError(f"The setting {key} is one word, as in `{key}: ...`, not a list or a table.")
-    method = chosen(flags, "method")
-    names = _methods(tree.get("method", "none") if method is None else method)
-    _must_be_of(names, flags)
-    if (chosen(flags, "task") or tree.get("task")) == "detection":
-        filtered = [name for name in names if "grid" in method_options(METHODS[name])]
-        tree |= {name: {"grid": str(GRID), **_section(tree, name)} for name in filtered}
-    settings = as_flags({key: value for key, value in tree.items() if key in names or key not in METHODS})
-    kind = recipe_type(names)
-    if beside or {"-h", "--help"} & {*flags}:
-        recipe = _in_two_steps(kind, settings, flags, prog, beside)
-    else:
-        recipe = tyro.cli(kind, args=[*settings, *flags], prog=prog, use_underscores=True)
+            raise UserError(f"The setting {key} takes one word, as in `{key}: ...`, not a list or a table.")
+    choice = _choose(tree, flags, prog)
+    methods = _known_methods(choice.method)
+    _must_be_known("task", choice.task, TASKS)
+    _must_be_known("data set", choice.data.name, DATA)
+    settings = as_flags(_of_chosen(_with_task_defaults(tree, choice.task, methods), methods))
+    _refuse_options_of_others([*settings, *flags], methods, choice.data.name)
+    kind = recipe_type(methods, choice.data.name)
+    saved = parse(kind, settings, prog=prog, where=f"the recipe {name}")
+    recipe = _parse_with_defaults(kind, flags, saved, prog, own)
     if not _names_a_folder(recipe.name):
         raise UserError(
             f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`."
         )
-    return replace(recipe, method="+".join(names) or "none")  # it names a folder too, so however it was spaced
+    return replace(recipe, method="+".join(methods) or "none")  # one spelling, since it names a folder too
+
+
+def parse(
+    kind: type[Parsed], flags: Sequence[str], *, prog: str, default: Parsed | None = None, where: str = ""
+) -> Parsed:
+    """Parse flags into a dataclass; RecipeError, with the parser's own message as `box`, for what it refuses.
+
+    `where` says where the flags come from, if not from the command line. `--help` prints and exits.
+    """
+    options = {} if default is None else {"default": default}
+    with _refusing(where):
+        return tyro.cli(kind, args=list(flags), prog=prog, use_underscores=True, **options)
+
+
+def parse_known(kind: type[Parsed], flags: Sequence[str], *, prog: str) -> tuple[Parsed, list[str]]:
+    """Parse the flags that a dataclass has; return the others too, `--help` among them."""
+    with _refusing():
+        return tyro.cli(
+            kind, args=list(flags), prog=prog, use_underscores=True, add_help=False, return_unknown_args=True
+        )
+
+
+@contextlib.contextmanager
+def _refusing(where: str = "") -> Iterator[None]:
+    """Turn the parser's exit into a RecipeError."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            yield
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise RecipeError(_sentence(box.getvalue(), where), box.getvalue()) from None
 
 
 def without_teacher(recipe: Recipe) -> Recipe:
-    """The same student under the same protocol, taught by nobody."""
-    kept = {f.name: getattr(recipe, f.name) for f in fields(Recipe)}
-    return recipe_type(())(**kept | {"teacher": Net(), "method": "none", "baseline": False})
+    """The same student under the same protocol, trained without a teacher."""
+    kept = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
+    changed = {"teacher": Net(), "method": "none", "baseline": False}
+    return recipe_type((), recipe.data.name)(**kept | changed)
+
+
+def with_data(recipe: Recipe, name: str = "", root: str = "") -> Recipe:
+    """The recipe on another data set, or on the same one in another place."""
+    if name in ("", recipe.data.name):
+        return replace(recipe, data=replace(recipe.data, root=root or recipe.data.root))
+    data = recipe.data
+    changed = data_section(name)(name=name, root=root or data.root, batch_size=data.batch_size, augment=data.augment)
+    return replace(recipe, data=changed)
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
-    """Dotted names of the fields in which two recipes differ, those aside that say where to run or what to import."""
+    """Dotted names of the fields in which two recipes differ, except those that do not change the result."""
     ours, theirs = flatten(one.to_dict()), flatten(other.to_dict())
     keys = (ours.keys() | theirs.keys()) - {*NOT_PART_OF_RESULT, "plugins"}
     return sorted(key for key in keys if ours.get(key) != theirs.get(key))
 
 
-def _read_table(path: Path) -> dict:
+def _read_table(path: Path) -> dict[str, Any]:
     tree = read_yaml(path)
-    if tree is not None and not isinstance(tree, dict):
-        raise UserError(f"The recipe {path} is not a table of settings: write lines like `seed: 1`.")
-    return tree or {}
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"The recipe {path} is not a table of settings: write lines such as `seed: 1`.")
+    if path.read_text(encoding="utf-8").startswith(HEADER):
+        _drop_old_data_fields(tree)
+    return tree
 
 
-def _import_plugins(tree: dict, flags: list[str]) -> None:
-    """Import what the flags name, which may be what the file asks for; the file alone gets nothing imported."""
-    import_plugins(plugins_named(flags))
+def _drop_old_data_fields(tree: dict[str, Any]) -> None:
+    """Leave out fields of other data sets, which a run of version 0.1.0 saved with their default values."""
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return
+    own = data_options(str(data.get("name", "")))
+    for key in OLD_DATA_FIELDS - own.keys():
+        data.pop(key, None)
+
+
+def _choose(tree: dict[str, Any], flags: Sequence[str], prog: str) -> _Choice:
+    """The chosen methods, task and data set, once the plug-ins that the flags name are imported.
+
+    A file alone never gets anything imported: whoever runs a recipe must name its plug-ins.
+    """
+    data = tree.get("data")
+    chosen = {key: tree[key] for key in ("method", "task") if key in tree}
+    if isinstance(data, dict) and "name" in data:
+        chosen["data"] = {"name": data["name"]}
+    elif isinstance(data, str):
+        chosen["data"] = {"name": data}
+    choice, _ = parse_known(_Choice, [*as_flags(chosen), *flags], prog=prog)
+    import_plugins(choice.plugins)
     asked = tree.get("plugins", [])
     asked = asked if isinstance(asked, list) else [asked]
     if not all(isinstance(each, str) for each in asked):
         raise UserError("The setting plugins is a list of Python files, as in `plugins: [mine.py]`.")
-    must_be_imported(asked)
+    require_imported(asked)
+    return choice
 
 
-def _methods(method: str) -> tuple[str, ...]:
+def _known_methods(method: str) -> tuple[str, ...]:
     """Names of the methods in a sum; UserError for an unknown one and for one named twice."""
     names = split_methods(method)
-    for unknown in [n for n in names if n not in METHODS]:
-        hint = nearest(unknown, METHODS)
-        raise UserError(
-            f"There is no method {unknown!r}.{hint} See `famkd ls methods`, or name the file that makes it your own "
-            "with --plugins."
-        )
+    for name in names:
+        _must_be_known("method", name, METHODS)
     if len(set(names)) < len(names):
         raise UserError(f"The method {'+'.join(names)} names one method twice: pass each once and raise its weight.")
     return names
 
 
-def _must_be_of(names: tuple[str, ...], flags: list[str]) -> None:
-    """UserError for an option of a method that is not among the chosen ones."""
+def _must_be_known(kind: str, name: str, known: Mapping[str, Any]) -> None:
+    if name in known:
+        return
+    where = {"method": " See `famkd ls methods`.", "data set": " See `famkd ls data`."}
+    hint = nearest(name, known) + where.get(kind, f" There are {', '.join(known)}.")
+    raise UserError(
+        f"There is no {kind} {name!r}.{hint} If it is your own, name the file that registers it by --plugins."
+    )
+
+
+def _of_chosen(tree: dict[str, Any], methods: tuple[str, ...]) -> dict[str, Any]:
+    """The settings without sections of other methods: a recipe may hold the options of several."""
+    return {key: value for key, value in tree.items() if key in methods or key not in METHODS}
+
+
+def _with_task_defaults(tree: dict[str, Any], task: str, methods: tuple[str, ...]) -> dict[str, Any]:
+    """The settings, with the defaults of method options that the task changes."""
+    sections: dict[str, Any] = {}
+    for name in methods:
+        defaults = TASKS[task].option_defaults(method_options(METHODS[name]))
+        section = tree.get(name) or {}
+        if not isinstance(section, dict):
+            raise UserError(f"The section {name} of the recipe is a table of options, as in `{name}: {{weight: 1}}`.")
+        if defaults:
+            sections[name] = {key: str(value) for key, value in defaults.items()} | section
+    return tree | sections
+
+
+def _refuse_options_of_others(flags: Sequence[str], methods: tuple[str, ...], data: str) -> None:
+    """UserError for an option of a method or of a data set that is not the chosen one."""
     for flag in flags:
-        name, dot, _ = flag.partition("=")[0].removeprefix("--").replace("-", "_").partition(".")
-        if flag.startswith("--") and dot and name in METHODS and name not in names:
+        section, dot, option = flag.partition("=")[0].removeprefix("--").replace("-", "_").partition(".")
+        if not flag.startswith("--") or not dot:
+            continue
+        if section in METHODS and section not in methods:
             raise UserError(
-                f"{name} is not among this run's methods ({'+'.join(names) or 'none'}): pass --method {name} or leave "
-                f"{flag.partition('=')[0]} out."
+                f"{section} is not among this run's methods ({'+'.join(methods) or 'none'}): pass --method {section} "
+                f"or leave {flag.partition('=')[0]} out."
             )
+        if section == "data" and option not in data_options(data):
+            others = [name for name in DATA if option in data_options(name)]
+            if others:
+                raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {data}: leave it out.")
 
 
-def _in_two_steps(kind: type[Recipe], settings: list[str], flags: list[str], prog: str, beside: type | None) -> Recipe:
-    """The file's settings first and the flags on top of them, so that help shows what the file says."""
-
-    def values(recipe: Recipe) -> dict[str, Any]:
-        return {f.name: getattr(recipe, f.name) for f in fields(kind)}
-
-    held = values(tyro.cli(kind, args=settings, prog=prog, use_underscores=True))
-    own = [("training", tyro.conf.OmitArgPrefixes[beside], field(default_factory=beside))] if beside else []
-    shown = make_dataclass("Recipe", own, bases=(kind,), frozen=True, namespace={"__doc__": kind.__doc__})
-    return kind(**values(tyro.cli(shown, args=flags, default=shown(**held), prog=prog, use_underscores=True)))
+def _parse_with_defaults(
+    kind: type[Recipe], flags: Sequence[str], saved: Recipe, prog: str, own: type | None
+) -> Recipe:
+    """Parse flags with a saved recipe as default, so that the help text shows the recipe's own values."""
+    extra = [("training", tyro.conf.OmitArgPrefixes[own], field(default_factory=own))] if own else []
+    shown = make_dataclass("Recipe", extra, bases=(kind,), frozen=True, namespace={"__doc__": kind.__doc__})
+    parsed = parse(shown, flags, default=shown(**_values(saved)), prog=prog)
+    return kind(**{each.name: getattr(parsed, each.name) for each in fields(kind)})
 
 
-def _section(tree: dict, name: str) -> dict:
-    section = tree.get(name) or {}
-    if not isinstance(section, dict):
-        raise UserError(f"The section {name} of the recipe is a table of options, as in `{name}: {{weight: 1}}`.")
-    return section
+def _values(recipe: Recipe) -> dict[str, Any]:
+    return {each.name: getattr(recipe, each.name) for each in fields(recipe)}
+
+
+def _sentence(box: str, where: str) -> str:
+    """The first paragraph of the parser's message, as one sentence."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
+    lines = [line.strip("│| ") for line in plain.splitlines()[1:]]
+    paragraph: list[str] = []
+    for line in lines:
+        if not line.strip("─╰╯+- "):
+            break
+        paragraph.append(line)
+    text = " ".join(" ".join(paragraph).split())[:300].rstrip(".") or "The settings cannot be read"
+    text = text[:1].upper() + text[1:]
+    return f"In {where}: {text}." if where else f"{text}."
 
 
 def _names_a_folder(name: str) -> bool:
-    """Whether a name leads to a folder under the one it is put in, on any system."""
-    path = PureWindowsPath(name)  # which takes both kinds of slash for one
-    inside = path.parts and not path.anchor and ".." not in path.parts
-    return bool(inside) and inert(name) == name and max(map(len, path.parts)) <= 100
+    """Whether a name leads to a folder inside the one it is put in, on any system."""
+    path = PureWindowsPath(name)  # it takes both kinds of slash as separators
+    inside = bool(path.parts) and not path.anchor and ".." not in path.parts
+    return inside and inert(name) == name and max(map(len, path.parts)) <= 100

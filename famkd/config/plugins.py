@@ -1,7 +1,9 @@
-"""Python files of one's own that register models, methods or data: imported when their user names them, never else.
+"""Plug-ins: Python files that register your own models, methods or data sets.
 
-What a run or a recipe says of its plug-ins is only compared with what was imported: a name in a stranger's file runs
-nothing. They are told apart by file name, so that a run may be taken up from another folder.
+A plug-in is imported only when its user names it, on the command line or in the environment variable FAMKD_PLUGINS.
+The plug-ins that a run or a recipe file asks for are compared with the imported ones and never imported themselves, so
+that a recipe from somebody else cannot run code. They are compared by file name, so that a run can be resumed from
+another folder.
 """
 
 import importlib.util
@@ -12,56 +14,51 @@ from pathlib import Path
 
 from famkd.errors import UserError
 
-TRUSTED = "FAMKD_PLUGINS"  # files to import, in the environment, joined as those of PATH are
+VARIABLE = "FAMKD_PLUGINS"  # files to import, separated as in PATH
 
 _imported: dict[Path, str] = {}  # file to the name of its module
 
 
 def import_plugins(names: Iterable[str] = ()) -> None:
-    """Import some files and those of FAMKD_PLUGINS, each once; UserError for one that is none or fails."""
-    for name in [*filter(None, os.environ.get(TRUSTED, "").split(os.pathsep)), *names]:
+    """Import the named files and those of FAMKD_PLUGINS, each once; UserError for a file that cannot be imported."""
+    from_environment = filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))
+    for name in [*from_environment, *names]:
         path = Path(os.path.abspath(name))
         if path in _imported:
             continue
         if path.suffix != ".py" or not os.path.isfile(path):
-            raise UserError(f"The plug-in {name} is no Python file: name one such as mine.py, and plug-ins last.")
+            raise UserError(f"The plug-in {name} is not a Python file: name one such as mine.py, after the recipe.")
         _imported[path] = _import(path, name)
 
 
-def must_be_imported(names: list[str]) -> None:
-    """UserError where a recipe uses plug-ins that nobody here has named."""
+def plugins_in_use(names: Iterable[str] = ()) -> bool:
+    """Whether any plug-in is named here or in FAMKD_PLUGINS."""
+    return bool(os.environ.get(VARIABLE) or list(names))
+
+
+def require_imported(names: list[str]) -> None:
+    """UserError where a recipe uses plug-ins that were not imported."""
     known = {path.name for path in _imported}
     if any(_file_name(name) not in known for name in names):
-        told = " ".join(names)
-        raise UserError(f"This run uses {told}: pass --plugins {told} (or set {TRUSTED}) if you trust it.")
-
-
-def plugins_named(flags: Iterable[str]) -> list[str]:
-    """What stands behind `--plugins` on a command line, up to the next flag."""
-    found, inside = [], False
-    for flag in flags:
-        if flag.startswith("-"):
-            name, _, value = flag.partition("=")
-            inside = name == "--plugins"
-            found += [value] if inside and value else []
-        elif inside:
-            found.append(flag)
-    return found
+        listed = " ".join(names)
+        raise UserError(f"This run uses {listed}: pass --plugins {listed} (or set {VARIABLE}) if you trust it.")
 
 
 def for_processes() -> dict[str, str]:
-    """The environment in which another process imports what this one did."""
-    return {TRUSTED: os.pathsep.join(map(str, _imported))} if _imported else {}
+    """Environment variables with which another process imports the same plug-ins."""
+    return {VARIABLE: os.pathsep.join(map(str, _imported))} if _imported else {}
 
 
 def _import(path: Path, name: str) -> str:
     module_name = f"famkd_plugin_{len(_imported)}_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # where pickle and dataclasses look for what it defines
+    sys.modules[module_name] = module  # pickle and dataclasses look here for what the file defines
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is anybody's code
+    except Exception as error:  # a user's file can raise anything
         del sys.modules[module_name]
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"The plug-in {name} cannot be imported: {type(error).__name__}: {reason}.") from error

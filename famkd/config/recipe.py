@@ -1,116 +1,113 @@
-"""What a recipe may say: every field with its type, default and help."""
+"""The fields of a recipe, with their types, ranges, defaults and help."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
+from annotated_types import Ge, Le
+
+HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
+Engine = Literal["auto", "eager", "compile", "graph"]
+
+# Fields that do not change the result of a training.
+NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers")
+LARGEST_SEED = (1 << 32) - 1  # of numpy's generator
 
 
 @dataclass(frozen=True)
 class Data:
-    """What is learned from."""
+    """The data set. Options of the chosen data set are fields of their own."""
 
     name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "cifar100"
-    """Data set: a name from `famkd ls data`."""
+    """Name of the data set, from `famkd ls data`."""
     root: Annotated[str, tyro.conf.arg(aliases=["--root"])] = "data"
-    """Folder or .npz file that holds it."""
-    batch_size: int = 64
-    """Images a step."""
+    """Folder or file of the data set."""
+    batch_size: Annotated[int, Ge(1)] = 64
+    """Images per step."""
     augment: bool = True
-    """Random crop and, where the data set allows it, flip; of coco, sides and flip."""
-    sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
-    """Of coco: pixels of an image's shorter side, one drawn for each image; tests take the last."""
-    longest: int = 1333
-    """Of coco: most pixels of the longer side."""
-    size: int = 0
-    """Of imagenet: height and width of what the networks see, in pixels; 0 for 224."""
-    splits: tuple[str, str] = ("train", "val")
-    """Of imagenet: the folders under the root of training and test images; `. .` uses one tree of classes for both."""
-    workers: int = -1
-    """Of imagenet and coco: processes or threads that decode images; -1 for one per core, 0 for none."""
-    gpu_decode: bool = False
-    """Of imagenet: decode JPEGs on the GPU."""
+    """Augment training images: random crop, and horizontal flip where the data set allows it."""
 
 
 @dataclass(frozen=True)
 class Net:
-    """A network: the student, or the teacher."""
+    """A network: the student or the teacher."""
 
     model: str = ""
-    """A name from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
+    """Name of the model: from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
     weights: str = ""
-    """Where it starts: a checkpoint file, a run directory, `recipe:NAME`, which trains that recipe first, or
-    `pretrained`, of torchvision also `pretrained:IMAGENET1K_V1` and the like."""
+    """Initial weights: a checkpoint file, a run directory, `recipe:NAME` (trains that recipe first) or `pretrained`
+    (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
-    """Module paths of the stages to look at, shallow to deep; found by themselves when left out."""
+    """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
 
 
 @dataclass(frozen=True)
 class Optim:
-    """SGD with momentum and its schedule."""
+    """The optimizer, SGD with momentum, and its learning rate schedule."""
 
-    epochs: Annotated[int, tyro.conf.arg(aliases=["--epochs"])] = 240
-    """Passes over the training set."""
-    lr: Annotated[float, tyro.conf.arg(aliases=["--lr"])] = 0.05
-    """Learning rate at the start."""
+    epochs: Annotated[int, Ge(1), tyro.conf.arg(aliases=["--epochs"])] = 240
+    """Number of epochs."""
+    lr: Annotated[float, Ge(0), tyro.conf.arg(aliases=["--lr"])] = 0.05
+    """Initial learning rate."""
     schedule: Literal["step", "cosine"] = "step"
-    """Multiply by `gamma` after each of `steps`, or follow half a cosine to 0."""
-    steps: tuple[int, ...] = (150, 180, 210)
-    """Epochs, counted from 1, after which the learning rate drops."""
-    gamma: float = 0.1
-    """What it drops by."""
-    lr_warmup: int = 0
-    """Epochs over which the learning rate rises linearly at first."""
-    warmup_steps: int = 0
-    """Steps of the first epoch over which it rises linearly, for epochs as long as COCO's."""
+    """Learning rate schedule: multiply by `gamma` after each epoch in `steps`, or cosine decay to 0."""
+    steps: tuple[Annotated[int, Ge(1)], ...] = (150, 180, 210)
+    """Epochs, counted from 1, after which the learning rate is multiplied by `gamma`."""
+    gamma: Annotated[float, Ge(0)] = 0.1
+    """Factor of the step schedule."""
+    lr_warmup: Annotated[int, Ge(0)] = 0
+    """Epochs of linear learning rate warm-up."""
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    """Steps of linear learning rate warm-up within the first epoch."""
     momentum: float = 0.9
-    """Of SGD."""
+    """SGD momentum."""
     nesterov: bool = False
-    """Nesterov's form of it."""
+    """Use Nesterov momentum."""
     weight_decay: float = 5e-4
-    """L2 penalty on every trained parameter."""
-    accumulate: int = 1
-    """Parts that each process takes its share of a step in, one after the other, to save memory."""
+    """Weight decay (L2 penalty) of every trained parameter."""
+    accumulate: Annotated[int, Ge(1)] = 1
+    """Gradient accumulation steps per optimizer step. `batch_size` is the total over all of them."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a run. The chosen method's options are fields of their own, named after it."""
+    """Everything that determines a training. Options of the chosen methods are sections of their own."""
 
     name: str = "recipe"
-    """What the run is called; by itself the recipe's path without its ending."""
-    task: Literal["classification", "detection"] = "classification"
-    """What networks do with an image: tell its class, or find objects in it."""
+    """Name of the run's folder. By default the recipe's path without its extension."""
+    task: str = "classification"
+    """What the networks do with an image: classification or detection."""
     student: Net = field(default_factory=Net)
-    """The network that is trained."""
+    """The network to train."""
     teacher: Net = field(default_factory=Net)
-    """The network that it learns from; no model for plain training."""
+    """The network to learn from. Not needed for method `none`."""
     method: str = "none"
-    """How it learns from it: a name from `famkd ls methods`, several joined by +, or none."""
+    """Distillation method: a name from `famkd ls methods`, several names joined by +, or none."""
     data: Data = field(default_factory=Data)
     optim: Optim = field(default_factory=Optim)
-    seed: int = 0
-    """Of initial weights, data order and augmentation."""
+    seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
+    """Random seed of initial weights, data order and augmentation."""
     baseline: bool = False
-    """Train the student alone first, to compare with."""
+    """Also train the student without a teacher, for comparison."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Arithmetic of the networks; auto is bf16-mixed on a GPU and 32-true elsewhere."""
+    """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true."""
     accelerator: str = "auto"
-    """Where to run: auto, cpu, cuda or mps."""
-    devices: int = 1
-    """Processes on each machine, one per GPU; batch_size is the total over all. torchrun and SLURM tell it themselves.
-    """
-    nodes: int = 1
-    """Machines, all of which see the run directory; torchrun and SLURM tell it themselves."""
+    """Device type: auto, cpu, cuda or mps."""
+    devices: Annotated[int, Ge(1)] = 1
+    """Processes per machine, one per GPU. `batch_size` is the total over all processes. Set by torchrun and SLURM."""
+    nodes: Annotated[int, Ge(1)] = 1
+    """Number of machines. All of them must see the run directory. Set by torchrun and SLURM."""
     sync_bn: bool = False
-    """Batch norms of student and method take their statistics over all GPUs."""
-    engine: Literal["auto", "eager", "compile", "graph"] = "auto"
-    """How a step runs: auto is graph (one CUDA graph) on a GPU, elsewhere compile for long runs and eager for short."""
+    """Synchronize the batch norms of student and method over all GPUs."""
+    engine: Engine = "auto"
+    """How a step runs. auto is graph (a CUDA graph) on a GPU; on a CPU compile for long runs and eager for short ones.
+    """
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Where to send metrics besides the run directory."""
+    """Loggers that receive the metrics, in addition to the run directory."""
     plugins: tuple[str, ...] = ()
-    """Python files that register models, methods or data of your own; imported only if the command line names them."""
+    """Python files that register your own models, methods or data sets. A file is only imported if the command line
+    names it."""
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -124,15 +121,19 @@ class Recipe:
         return asdict(self)
 
     def to_yaml(self) -> str:
-        """A file that `load_recipe` turns into this very recipe."""
-        plain = yaml.safe_dump(_listed(self.to_dict()), sort_keys=False, allow_unicode=True)
-        return f"# resolved by famkd\n{plain}"
+        """The recipe as a file that `load_recipe` reads back to an equal recipe."""
+        text = yaml.safe_dump(_tuples_as_lists(self.to_dict()), sort_keys=False, allow_unicode=True)
+        return f"{HEADER}\n{text}"
 
 
 def split_methods(method: str) -> tuple[str, ...]:
-    """Names of a method that may be a sum, such as `fam_review+kd`."""
-    return () if method in ("none", "") else tuple(name.strip() for name in method.split("+"))
+    """Names of the methods in a sum such as `fam_review+kd`."""
+    if method in ("none", ""):
+        return ()
+    return tuple(name.strip() for name in method.split("+"))
 
 
-def _listed(tree: dict) -> dict:
-    return {k: _listed(v) if isinstance(v, dict) else list(v) if isinstance(v, tuple) else v for k, v in tree.items()}
+def _tuples_as_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples_as_lists(held) for key, held in value.items()}
+    return list(value) if isinstance(value, tuple) else value

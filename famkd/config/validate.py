@@ -1,93 +1,89 @@
-"""What a recipe must be before anything is built from it: numbers in their ranges, options that mean something."""
+"""Checks of a recipe that need no data and no device. What is refused here costs no training time."""
 
-import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
-from famkd.config.load import Net, Recipe
-from famkd.config.recipe import Data
+from famkd.config.ranges import check_ranges
+from famkd.config.recipe import Engine, Net, Recipe
 from famkd.data import DATA
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError
 from famkd.methods import METHODS
-from famkd.models import DETECTORS, must_be_known
+from famkd.models import must_be_known
+from famkd.tasks import TASKS, task_of_model
 
-FOREIGN = ("timm:", "torchvision:")
-MOST_SEED = (1 << 32) - 1  # of numpy's generator
-LEAST = {
-    "data.batch_size": 1, "data.size": 0, "optim.epochs": 1, "optim.lr": 0, "optim.gamma": 0, "optim.lr_warmup": 0,
-    "optim.warmup_steps": 0, "optim.accumulate": 1, "seed": 0, "devices": 1, "nodes": 1,
-}  # fmt: skip
-OF_EVERY_DATA = {"name", "root", "batch_size", "augment"}
-OF_DATA = {"imagenet": {"size", "splits", "workers", "gpu_decode"}, "coco": {"sides", "longest", "workers"}}
+LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained weights
 
 
 def validated(recipe: Recipe) -> Recipe:
-    """The recipe, once it can mean something: a student, and a teacher with weights where a method needs one."""
-    _must_be_in_range(recipe)
-    if not recipe.student.model:
-        raise UserError("No student is named: pass --student.model, or a recipe that has one.")
-    if recipe.data.name not in DATA:
-        raise UserError(
-            f"There is no data set {recipe.data.name!r}.{nearest(recipe.data.name, DATA)} See `famkd ls data`."
-        )
-    for net in (recipe.student, recipe.teacher):
-        must_be_known(net.model or recipe.student.model)
-    recipe = fit_to_task(recipe)
-    _must_use_its_options(recipe.data)
+    """The recipe, once every check has passed; without a method, its teacher is dropped."""
+    for check in (_numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task):
+        check(recipe)
+    recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
         return replace(recipe, teacher=Net())
-    if not recipe.teacher.model:
-        raise UserError(f"The method {recipe.method} needs a teacher: pass --teacher.model and --teacher.weights.")
-    if not recipe.teacher.weights:
-        foreign = "pretrained, " if recipe.teacher.model.startswith(FOREIGN) else ""
-        raise UserError(
-            f"The teacher has no weights: pass --teacher.weights with {foreign}a file, a run or recipe:NAME."
-        )
+    _teacher_has_weights(recipe)
     return recipe
 
 
-def _must_be_in_range(recipe: Recipe) -> None:
-    least = dict.fromkeys((f"{n}.{key}" for n in recipe.method_names for key in ("weight", "task_weight", "warmup")), 0)
-    for flag, low in (LEAST | least).items():
-        value = recipe
-        for part in flag.split("."):
-            value = getattr(value, part)
-        if not low <= value < math.inf:  # NaN neither
-            raise UserError(f"--{flag} is {value}: pass {low} or more.")
-    if recipe.seed > MOST_SEED:
-        raise UserError(f"--seed is {recipe.seed}: pass {MOST_SEED} or less.")
-    if min(recipe.optim.steps, default=1) < 1:
-        raise UserError(f"--optim.steps is {' '.join(map(str, recipe.optim.steps))}: epochs count from 1.")
+def _numbers_in_range(recipe: Recipe) -> None:
+    check_ranges(recipe)
 
 
-def _must_use_its_options(data: Data) -> None:
-    """No option is taken and then not looked at."""
-    known = OF_EVERY_DATA | OF_DATA.get(data.name, set())
-    for each in fields(Data):
-        if each.name not in known and getattr(data, each.name) != each.default:
-            of = " and ".join(name for name, options in OF_DATA.items() if each.name in options)
-            raise UserError(f"--data.{each.name} is for {of} and means nothing to {data.name}: leave it out.")
+def _networks(recipe: Recipe) -> list[Net]:
+    return [recipe.student, recipe.teacher] if recipe.method_names else [recipe.student]
 
 
-def fit_to_task(recipe: Recipe) -> Recipe:
-    """The recipe, once networks, data, methods and engine are its task's; images of many sizes run eager."""
-    detects = recipe.task == "detection"
-    for net in (recipe.student, recipe.teacher) if recipe.method_names else (recipe.student,):
-        if detects and net.model not in DETECTORS:
-            known = ", ".join(DETECTORS)
-            raise UserError(f"{net.model or 'No model'} finds no objects in images: detection takes {known}.")
-        if not detects and net.model in DETECTORS:
-            raise UserError(f"{net.model} finds objects in images: pass --task detection, and --data coco.")
-    if detects != (recipe.data.name == "coco"):
-        other = "pass --data coco" if detects else "pass --task detection, and detectors as networks"
-        raise UserError(f"The data set {recipe.data.name} does not fit the task {recipe.task}: {other}.")
-    if not detects:
-        return recipe
+def _networks_known(recipe: Recipe) -> None:
+    if not recipe.student.model:
+        raise UserError("No student is named: pass --student.model, or a recipe that has one.")
+    for net in _networks(recipe):
+        if net.model and task_of_model(net.model) == "classification":
+            must_be_known(net.model)
+
+
+def _networks_fit_task(recipe: Recipe) -> None:
+    """UserError for a network of another task."""
+    for net in _networks(recipe):
+        own = task_of_model(net.model)
+        if not net.model or own == recipe.task:
+            continue
+        known = TASKS[recipe.task].models
+        cure = f"pass --task {own}" if known is None else f"{recipe.task} takes {', '.join(known)}"
+        raise UserError(f"{net.model} is a network for {own}, not for {recipe.task}: {cure}.")
+
+
+def _data_fit_task(recipe: Recipe) -> None:
+    own = getattr(DATA[recipe.data.name], "task", "classification")
+    if own != recipe.task:
+        raise UserError(
+            f"The data set {recipe.data.name} is for {own}, not for {recipe.task}: pass --task {own} and networks for "
+            "it, or another --data."
+        )
+
+
+def _methods_fit_task(recipe: Recipe) -> None:
     for name in recipe.method_names:
-        if not METHODS[name].wants.startswith(("stages", "preact")):
-            raise UserError(
-                f"{name} compares what one image shows as a whole: "
-                "detection takes methods of stages: fam, fam_review, reviewkd, mimic, at and others."
-            )
-    if recipe.engine not in ("auto", "eager"):
-        raise UserError(f"Images of detection differ in size, so it runs eager: leave --engine {recipe.engine} out.")
-    return replace(recipe, engine="eager")
+        reason = TASKS[recipe.task].refuses(METHODS[name])
+        if reason:
+            raise UserError(f"{name} {reason}.")
+
+
+def _engine(recipe: Recipe) -> Engine:
+    """The recipe's engine, or the only one that the task can run on; UserError where they contradict each other."""
+    only = TASKS[recipe.task].engine
+    if only == "auto":
+        return recipe.engine
+    if recipe.engine not in ("auto", only):
+        raise UserError(
+            f"{recipe.task} cannot run on --engine {recipe.engine}, because its images differ in size: leave it out."
+        )
+    return only
+
+
+def _teacher_has_weights(recipe: Recipe) -> None:
+    if not recipe.teacher.model:
+        raise UserError(f"The method {recipe.method} needs a teacher: pass --teacher.model and --teacher.weights.")
+    if not recipe.teacher.weights:
+        pretrained = "pretrained, " if recipe.teacher.model.startswith(LIBRARIES) else ""
+        raise UserError(
+            f"The teacher has no weights: pass --teacher.weights with {pretrained}a file, a run or recipe:NAME."
+        )

@@ -1,4 +1,4 @@
-"""Settings as a YAML file says them, and as the flags that say the same."""
+"""YAML files of settings, and the same settings as command-line flags."""
 
 import os
 import re
@@ -10,23 +10,24 @@ import yaml
 
 from famkd.errors import UserError, inert
 
-MOST_BYTES = 1 << 15  # of a recipe or a sweep: the longest shipped one has 800
+MOST_BYTES = 1 << 15  # size limit of a recipe or a sweep; the longest built-in one has 800 bytes
 
-SETTING = re.compile(r"(?!help$|tyro[-_])[a-z][\w.-]*", re.ASCII)  # the parser's own flags print and write files
+# Names that may become flags: not the parser's own flags, which print and write files.
+SETTING = re.compile(r"(?!help$|tyro[-_])[a-z][\w.-]*", re.ASCII)
 
 
 def read_yaml(path: Path, what: str = "recipe") -> Any:
-    """What a YAML file says, every scalar a string; UserError where it is none, or more than a setting needs.
+    """Read a YAML file with every scalar as a string; UserError if it is not valid.
 
-    Aliases, which can make gigabytes of a few lines, keys that are given twice, and characters that a terminal would
-    obey are refused. Tags mean nothing here, so none can make an object.
+    Refused are aliases, because a few lines of them can expand to gigabytes, duplicate keys and control characters.
+    Tags are ignored, so that none can create an object.
     """
     try:
         if os.path.getsize(path) > MOST_BYTES:
             raise ValueError(f"it is larger than {MOST_BYTES:,} bytes")
         return yaml.load(path.read_text(encoding="utf-8"), Loader=StringLoader)
     except RecursionError as error:
-        raise UserError(f"Cannot read the {what} {path}: it nests too deep.") from error
+        raise UserError(f"Cannot read the {what} {path}: it is nested too deeply.") from error
     except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
         raise UserError(f"Cannot read the {what} {path}: {' '.join(str(error).split())[:300]}") from error
 
@@ -40,12 +41,12 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def as_flags(tree: dict, prefix: str = "") -> list[str]:
-    """Nested settings, every scalar a string, as the flags that say the same."""
+    """Nested settings, every scalar a string, as command-line flags."""
     flags: list[str] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if not SETTING.fullmatch(name):
-            raise UserError(f"{name[:60]!r} is no name of a setting: see famkd train RECIPE --help.")
+            raise UserError(f"{name[:60]!r} is not the name of a setting: see famkd train RECIPE --help.")
         if isinstance(value, dict):
             flags += as_flags(value, f"{name}.")
         elif value in ("true", "false"):
@@ -56,19 +57,8 @@ def as_flags(tree: dict, prefix: str = "") -> list[str]:
     return flags
 
 
-def chosen(flags: list[str], field: str) -> str | None:
-    """The last value behind a flag, None where it is not given."""
-    found = None
-    for flag, value in zip(flags, [*flags[1:], ""]):
-        if flag == f"--{field}":
-            found = value
-        elif flag.startswith(f"--{field}="):
-            found = flag.partition("=")[2]
-    return found
-
-
 class StringLoader(yaml.BaseLoader):
-    """Tables, lists and strings, each written where it stands."""
+    """Loads tables, lists and strings only, and no aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         if self.check_event(yaml.AliasEvent):
@@ -91,7 +81,7 @@ class StringLoader(yaml.BaseLoader):
 
 
 def _values(name: str, values: list) -> list[str]:
-    """Values as they stand behind a flag; UserError for one that would be read as another flag, or is no value."""
+    """Values that follow a flag; UserError for one that is no plain value or would be parsed as another flag."""
     for value in values:
         if not isinstance(value, str) or re.match(r"-[^\d.]", value):
             raise UserError(f"The setting {name} cannot hold {str(value)[:60]!r}: give plain words and numbers.")

@@ -52,6 +52,7 @@ class Coco:
         workers: threads that read images; -1 for one per core that is ours, 0 for none.
     """
 
+    task = "detection"
     labels, size, mean, std = None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
     def __init__(
@@ -119,12 +120,13 @@ class Coco:
         """The first training images as they are, at their largest, for shapes and first statistics."""
         return self.take(next(self._read(self._train, [self._still(range(self.batch_size))])))
 
-    def test(self, batch_size: int = 1) -> Iterator[Batch]:
+    def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images in order; targets tell also what COCO's figures need.
 
         By itself one image at a time: what padding to a batch adds is seen at the edges and would move the figures.
         Those are iscrowd (N,), area (N,) in square pixels of the image as stored, and its `size`, height and width.
         """
+        batch_size = batch_size or 1
         share = distributed.shard(0, len(self._test))
         starts = range(share.start, share.stop, batch_size)
         plans = [self._still(range(start, min(start + starts.step, share.stop))) for start in starts]

@@ -99,8 +99,9 @@ class Streamed:
                 raise UserError(f"None of the first images can be read, {self._train.source.name(0)} among them.")
         return self._probe
 
-    def test(self, batch_size: int = 250) -> Iterator[Batch]:
+    def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images in order, unreadable ones left out, the last batch as it comes."""
+        batch_size = batch_size or 250
         share = distributed.shard(0, len(self._test.source))
         starts = range(share.start, share.stop, batch_size)
         order = [[(0, i) for i in range(start, min(start + batch_size, share.stop))] for start in starts]

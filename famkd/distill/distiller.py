@@ -1,6 +1,7 @@
-"""The one place where student and teacher meet."""
+"""The distiller: the module in which student, teacher and methods meet."""
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,10 @@ Losses = dict[str, dict[str, Tensor]]  # "task" and each method's name -> loss n
 
 
 class Distiller(nn.Module):
-    """A student and what teaches it; called with a batch, it answers every loss and whether all is sound.
+    """A student, its teacher and the methods between them; called with a batch, it returns every loss.
 
-    Student and methods are its parameters. The teacher is held aside: never trained, saved or put in train mode.
+    Student and methods are its parameters. The teacher is not registered: it is never trained, saved or put in
+    training mode.
     """
 
     def __init__(
@@ -27,81 +29,101 @@ class Distiller(nn.Module):
         *,
         probe: Batch,
         labels: Tensor | None = None,
-        options: Mapping[str, dict] | None = None,
+        options: Mapping[str, dict[str, Any]] | None = None,
         student_taps: tuple[str, ...] = (),
         teacher_taps: tuple[str, ...] = (),
     ):
         """Builds each method from both views of one probe batch.
 
         Args:
-            methods: class by name; `options` its keyword arguments by the same name.
+            methods: class by name; `options` holds its keyword arguments by the same name.
             probe: a real batch on the models' device; labels: class of every training image.
-            student_taps, teacher_taps: module paths in place of those that the models name or a probe forward finds.
+            student_taps, teacher_taps: module paths instead of those that the models name or a probe forward finds.
         """
         super().__init__()
+        if methods and teacher is None:
+            raise ValueError(f"the methods {', '.join(methods)} need a teacher")
         self.task = task
         self._picks: dict[str, tuple[list[int], list[int]]] = {}
-        student_wants, teacher_wants = [], []
+        student_union: list[str] = []
+        teacher_union: list[str] = []
         for name, method in methods.items():
             own = _wanted(student, method.wants, student_taps, probe)
-            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe)
-            self._picks[name] = (_indices(student_wants, own), _indices(teacher_wants, others))
-        needs_head = bool(methods)
-        self.student = Tapped(student, student_wants, default_head(student, probe.images) if needs_head else "")
-        self._aside = (teacher and freeze(Tapped(teacher, teacher_wants, default_head(teacher, probe.images))), student)
+            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe) if teacher else []
+            self._picks[name] = (_indices(student_union, own), _indices(teacher_union, others))
+        self.student = Tapped(student, student_union, default_head(student, probe.images) if methods else "")
+        tapped_teacher = None
+        if teacher is not None:
+            tapped_teacher = freeze(Tapped(teacher, teacher_union, default_head(teacher, probe.images)))
+        self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, student)
         self.methods = nn.ModuleDict()
         if methods:
-            views = self._probe(probe)
-            for name, method in methods.items():
-                student_view, teacher_view = self._view(name, *views)
-                self.methods[name] = method(Probe(student_view, teacher_view, labels), **(options or {}).get(name, {}))
-                worn = Tapped(student, self.taps(name)[0])
-                dressed = self.methods[name].deploy_as(worn)
-                if dressed is None:
-                    worn.remove()  # else its hooks would stay on the student and keep every batch's features
-                self._aside = (self.teacher, dressed or self.deployed)
+            self._build_methods(methods, options or {}, probe, labels)
+
+    def _build_methods(
+        self,
+        methods: Mapping[str, type[Method]],
+        options: Mapping[str, dict[str, Any]],
+        probe: Batch,
+        labels: Tensor | None,
+    ) -> None:
+        student, teacher = self._probe(probe)
+        for name, method in methods.items():
+            own_views = self._view(name, student, teacher)
+            self.methods[name] = method(Probe(*own_views, labels), **options.get(name, {}))
+            if method.deploy_as is Method.deploy_as:
+                continue
+            deployed = self.methods[name].deploy_as(Tapped(self.student.model, self.taps(name)[0]))
+            if deployed is not None:
+                self._unregistered = (self.teacher, deployed)
 
     @property
     def teacher(self) -> Tapped | None:
-        return self._aside[0]
+        return self._unregistered[0]
 
     @property
     def deployed(self) -> nn.Module:
-        """What is measured and exported: the student, or what a method makes of it (SimKD adds the teacher's head)."""
-        return self._aside[1]
+        """The network to measure and export: the student, or what a method makes of it (SimKD adds a head)."""
+        return self._unregistered[1]
 
     def taps(self, name: str) -> tuple[list[str], list[str]]:
-        """Module paths that a method looks at, of the student and of the teacher."""
+        """Module paths whose features a method compares, of the student and of the teacher."""
         own, others = self._picks[name]
-        return [self.student.taps[i] for i in own], [self.teacher.taps[i] for i in others]
+        teacher_taps = self.teacher.taps if self.teacher else []
+        return [self.student.taps[i] for i in own], [teacher_taps[i] for i in others]
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
-        """Every loss, and by its name the sum of all that each network showed: not finite where any of it is not."""
+        """Every loss, and the sum of every output by name: a sum is not finite where any value of the output is not."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
-        sums: dict[str, Tensor] = {}
-        if self.methods:
+        outputs: dict[str, Tensor] = {}
+        if self.teacher is not None and self.methods:
             with torch.no_grad():
                 teacher = self.task.teach(self.teacher, batch)
-            sums = _sums("teacher", self.teacher, teacher)
+            outputs = _sums("teacher", self.teacher, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses, sums | _sums("student", self.student, student)
+        return losses, outputs | _sums("student", self.student, student)
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:
         """Both views of one batch, leaving the student's mode and running statistics as they were."""
+        assert self.teacher is not None
         training = self.student.training
         try:
-            student, teacher = self.task.teach(self.student.eval(), batch), self.task.teach(self.teacher, batch)
+            student = self.task.teach(self.student.eval(), batch)
+            teacher = self.task.teach(self.teacher, batch)
         finally:
             self.student.train(training)
         for name, total in _sums("teacher", self.teacher, teacher).items():
             if not total.isfinite():
-                raise UserError(f"Not finite for real images: {name}. Pass other --teacher.weights, these are damaged.")
+                raise UserError(
+                    f"Not finite for real images: {name}. These weights are damaged: pass other --teacher.weights."
+                )
         return student, teacher
 
     def _view(self, name: str, student: View, teacher: View) -> tuple[View, View]:
+        """The views with the features that a method wants."""
         own, others = self._picks[name]
         return (
             student._replace(feats=[student.feats[i] for i in own]),
@@ -109,26 +131,37 @@ class Distiller(nn.Module):
         )
 
 
+def total_loss(losses: Losses, weights: Mapping[str, Tensor | float]) -> Tensor:
+    """The loss that is minimised: the weighted sum over groups, where a group's loss is the sum of its terms."""
+    return sum(weights[group] * sum(terms.values()) for group, terms in losses.items())
+
+
 def _sums(who: str, net: Tapped, view: View) -> dict[str, Tensor]:
-    """Sum of each output of a network: the cheapest figure that is not finite where any part of it is not."""
-    shown = {f"the {who}'s output at {tap}": feature for tap, feature in zip(net.taps, view.feats)}
-    shown |= {f"the {who}'s logits": view.logits} if view.logits is not None else {}
-    return {name: value.detach().sum(dtype=torch.float32) for name, value in shown.items()}
+    """The sum of each output of a network: the cheapest number that is not finite where any value is not."""
+    outputs = {f"the {who}'s output at {tap}": feature for tap, feature in zip(net.taps, view.feats)}
+    if view.logits is not None:
+        outputs[f"the {who}'s logits"] = view.logits
+    return {name: value.detach().sum(dtype=torch.float32) for name, value in outputs.items()}
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """A network that only teaches: eval mode, no gradients."""
-    return module.eval().requires_grad_(False)
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def freeze(module: Network) -> Network:
+    """Put a network in eval mode and turn its gradients off."""
+    module.eval().requires_grad_(False)
+    return module
 
 
 def _wanted(model: nn.Module, wants: str, named: tuple[str, ...], probe: Batch) -> list[str]:
-    """A method's taps: those the user named replace the default stages, embeddings stay."""
+    """A method's taps. Taps that the user named replace the stages; the embedding stays."""
     if not named or wants in ("logits", "embed"):
         return default_taps(model, wants, probe.images)
-    return [*named, *(default_taps(model, "embed", probe.images) if wants.endswith("+embed") else [])]
+    embed = default_taps(model, "embed", probe.images) if wants.endswith("+embed") else []
+    return [*named, *embed]
 
 
 def _indices(union: list[str], taps: list[str]) -> list[int]:
-    """Positions of taps in a list that grows by those it lacks."""
+    """Positions of taps in a list, after adding those that it lacks."""
     union.extend(tap for tap in taps if tap not in union)
     return [union.index(tap) for tap in taps]

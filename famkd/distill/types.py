@@ -1,7 +1,7 @@
 """The types that methods, tasks, data sets and the distiller share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -126,17 +126,19 @@ class Task(Protocol):
     """What a network does with an image: its loss, what its teacher runs, and how it is scored."""
 
     name: str
+    usual_data: str  # data set of a bare checkpoint, unless another one is named
     models: Mapping[str, Callable[..., nn.Module]] | None  # None: `MODELS` and those of timm and torchvision
-    engines: tuple[str, ...]  # the engines that a step can run on
+    engine: Literal["auto", "eager", "compile", "graph"]  # the only engine that a step can run on; auto for any
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
+    measures_teacher: bool  # whether a teacher from a bare file is evaluated before training
     exports: bool  # whether `famkd export` can write its networks
 
     def refuses(self, method: type[Method]) -> str:
         """Why a method cannot teach this task, or ""."""
         ...
 
-    def method_defaults(self, method: type[Method]) -> dict[str, Any]:
-        """Options of a method whose default this task changes."""
+    def option_defaults(self, options: Container[str]) -> dict[str, Any]:
+        """New defaults for some of a method's options, by name."""
         ...
 
     def prepare(self, student: nn.Module, teacher: nn.Module | None) -> None:

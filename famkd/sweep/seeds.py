@@ -19,7 +19,8 @@ from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.sweep.memory import step_memory
 from famkd.training.build import build_distiller, build_recipe_data, default_run, one_device
-from famkd.training.loop import loss_weights, rehearse, train_teacher
+from famkd.training.loop import dry_run, train_teacher
+from famkd.training.schedule import loss_weights
 from famkd.training.teacher import teacher_to_train
 
 OWN = 2 << 30  # bytes that a process takes on a GPU before it computes: context, libraries, their workspaces
@@ -38,7 +39,7 @@ def train_seeds(
     """
     recipes = [validated(load_recipe(source, *flags, "--seed", str(seed))) for seed in dict.fromkeys(seeds)]
     if teacher_to_train(recipes[0], runs):
-        rehearse(recipes[0], one_device(recipes[0].accelerator).device, runs)
+        dry_run(recipes[0], one_device(recipes[0].accelerator).device, runs)
     train_teacher(recipes[0], runs)  # before anybody needs it, lest they all train it
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what this process holds of a GPU, the seeds' own cannot have

@@ -1,4 +1,4 @@
-"""From a recipe to live objects: networks with their weights, the distiller, the optimiser."""
+"""From a recipe to live objects: networks with their weights, the distiller, the optimizer, the step."""
 
 from dataclasses import replace
 from inspect import signature
@@ -12,33 +12,38 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
-from famkd.config.load import Net, Optim, Recipe, load_recipe, method_options
+from famkd.config.load import load_recipe
+from famkd.config.recipe import Net, Optim, Recipe
+from famkd.config.sections import data_options, method_options
 from famkd.data import build_data
-from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import Distiller
+from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.step import Step, choose_engine
 
 
 def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
-    """The devices and the arithmetic of a recipe; single-precision products on a GPU may use TF32."""
+    """The devices and the precision of a recipe. Single-precision matrix products on a GPU may use TF32."""
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
     fabric = _fabric(recipe.accelerator, None, devices, nodes)
     device = fabric.device.type
-    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    half = recipe.precision == "bf16-mixed" or (recipe.precision == "auto" and native)
-    return _fabric(recipe.accelerator, Autocast(device), devices, nodes) if half else fabric
+    supported = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if recipe.precision == "bf16-mixed" or (recipe.precision == "auto" and supported):
+        return _fabric(recipe.accelerator, Autocast(device), devices, nodes)
+    return fabric
 
 
 class Autocast(Precision):
-    """Products in bfloat16 and nothing else.
+    """Matrix products in bfloat16 and nothing else.
 
-    Fabric's own also rounds what goes in, boxes of detection among it, and hooks losses, which splits a compiled step.
+    Fabric's own plug-in also casts the inputs of a step, such as the boxes of detection, and hooks the losses, which
+    splits a compiled step.
     """
 
     precision = "bf16-mixed"
@@ -51,56 +56,54 @@ class Autocast(Precision):
 
 
 def one_device(accelerator: str) -> Fabric:
-    """Fabric on one device; UserError for an accelerator that is unknown or not there."""
+    """Fabric on one device; UserError for an accelerator that is unknown or absent."""
     return _fabric(accelerator, None, 1, 1)
 
 
 def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: int) -> Fabric:
-    # Buffers stay each process's own: a broadcast before every step would send CRD's memory of the whole training set.
-    # What they must agree on they gather themselves; running statistics are averaged after each epoch.
+    # Each process keeps its own buffers: broadcasting them before every step would send CRD's memory of the whole
+    # training set. Methods gather what must agree, and running statistics are averaged after each epoch.
     known = signature(DistributedDataParallel).parameters
-    own_buffers = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
-    ddp = DDPStrategy(gradient_as_bucket_view=True, **own_buffers)
-    strategy = ddp if devices * nodes > 1 else "auto"
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    several = devices * nodes > 1
+    strategy = DDPStrategy(gradient_as_bucket_view=True, **{buffers: False}) if several else "auto"
     try:
         return Fabric(
             accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
         )  # fmt: skip
-    except Exception as error:  # one of Lightning's own among them
-        if devices * nodes > 1:
+    except Exception as error:  # Lightning raises exceptions of its own
+        if several:
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{devices} devices of accelerator {accelerator!r} are not to be had: {reason}") from error
+            raise UserError(f"Cannot use {devices} devices of accelerator {accelerator!r}: {reason}") from error
         raise UserError(f"There is no accelerator {accelerator!r} here: pass auto, cpu, cuda or mps.") from error
 
 
-def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> InMemory:
+def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dataset:
+    """The data set of a recipe, on a device."""
     data = recipe.data
+    options = {name: getattr(data, name) for name in data_options(data.name)}
     return build_data(
-        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment,
-        splits=data.splits, boxes={"sides": data.sides, "longest": data.longest},
-        size=data.size, workers=data.workers, gpu_decode=data.gpu_decode,
-    )  # fmt: skip
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, **options
+    )
 
 
 def build_distiller(
-    recipe: Recipe, data: InMemory, runs: str | Path = "runs", *, weights: bool = True, fold: bool = False
+    recipe: Recipe, data: Dataset, runs: str | Path = "runs", *, weights: bool = True, fold: bool = False
 ) -> Distiller:
     """Student, teacher and methods on the data's device, the methods shaped by one real batch.
 
     Args:
-        weights: False leaves networks as they are born, for a run whose own states are loaded next.
-        fold: merge the teacher's batch norms into its convolutions; the same function, and less of it.
+        weights: False leaves the networks with random weights, for a run whose own states are loaded next.
+        fold: merge the teacher's batch norms into its convolutions, which gives the same function at less cost.
     """
-    classes, methods = len(data.classes), {name: METHODS[name] for name in recipe.method_names}
-    student = build_network(recipe.student, classes, runs, weights=weights, size=data.size).to(data.device)
+    task = TASKS[recipe.task]
+    methods = {name: METHODS[name] for name in recipe.method_names}
+    student = build_network(recipe.student, data, recipe.task, runs, weights=weights)
     if recipe.sync_bn:
         student = distributed.to_sync_batchnorm(student, data.device)
-    teacher = None
-    if methods:
-        teacher = build_network(recipe.teacher, classes, runs, weights=weights, size=data.size).to(data.device)
-    if teacher and recipe.task == "detection":
-        teacher.transform = student.transform  # the very same pixels
-    elif teacher and fold:
+    teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights) if methods else None
+    task.prepare(student, teacher)
+    if teacher is not None and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
     options = {
         name: {key: getattr(recipe.section(name), key) for key in method_options(method)}
@@ -108,43 +111,92 @@ def build_distiller(
     }
     try:
         distiller = Distiller(
-            TASKS[recipe.task](), student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
+            task, student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
             student_taps=recipe.student.taps, teacher_taps=recipe.teacher.taps,
         )  # fmt: skip
     except ValueError as error:
         raise UserError(f"{recipe.method} cannot teach this pair: {error}.") from error
     if recipe.sync_bn:
         distributed.to_sync_batchnorm(distiller.methods, data.device)
-    return distiller.to(data.device)  # methods are born on the CPU, so that a seed draws the same everywhere
+    return distiller.to(data.device)  # methods are built on the CPU, so that a seed draws the same on every device
+
+
+def build_network(net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
+    """A network for a data set, on its device and channels last, with the weights that `net` names."""
+    source, _, which = net.weights.partition(":")
+    pretrained = weights and source == "pretrained" and (which or True)
+    models = TASKS[task].models
+    model = build_model(net.model, len(data.classes), pretrained=pretrained, size=data.size, models=models)
+    if weights and net.weights and not pretrained:
+        load_weights(model, weights_file(net, runs))
+    return model.to(memory_format=torch.channels_last).to(data.device)
+
+
+def build_training(
+    recipe: Recipe, device: torch.device, runs: str | Path
+) -> tuple[Dataset, Distiller, torch.optim.Optimizer]:
+    """The data, the distiller and the optimizer of a training."""
+    data = build_recipe_data(recipe, device)
+    check_batch_size(recipe, data.batch_size)
+    distiller = build_distiller(recipe, data, runs, fold=True)
+    return data, distiller, build_optimizer(distiller, recipe.optim)
+
+
+def build_step(
+    recipe: Recipe, data: Dataset, distiller: Distiller, optimizer: torch.optim.Optimizer, fabric: Fabric
+) -> Step:
+    """The training step, with distiller and optimizer set up by Fabric."""
+    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
+    wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+
+
+def check_batch_size(recipe: Recipe, batch_size: int) -> None:
+    """UserError for a batch that cannot be divided among processes and gradient accumulation steps."""
+    shares = distributed.world() * recipe.optim.accumulate
+    if batch_size % shares:
+        raise UserError(
+            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
+            f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
+        )
+
+
+def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
+    """SGD. On a GPU its learning rate is a tensor, so that a captured step reads a new value."""
+    parameters = [p for p in distiller.parameters() if p.requires_grad]
+    device = parameters[0].device
+    lr = torch.tensor(optim.lr, device=device) if device.type == "cuda" else optim.lr
+    try:
+        return torch.optim.SGD(
+            parameters,
+            lr=lr,
+            momentum=optim.momentum,
+            nesterov=optim.nesterov,
+            weight_decay=optim.weight_decay,
+            fused=True if device.type in ("cuda", "cpu") else None,
+        )
+    except ValueError as error:
+        raise UserError(f"SGD cannot run with these options: {error}. Change --optim.") from error
 
 
 def round_teacher(distiller: Distiller, fabric: Fabric) -> None:
-    """Round a teacher's weights once where every step would, all but its head's, which some methods read precisely."""
-    if distiller.teacher and isinstance(fabric.strategy.precision, Autocast):
+    """Round the teacher's weights once, where autocast would round them in every step.
+
+    Its classifier stays in full precision, because some methods read its weights.
+    """
+    if distiller.teacher is not None and isinstance(fabric.strategy.precision, Autocast):
         round_weights(distiller.teacher, {distiller.teacher.head})
 
 
-def build_network(
-    net: Net, classes: int, runs: str | Path = "runs", *, weights: bool = True, size: tuple[int, int] | None = None
-) -> nn.Module:
-    """A model, channels last, with its weights: from a file, a run, a trained recipe, or its own pretrained ones."""
-    source, _, which = net.weights.partition(":")
-    pretrained = weights and source == "pretrained" and (which or True)
-    model = build_model(net.model, classes, pretrained=pretrained, size=size)
-    if weights and net.weights and not pretrained:
-        load_weights(model, weights_file(net, runs))
-    return model.to(memory_format=torch.channels_last)
-
-
 def weights_file(net: Net, runs: str | Path = "runs") -> Path:
-    """The file that a network's `weights` mean."""
+    """The file that the weights of a network name."""
     name = net.weights.removeprefix("recipe:")
     path = recipe_run(name, runs).path if name != net.weights else Path(net.weights)
     return path / "student.safetensors" if path.is_dir() else path
 
 
 def recipe_run(name: str, runs: str | Path = "runs") -> Run:
-    """Where a recipe, shipped or a file, leaves its run when nothing else is asked for."""
+    """The run that a recipe, built-in or a file, leaves by default."""
     return default_run(load_recipe(name), runs)
 
 
@@ -152,26 +204,15 @@ def default_run(recipe: Recipe, runs: str | Path = "runs") -> Run:
     return Run(Path(runs) / recipe.name / f"{recipe.method}-seed{recipe.seed}")
 
 
-def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """SGD; on a GPU its learning rate is a tensor, so that a captured step can read a new one."""
-    parameters = [p for p in distiller.parameters() if p.requires_grad]
-    on_gpu, fused = parameters[0].is_cuda, parameters[0].device.type in ("cuda", "cpu")
-    lr = torch.tensor(optim.lr, device=parameters[0].device) if on_gpu else optim.lr
-    try:
-        return torch.optim.SGD(
-            parameters, lr=lr, momentum=optim.momentum, nesterov=optim.nesterov, weight_decay=optim.weight_decay,
-            fused=fused or None,
-        )  # fmt: skip
-    except ValueError as error:
-        raise UserError(f"SGD cannot run so: {error}. Mend --optim.") from error
-
-
-def open_distiller(
+def load_trained(
     run: Run, device: torch.device | str = "cpu", runs: str | Path = "runs", recipe: Recipe | None = None
-) -> tuple[Distiller, InMemory]:
-    """A run as training left it, in eval mode, with its data; `recipe` in place of its own where paths have moved."""
+) -> tuple[Distiller, Dataset]:
+    """The distiller of a run after its last epoch, in eval mode, and its data.
+
+    `recipe` replaces the run's own, where paths have changed.
+    """
     recipe = recipe or run.recipe
-    recipe = replace(recipe, student=replace(recipe.student, weights=""))  # those that it started from
+    recipe = replace(recipe, student=replace(recipe.student, weights=""))  # its initial weights are not needed
     data = build_recipe_data(recipe, device)
     distiller = build_distiller(recipe, data, runs)
     distiller.student.model.load_state_dict(run.student_state())

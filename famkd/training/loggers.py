@@ -1,17 +1,17 @@
-"""Sending an epoch's figures elsewhere as well: TensorBoard, Weights & Biases, MLflow."""
+"""Loggers that receive the metrics of each epoch: TensorBoard, Weights & Biases and MLflow."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from famkd.config.load import Recipe
+from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 
 
 @contextlib.contextmanager
 def open_loggers(recipe: Recipe, path: Path) -> Iterator[Callable[[dict], None]]:
-    """A function that sends one row to each logger of the recipe; UserError where one is not installed."""
+    """A function that sends one row to each logger of the recipe; UserError where its package is not installed."""
     with contextlib.ExitStack() as stack:
         sinks = [OPENERS[name](recipe, path, stack) for name in recipe.log]
 
@@ -53,7 +53,7 @@ def _mlflow(recipe: Recipe, path: Path, stack: contextlib.ExitStack):
 
 
 def must_be_installed(names: Iterable[str]) -> None:
-    """UserError for the first logger of a recipe whose package is not there."""
+    """UserError for the first logger of a recipe whose package is not installed."""
     for name in names:
         with _needed(name):
             if find_spec(name) is None:

@@ -1,40 +1,60 @@
-"""Stopping a training when its machine is wanted back: SIGTERM, and the SIGUSR1 that SLURM sends some time before."""
+"""Stopping a training on a signal: SIGTERM, or SIGUSR1, which SLURM can send some time before its deadline."""
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from famkd import distributed
+
+AGREE_EVERY = 20  # steps between two exchanges in which several processes agree to stop
+
+T = TypeVar("T")
 
 
 class EpochInterrupted(Exception):
-    """An epoch that was left between two steps, and what it had come to, if to anything."""
-
-    def __init__(self, reason: str, state: dict | None):
-        super().__init__(reason)
-        self.state = state
+    """An epoch that was left between two steps; its text is the name of the signal."""
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], str]]:
-    """While this lasts, such a signal does nothing but be told by name by what is yielded; "" until one comes.
+    """Inside this block SIGTERM and SIGUSR1 only set a flag. Call what it yields for the signal's name, or "".
 
-    A second one ends the process as it would have without this. In a thread other than the main one, none is caught.
+    A second signal ends the process as usual. In a thread other than the main one no signal is caught.
     """
-    came: list[str] = []
+    received: list[str] = []
     before = {}
 
     def note(number: int, frame) -> None:
-        came.append(signal.Signals(number).name)
+        received.append(signal.Signals(number).name)
         _restore(before)
 
     try:
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGTERM", "SIGUSR1"):
-                if hasattr(signal, name):  # Windows has one of them
-                    before[getattr(signal, name)] = signal.signal(getattr(signal, name), note)
-        yield lambda: came[0] if came else ""
+                if hasattr(signal, name):  # Windows has no SIGUSR1
+                    number = getattr(signal, name)
+                    before[number] = signal.signal(number, note)
+        yield lambda: received[0] if received else ""
     finally:
         _restore(before)
+
+
+def until_requested(pieces: Iterable[T], requested: Callable[[], str], done: int = 0) -> Iterator[T]:
+    """The pieces of an epoch after its first `done` steps; EpochInterrupted before the next one once a stop is asked.
+
+    Several processes must stop at the same step, so they agree on it every `AGREE_EVERY` steps.
+    """
+    for step, piece in enumerate(pieces, done + 1):
+        reason = ""
+        if distributed.world() == 1:
+            reason = requested()
+        elif step % AGREE_EVERY == 1:
+            reason = distributed.first_nonempty(requested())
+        if reason:
+            raise EpochInterrupted(reason)
+        yield piece
 
 
 def _restore(handlers: dict) -> None:

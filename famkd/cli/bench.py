@@ -1,0 +1,55 @@
+"""famkd bench."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from famkd.config.builtin import find_recipe
+from famkd.errors import UserError
+
+
+@dataclass(frozen=True)
+class BenchFlags:
+    """What to time. Not part of the recipe."""
+
+    against: Literal["", "naive"] = ""
+    """Also time a literal implementation of the method in the same process."""
+    steps: int = 20
+    """Timed steps. The median is reported."""
+    noise: bool = False
+    """Use random 32 x 32 images instead of the recipe's data set."""
+    attention: bool = False
+    """Time each attention module instead of the whole step."""
+    format: Literal["text", "json"] = "text"
+    """Format of the figures."""
+    save: str = ""
+    """Append a row to SAVE/<device>-<torch>.csv."""
+
+
+def bench_command(argv: list[str]) -> None:
+    """Time a recipe's training step: images/s, the parts of a step, and the share of the device's peak."""
+    if argv and argv[0] not in ("-h", "--help"):
+        find_recipe(argv[0])  # before torch is imported
+    from famkd.config.load import load_recipe, parse_known, parse_recipe
+
+    if not argv or argv[0].startswith("-"):
+        if not {"-h", "--help"} & {*argv}:
+            raise UserError("Name a recipe or a file: famkd bench quickstart, or one of `famkd ls recipes`.")
+        parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", prog="famkd bench RECIPE", own=BenchFlags)
+    source, *rest = argv
+    own, flags = parse_known(BenchFlags, rest, prog=f"famkd bench {source}")
+    if own.attention and (own.save or own.noise or own.against):
+        raise UserError("--attention times modules, so it cannot be combined with --save, --noise or --against.")
+    recipe = load_recipe(source, *flags, prog="famkd bench", own=BenchFlags)
+    if own.attention:
+        from famkd.bench.modules import cost_table
+
+        print(cost_table(recipe, own.steps, own.format), end="")
+        return
+    from famkd.bench.step import as_json, as_text, bench, save_csv
+
+    figures = bench(recipe, steps=own.steps, against_naive=bool(own.against), noise=own.noise)
+    print(as_json(figures) if own.format == "json" else as_text(figures))
+    if own.save:
+        print(f"saved in {save_csv(figures, Path(own.save))}", file=sys.stderr)

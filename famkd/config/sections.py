@@ -1,0 +1,76 @@
+"""The sections of a recipe that depend on what it chooses: the options of its methods and of its data set.
+
+An option is a keyword-only argument. Its type, default and help are those of the signature and the docstring.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import field, make_dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+from famkd.config.recipe import Data, Recipe
+from famkd.data import DATA
+from famkd.distill.types import Method
+from famkd.methods import METHODS
+
+WEIGHT_OPTIONS = {
+    "weight": "Weight of this method's losses.",
+    "task_weight": "Weight of the student's own loss. With several methods the largest value counts.",
+    "warmup": "Epochs over which this method's weight rises linearly.",
+}
+
+Options = dict[str, tuple[Any, Any]]  # name to type and default
+
+
+def keyword_options(function: Callable[..., Any]) -> Options:
+    """Type and default of each keyword-only argument of a function."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        each.name: (hints.get(each.name, type(each.default)), each.default)
+        for each in parameters
+        if each.kind is each.KEYWORD_ONLY
+    }
+
+
+def method_options(method: type[Method]) -> Options:
+    """Type and default of each option of a method."""
+    return keyword_options(method.__init__)
+
+
+def data_options(name: str) -> Options:
+    """Type and default of each option of a data set; none for a name that is not in `DATA`."""
+    if name not in DATA:
+        return {}
+    load = DATA[name]
+    return keyword_options(load.__init__ if isinstance(load, type) else load)
+
+
+@cache
+def recipe_type(methods: tuple[str, ...], data: str) -> type[Recipe]:
+    """`Recipe` with the section of a data set and a section for each chosen method."""
+    sections = [("data", data_section(data)), *((name, method_section(name)) for name in methods)]
+    fields = [(name, kind, field(default_factory=kind)) for name, kind in sections]
+    return make_dataclass("Recipe", fields, bases=(Recipe,), frozen=True, namespace={"__doc__": Recipe.__doc__})
+
+
+def method_section(name: str) -> type:
+    """The dataclass of a method's section: its weights, then its own options."""
+    method = METHODS[name]
+    weights = [(key, type(getattr(method, key)), getattr(method, key)) for key in WEIGHT_OPTIONS]
+    options = [(key, hint, default) for key, (hint, default) in method_options(method).items()]
+    section = make_dataclass(f"{method.__name__}Options", weights + options, frozen=True)
+    summary, _, own_help = inspect.cleandoc(method.__doc__ or "Options of this method.").partition("\nArgs:")
+    weight_help = "".join(f"\n    {key}: {text}" for key, text in WEIGHT_OPTIONS.items())
+    section.__doc__ = f"{summary.rstrip()}\n\nArgs:{weight_help}{own_help}"
+    return section
+
+
+def data_section(name: str) -> type[Data]:
+    """The dataclass of a data set's section: the common fields, then its own options."""
+    options = [(key, hint, default) for key, (hint, default) in data_options(name).items()]
+    section = make_dataclass(f"{name}Data", options, bases=(Data,), frozen=True)
+    _, _, own_help = inspect.cleandoc(DATA[name].__doc__ or "" if name in DATA else "").partition("\nArgs:")
+    section.__doc__ = f"{Data.__doc__}\n\nArgs:{own_help}" if own_help else Data.__doc__
+    return section

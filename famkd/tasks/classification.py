@@ -1,0 +1,54 @@
+"""Image classification: cross-entropy, and top-1 and top-5 accuracy."""
+
+from collections.abc import Container, Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from famkd import distributed
+from famkd.distill.types import Batch, Method, Scores, View
+from famkd.features.taps import Tapped
+
+
+class Classification:
+    """Images to one of several classes: cross-entropy, and top-1 and top-5 accuracy in percent."""
+
+    name = "classification"
+    usual_data = "cifar100"
+    models = None
+    engine = "auto"
+    folds_teacher = True
+    measures_teacher = True
+    exports = True
+
+    def refuses(self, method: type[Method]) -> str:
+        return ""
+
+    def option_defaults(self, options: Container[str]) -> dict[str, Any]:
+        return {}
+
+    def prepare(self, student: nn.Module, teacher: nn.Module | None) -> None:
+        """Nothing to do: both networks take the same normalised images."""
+
+    def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
+        view = self.teach(net, batch)
+        return {"ce": F.cross_entropy(view.logits, batch.targets)}, view
+
+    def teach(self, net: Tapped, batch: Batch) -> View:
+        logits, feats = net(batch.images)
+        return View(logits, feats, net.head)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
+        counts = torch.zeros(3, dtype=torch.int64, device=next(model.parameters()).device)
+        for batch in batches:
+            logits = model(batch.images)
+            ranked = logits.topk(min(5, logits.shape[1]), 1).indices == batch.targets[:, None]
+            counts[0] += ranked[:, 0].sum()
+            counts[1] += ranked.any(1).sum()
+            counts[2] += len(ranked)
+        top1, top5, images = distributed.all_reduce_sum(counts).tolist()
+        images = max(1, images)
+        return Scores({"top1": 100 * top1 / images, "top5": 100 * top5 / images})
