@@ -4,9 +4,10 @@ import inspect
 from dataclasses import field, fields, make_dataclass, replace
 from functools import cache
 from pathlib import Path, PureWindowsPath
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
+from annotated_types import Ge
 
 from famkd.config.builtin import builtin_recipes, find_recipe  # noqa: F401
 from famkd.config.plugins import import_plugins, must_be_imported, plugins_named
@@ -29,7 +30,7 @@ LOOP_OPTIONS = {
 
 def method_options(cls: type[Method]) -> dict[str, tuple[Any, Any]]:
     """Type and default of each keyword-only argument of a method: its config section."""
-    hints = get_type_hints(cls.__init__)
+    hints = get_type_hints(cls.__init__, include_extras=True)
     parameters = inspect.signature(cls.__init__).parameters.values()
     return {p.name: (hints.get(p.name, type(p.default)), p.default) for p in parameters if p.kind is p.KEYWORD_ONLY}
 
@@ -37,7 +38,7 @@ def method_options(cls: type[Method]) -> dict[str, tuple[Any, Any]]:
 def section_type(name: str) -> type:
     """The dataclass of a method's section: the loop's weights, then the method's own options."""
     cls = METHODS[name]
-    loop = [(key, type(getattr(cls, key)), getattr(cls, key)) for key in LOOP_OPTIONS]
+    loop = [(key, Annotated[type(getattr(cls, key)), Ge(0)], getattr(cls, key)) for key in LOOP_OPTIONS]
     own = [(key, hint, default) for key, (hint, default) in method_options(cls).items()]
     section = make_dataclass(f"{cls.__name__}Options", loop + own, frozen=True)
     summary, _, rest = inspect.cleandoc(cls.__doc__ or "Options of this method.").partition("\nArgs:")
