@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import field, make_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+from annotated_types import Ge
 
 from famkd.config.recipe import Data, Recipe
 from famkd.data import DATA
@@ -58,7 +60,7 @@ def recipe_type(methods: tuple[str, ...], data: str) -> type[Recipe]:
 def method_section(name: str) -> type:
     """The dataclass of a method's section: its weights, then its own options."""
     method = METHODS[name]
-    weights = [(key, type(getattr(method, key)), getattr(method, key)) for key in WEIGHT_OPTIONS]
+    weights = [(key, Annotated[type(getattr(method, key)), Ge(0)], getattr(method, key)) for key in WEIGHT_OPTIONS]
     options = [(key, hint, default) for key, (hint, default) in method_options(method).items()]
     section = make_dataclass(f"{method.__name__}Options", weights + options, frozen=True)
     summary, _, own_help = inspect.cleandoc(method.__doc__ or "Options of this method.").partition("\nArgs:")

@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from famkd.distill.ranges import check_options
+
 
 class Batch(NamedTuple):
     """One step of data."""
@@ -52,13 +54,18 @@ class Method(nn.Module):
     task_weight: ClassVar[float] = 1.0  # weight of the student's own loss
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
 
+    def __new__(cls, *args: Any, **options: Any):
+        """Check the options against the ranges in the annotations of `__init__`; ValueError names the wrong one."""
+        check_options(cls, options)
+        return super().__new__(cls)
+
     def __init__(self, probe: Probe | None = None):
         super().__init__()
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def levels(self) -> list[nn.Module]:
+    def compared(self) -> list[nn.Module]:
         """Modules whose outputs are compared with the teacher's feature maps, shallow to deep; [] if there are none."""
         return []
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from famkd.distill.types import Probe
+
 T = TypeVar("T")
 
 
@@ -66,6 +68,13 @@ def match_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:
     """Average-pool a map to (height, width), or hand it back as it is where it has that size."""
     return feat if tuple(feat.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(feat, size)
+
+
+def several_classes(probe: Probe) -> None:
+    """Raise ValueError unless there are classes other than the true one to compare."""
+    logits = probe.student.logits
+    if logits is not None and logits.shape[1] < 2:
+        raise ValueError("it compares the other classes than the true one, and there are none: take kd")
 
 
 def flat(embed: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
 """CRD: contrast each sample's student and teacher embeddings against a memory of the whole training set."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from famkd import distributed
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.methods.common import flat, pair, precise
-from famkd.methods.options import not_negative, positive
 
 
 @precise
@@ -49,15 +49,13 @@ class CRD(Method):
         self,
         probe: Probe,
         *,
-        dim: int = 128,
-        negatives: int = 16384,
-        temperature: float = 0.07,
-        momentum: float = 0.5,
+        dim: Annotated[int, Ge(1)] = 128,
+        negatives: Annotated[int, Ge(1)] = 16384,
+        temperature: Annotated[float, Gt(0)] = 0.07,
+        momentum: Annotated[float, Ge(0)] = 0.5,
         mode: Literal["exact", "relax"] = "exact",
     ):
         super().__init__()
-        positive(dim=dim, negatives=negatives, temperature=temperature)
-        not_negative(momentum=momentum)
         if probe.labels is None:
             raise ValueError("CRD needs the class of every training image: use a data set that tells its labels")
         if bool((probe.labels == probe.labels[0]).all()):

@@ -1,6 +1,9 @@
 """Frequency attention from layer to layer: every student stage is filtered towards the teacher's stage."""
 
+from typing import Annotated
+
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
@@ -8,7 +11,6 @@ from famkd.layers.fourier import FAM, Branch, FilterKind, Init
 from famkd.layers.fusion import resize
 from famkd.layers.highpass import HighPass
 from famkd.methods.common import pair_maps
-from famkd.methods.options import not_negative, positive
 
 
 def leave_by_fam(c_in: int, target: Tensor, **options) -> nn.Module:
@@ -16,8 +18,6 @@ def leave_by_fam(c_in: int, target: Tensor, **options) -> nn.Module:
 
     The released code rectifies always, and so does `init` official.
     """
-    not_negative(**{name: options[name] for name in ("cutoff", "grid") if name in options})
-    positive(**{name: options[name] for name in ("order", "rank") if name in options})
     layers = [FAM(c_in, target.shape[1], tuple(target.shape[-2:]), **options), nn.BatchNorm2d(target.shape[1])]
     rectified = options.get("init") == "official" or target.min() >= 0
     return nn.Sequential(*layers, *([nn.ReLU()] if rectified else []))
@@ -50,12 +50,12 @@ class FAMLayers(Method):
         *,
         branch: Branch = "both",
         highpass: HighPass = "ideal",
-        cutoff: float = 0.1,
-        order: int = 2,
+        cutoff: Annotated[float, Ge(0)] = 0.1,
+        order: Annotated[int, Ge(1)] = 2,
         init: Init = "zero",
         filter: FilterKind = "dense",
-        rank: int = 16,
-        grid: int = 0,
+        rank: Annotated[int, Ge(1)] = 16,
+        grid: Annotated[int, Ge(0)] = 0,
     ):
         super().__init__()
         options = {"highpass": highpass, "cutoff": cutoff, "order": order, "init": init, "filter": filter, "rank": rank}

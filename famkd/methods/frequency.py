@@ -1,17 +1,17 @@
 """Frequency relatives of FAM with a fixed wavelet: FreeKD on maps, FiGKD on logits."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.methods.common import match_size, pair, pair_maps, precise
 from famkd.methods.logits import logits_of
 from famkd.methods.maps import mse_loss
-from famkd.methods.options import not_negative, positive
 
 
 def haar2d(feat: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,10 +83,15 @@ class FreeKD(Method):
 
     wants = "stages"
 
-    def __init__(self, probe: Probe, *, levels: int = 3, map_weight: float = 5.0, mask: bool = True):
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        levels: Annotated[int, Ge(1)] = 3,
+        map_weight: Annotated[float, Ge(0)] = 5.0,
+        mask: bool = True,
+    ):
         super().__init__()
-        positive(levels=levels)
-        not_negative(map_weight=map_weight)
         pairs = pair_maps(probe.student.feats, probe.teacher.feats)
         self.levels, self.map_weight, self.mask = levels, map_weight, mask
         self.connectors = nn.ModuleList(nn.Conv2d(s.shape[1], t.shape[1], 1) for s, t in pairs)
@@ -121,12 +126,11 @@ class FiGKD(Method):
         self,
         probe: Probe,
         *,
-        levels: int = 1,
+        levels: Annotated[int, Ge(1)] = 1,
         keep: Literal["high", "low", "both"] = "high",
         standardize: bool = False,
     ):
         super().__init__()
-        positive(levels=levels)
         self.levels, self.keep, self.standardize = levels, keep, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

@@ -1,13 +1,15 @@
 """Methods that use the classifier itself: SimKD reuses the teacher's, CAT-KD compares class activation maps."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.methods.common import fit, pair, pair_maps, precise
 from famkd.methods.maps import mse_loss
-from famkd.methods.options import positive
 
 
 def head_weight(head: nn.Module | None, feat: Tensor, who: str) -> Tensor:
@@ -112,9 +114,8 @@ class SimKD(Method):
 
     wants, weight, task_weight = "last", 1.0, 0.0
 
-    def __init__(self, probe: Probe, *, factor: int = 2):
+    def __init__(self, probe: Probe, *, factor: Annotated[int, Ge(1)] = 2):
         super().__init__()
-        positive(factor=factor)
         s, t = pair_maps(probe.student.feats, probe.teacher.feats)[-1]
         _check_teacher(probe.teacher)
         self.projector = Projector(s, t, factor)
@@ -145,9 +146,8 @@ class CATKD(Method):
 
     wants, weight = "last", 15.0
 
-    def __init__(self, probe: Probe, *, size: int = 2):
+    def __init__(self, probe: Probe, *, size: Annotated[int, Ge(1)] = 2):
         super().__init__()
-        positive(size=size)
         s, _ = pair_maps(probe.student.feats, probe.teacher.feats)[-1]
         _check_teacher(probe.teacher)
         head_weight(probe.student.head, s, "student")

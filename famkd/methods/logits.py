@@ -1,12 +1,14 @@
 """Methods that compare logits only: KD, DKD, DIST, NKD and WTTM, each with or without logit standardisation."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import precise
-from famkd.methods.options import positive, several_classes
+from famkd.methods.common import precise, several_classes
 
 
 @precise
@@ -126,9 +128,8 @@ class KD(Method):
 
     wants, weight, task_weight = "logits", 0.9, 0.1
 
-    def __init__(self, probe: Probe, *, temperature: float = 4.0, standardize: bool = False):
+    def __init__(self, probe: Probe, *, temperature: Annotated[float, Gt(0)] = 4.0, standardize: bool = False):
         super().__init__()
-        positive(temperature=temperature)
         self.temperature, self.standardize = temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -153,11 +154,10 @@ class DKD(Method):
         *,
         alpha: float = 1.0,
         beta: float = 8.0,
-        temperature: float = 4.0,
+        temperature: Annotated[float, Gt(0)] = 4.0,
         standardize: bool = False,
     ):
         super().__init__()
-        positive(temperature=temperature)
         several_classes(probe)
         self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
 
@@ -184,11 +184,10 @@ class DIST(Method):
         *,
         beta: float = 1.0,
         gamma: float = 1.0,
-        temperature: float = 4.0,
+        temperature: Annotated[float, Gt(0)] = 4.0,
         standardize: bool = False,
     ):
         super().__init__()
-        positive(temperature=temperature)
         self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -207,9 +206,15 @@ class NKD(Method):
 
     wants = "logits"
 
-    def __init__(self, probe: Probe, *, gamma: float = 1.5, temperature: float = 1.0, standardize: bool = False):
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        gamma: float = 1.5,
+        temperature: Annotated[float, Gt(0)] = 1.0,
+        standardize: bool = False,
+    ):
         super().__init__()
-        positive(temperature=temperature)
         several_classes(probe)
         self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
 
@@ -230,9 +235,8 @@ class WTTM(Method):
 
     wants, weight = "logits", 4.0
 
-    def __init__(self, probe: Probe, *, power: float = 0.2, standardize: bool = False):
+    def __init__(self, probe: Probe, *, power: Annotated[float, Gt(0)] = 0.2, standardize: bool = False):
         super().__init__()
-        positive(power=power)
         self.power, self.standardize = power, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

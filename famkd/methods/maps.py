@@ -1,14 +1,15 @@
 """Methods that compare maps stage by stage: FitNet, AT, NST, VID and OFD."""
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.methods.common import connector, match_size, pair, pair_maps, precise
-from famkd.methods.options import positive
 
 
 @precise
@@ -119,9 +120,8 @@ class AT(Method):
 
     wants, weight = "stages", 1000.0
 
-    def __init__(self, probe: Probe, *, p: float = 2.0):
+    def __init__(self, probe: Probe, *, p: Annotated[float, Gt(0)] = 2.0):
         super().__init__()
-        positive(p=p)
         pair_maps(probe.student.feats, probe.teacher.feats)
         self.p = p
 
@@ -152,9 +152,12 @@ class VID(Method):
 
     wants = "stages"
 
-    def __init__(self, probe: Probe, *, init_variance: float = 5.0, eps: float = 1e-5):
+    def __init__(
+        self, probe: Probe, *, init_variance: Annotated[float, Gt(0)] = 5.0, eps: Annotated[float, Gt(0)] = 1e-5
+    ):
         super().__init__()
-        positive(eps=eps, **{"init_variance - eps": init_variance - eps})
+        if init_variance <= eps:
+            raise ValueError(f"init_variance is {init_variance}, it must be more than eps, {eps}")
         pairs = pair_maps(probe.student.feats, probe.teacher.feats)
         start = math.log(math.expm1(init_variance - eps))
         self.eps = eps

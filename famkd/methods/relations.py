@@ -1,12 +1,14 @@
 """Methods that compare relations between the samples of a batch: SP, CC, RKD and PKT."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.methods.common import flat, pair, precise
-from famkd.methods.options import positive
 
 
 @precise
@@ -96,9 +98,8 @@ class CC(Method):
 
     wants, weight = "embed", 0.02
 
-    def __init__(self, probe: Probe, *, dim: int = 128):
+    def __init__(self, probe: Probe, *, dim: Annotated[int, Ge(1)] = 128):
         super().__init__()
-        positive(dim=dim)
         s, t = _embeddings(probe.student, probe.teacher)
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
 

@@ -3,9 +3,10 @@
 ReviewKD and FAM-review are the same walk with three knobs: how a level fuses, how it leaves, how it is compared.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
@@ -104,12 +105,12 @@ class FAMReview(Review):
         fuse: Literal["cross", "sigmoid"] = "cross",
         branch: Branch = "both",
         highpass: HighPass = "ideal",
-        cutoff: float = 0.1,
-        order: int = 2,
+        cutoff: Annotated[float, Ge(0)] = 0.1,
+        order: Annotated[int, Ge(1)] = 2,
         init: Init = "zero",
         filter: FilterKind = "dense",
-        rank: int = 16,
-        grid: int = 0,
+        rank: Annotated[int, Ge(1)] = 16,
+        grid: Annotated[int, Ge(0)] = 0,
     ):
         super().__init__()
         options = {"highpass": highpass, "cutoff": cutoff, "order": order, "init": init, "filter": filter, "rank": rank}
