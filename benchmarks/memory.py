@@ -7,14 +7,16 @@ import sys
 
 import torch
 
-from famkd.config.load import Recipe, load_recipe, method_options
+from famkd.config.load import load_recipe
+from famkd.config.recipe import Recipe
+from famkd.config.sections import method_arguments
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
 from famkd.methods import METHODS
 from famkd.models import build_model
 from famkd.sweep.memory import StepMemory, step_memory
 from famkd.tasks import Classification
-from famkd.training.loop import loss_weights
+from famkd.training.schedule import loss_weights
 
 
 def batch(images: int, side: int) -> Batch:
@@ -27,10 +29,7 @@ def held(recipe: Recipe, classes: int = 1000, side: int = 224) -> StepMemory:
     nets = [build_model(net.model, classes) for net in (recipe.student, recipe.teacher)]
     student, teacher = (net.to(memory_format=torch.channels_last) for net in nets)
     methods = {name: METHODS[name] for name in recipe.method_names}
-    options = {
-        name: {key: getattr(recipe.section(name), key) for key in method_options(method)}
-        for name, method in methods.items()
-    }
+    options = {name: method_arguments(method, vars(recipe.section(name))) for name, method in methods.items()}
     labels = torch.arange(classes)
     distiller = Distiller(
         Classification(), student, teacher, methods, options=options, probe=batch(2, side), labels=labels

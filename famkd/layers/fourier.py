@@ -5,9 +5,11 @@ acts. That half is stored as real pairs: half the memory of the full plane, and 
 autocast or safetensors to stumble over.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.layers.highpass import HighPass, highpass_gain, self_conjugate_columns
@@ -20,6 +22,33 @@ Init = Literal["balanced", "zero", "official"]
 # Up to this many pixels the DFT as one matrix product beats an FFT library (benchmarks/spectral.py prints it). A rule
 # fixed per device, not a stopwatch at start-up: a run and its resumption must take the same path to the last bit.
 MATRIX_PIXELS_CPU, MATRIX_PIXELS_CUDA = 64, 1024
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """Options of a frequency attention module, and of the methods that are built from such modules.
+
+    Args:
+        branch: what FAM adds up: the global filter, the local 1x1 convolution, or both.
+        highpass: which low frequencies the global filter drops: ideal, butterworth or gaussian (centred, at least the
+            mean), none, or official (the released code's window, empty below 20 px).
+        cutoff: radius of the high-pass as a fraction of the Nyquist frequency.
+        order: steepness of the butterworth high-pass.
+        init: how the global filter starts: zero (all that is seen later was learned), balanced (noise as strong as the
+            local branch) or official (the released code's draw); with branch global, zero means balanced.
+        filter: dense (every channel pair, every frequency), separable, or lowrank.
+        rank: channels inside a lowrank filter.
+        grid: largest side of a filter; a larger map is filtered in its lowest grid x grid frequencies. 0: no limit.
+    """
+
+    branch: Branch = "both"
+    highpass: HighPass = "ideal"
+    cutoff: Annotated[float, Ge(0)] = 0.1
+    order: Annotated[int, Ge(1)] = 2
+    init: Init = "zero"
+    filter: FilterKind = "dense"
+    rank: Annotated[int, Ge(1)] = 16
+    grid: Annotated[int, Ge(0)] = 0
 
 
 class FourierFilter(nn.Module):

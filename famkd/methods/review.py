@@ -3,16 +3,14 @@
 ReviewKD and FAM-review are the same walk with three knobs: how a level fuses, how it leaves, how it is compared.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.layers.fourier import Branch, FilterKind, Init
+from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
-from famkd.layers.highpass import HighPass
 from famkd.methods.common import pair_maps
 from famkd.methods.fam import leave_by_fam
 
@@ -45,7 +43,11 @@ class Review(Method):
     levels: nn.ModuleList
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
+        """How far a level's output is from the teacher's map, both (B, C, H, W)."""
         raise NotImplementedError
+
+    def compared(self) -> list[nn.Module]:
+        return [level.leave for level in self.levels]
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         deeper, total = None, 0.0
@@ -86,16 +88,6 @@ class FAMReview(Review):
 
     Args:
         fuse: how a stage meets the deeper feature: cross (local 3x3 cross attention) or sigmoid (ReviewKD's gate).
-        branch: what FAM adds up: the global filter, the local 1x1 convolution, or both.
-        highpass: which low frequencies the global filter drops: ideal, butterworth or gaussian (centred, at least the
-            mean), none, or official (the released code's window, empty below 20 px).
-        cutoff: radius of the high-pass as a fraction of the Nyquist frequency.
-        order: steepness of the butterworth high-pass.
-        init: how the global filter starts: zero (all that is seen later was learned), balanced (noise as strong as the
-            local branch) or official (the released code's draw); with branch global, zero means balanced.
-        filter: dense (every channel pair, every frequency), separable, or lowrank.
-        rank: channels inside a lowrank filter.
-        grid: largest side of a filter; a larger map is filtered in its lowest grid x grid frequencies. 0: no limit.
     """
 
     def __init__(
@@ -103,22 +95,14 @@ class FAMReview(Review):
         probe: Probe,
         *,
         fuse: Literal["cross", "sigmoid"] = "cross",
-        branch: Branch = "both",
-        highpass: HighPass = "ideal",
-        cutoff: Annotated[float, Ge(0)] = 0.1,
-        order: Annotated[int, Ge(1)] = 2,
-        init: Init = "zero",
-        filter: FilterKind = "dense",
-        rank: Annotated[int, Ge(1)] = 16,
-        grid: Annotated[int, Ge(0)] = 0,
+        filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
-        options = {"highpass": highpass, "cutoff": cutoff, "order": order, "init": init, "filter": filter, "rank": rank}
         fusion = {"cross": CrossAttention, "sigmoid": Gate}[fuse]
         self.levels, below = nn.ModuleList(), None
         for stage, target in reversed(pair_maps(maps(probe.student), maps(probe.teacher))):
             width = min(MOST_CHANNELS, stage.shape[1])
-            leave = leave_by_fam(width, target, branch=branch, grid=grid, **options)
+            leave = leave_by_fam(width, target, filter)
             bring = None if below is None else _same_or_conv(below, width)
             self.levels.insert(0, Level(_same_or_conv(stage.shape[1], width), bring, bring and fusion(width), leave))
             below = width

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from famkd import distributed
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Net, Optim, Recipe
-from famkd.config.sections import data_options, method_options
+from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
@@ -105,10 +105,7 @@ def build_distiller(
     task.prepare(student, teacher)
     if teacher is not None and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
-    options = {
-        name: {key: getattr(recipe.section(name), key) for key in method_options(method)}
-        for name, method in methods.items()
-    }
+    options = {name: method_arguments(method, vars(recipe.section(name))) for name, method in methods.items()}
     try:
         distiller = Distiller(
             task, student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from famkd.config.sections import method_arguments
 from famkd.distill.distiller import Distiller, freeze
 from famkd.distill.types import Batch, Method, View
 from famkd.methods import METHODS
@@ -108,6 +109,17 @@ def test_named_taps_replace_the_default_stages_and_keep_the_embedding():
     assert len(distiller.methods["fam_review"].levels) == 3
 
 
+def test_methods_name_the_modules_that_are_compared_with_the_teacher():
+    fam, _ = distiller_of(["fam"], "equal")
+    assert fam.methods["fam"].compared() == list(fam.methods["fam"].stages)
+    for name in ("fam_review", "reviewkd"):
+        review, _ = distiller_of([name], "equal")
+        assert review.methods[name].compared() == [level.leave for level in review.methods[name].levels]
+        assert len(review.methods[name].compared()) == 4
+    other, _ = distiller_of(["freekd"], "equal")
+    assert other.methods["freekd"].compared() == []
+
+
 def test_the_state_dict_holds_no_teacher():
     distiller, _ = distiller_of(["fam"], "equal")
     assert {key.partition(".")[0] for key in distiller.state_dict()} == {"student", "methods"}
@@ -142,9 +154,13 @@ def test_fam_rectifies_only_towards_rectified_teachers():
 )  # fmt: skip
 @pytest.mark.parametrize("nets", ["equal", "non-square maps"])
 def test_every_option_of_fam_review_changes_the_loss_and_steps(options, nets):
-    balanced = {"init": "balanced"}  # from zero, what the global branch is made of does not show at first
-    plain, batch = distiller_of(["fam_review"], nets, {"fam_review": balanced})
-    varied, _ = distiller_of(["fam_review"], nets, {"fam_review": balanced | options})
+    def review(**changes):
+        balanced = {"init": "balanced"}  # from zero, what the global branch is made of does not show at first
+        arguments = method_arguments(METHODS["fam_review"], balanced | changes)
+        return distiller_of(["fam_review"], nets, {"fam_review": arguments})
+
+    plain, batch = review()
+    varied, _ = review(**options)
     varied.student.model.load_state_dict(plain.student.model.state_dict())
     losses = [sum(d.train()(batch)[0]["fam_review"].values()) for d in (plain, varied)]
     assert losses[1].isfinite()

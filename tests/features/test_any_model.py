@@ -17,6 +17,7 @@ from famkd.errors import UserError
 from famkd.features.find import discover
 from famkd.features.layout import as_maps, layout_of
 from famkd.features.taps import Tapped
+from famkd.layers.fourier import FilterOptions
 from famkd.methods import METHODS
 from famkd.models import build_model
 from famkd.tasks import Classification
@@ -42,7 +43,7 @@ def test_unlike_families_learn_a_step_by_every_kind_of_method(pair):
     student, teacher = (build_model(name, 5, size=(side, side)) for name in names)
     batch = a_batch(side)
     for method in ("kd", "at", "reviewkd", "fam_review"):
-        options = {method: {"filter": "lowrank"}} if method == "fam_review" else {}
+        options = {method: {"filter": FilterOptions(filter="lowrank")}} if method == "fam_review" else {}
         distiller = Distiller(
             Classification(), student, teacher, {method: METHODS[method]}, probe=batch, options=options
         )

@@ -7,7 +7,7 @@ from torch import nn
 
 from famkd.config.load import load_recipe
 from famkd.distill.types import Probe, View
-from famkd.layers.fourier import FourierFilter
+from famkd.layers.fourier import FilterOptions, FourierFilter
 from famkd.methods.review import FAMReview
 from famkd.run.directory import Run, notes_of
 
@@ -16,11 +16,12 @@ TAPS = ["layer1", "layer2", "avgpool"]
 
 
 def make_run(path: Path, *flags: str, seed: int = 0, epochs: int = 3, shapes=SHAPES, student=None, **options) -> Run:
-    """A run of FAM-review with filters that change from epoch to epoch; `options` are the method's."""
+    """A run of FAM-review with filters that change from epoch to epoch; `options` are those of its filters."""
     torch.manual_seed(seed)
     feats = [torch.rand(2, channels, side, side) for channels, side in shapes] + [torch.rand(2, shapes[-1][0])]
     options = {"init": "balanced", **options}  # from zero there would be nothing to see without training
-    methods = nn.ModuleDict({"fam_review": FAMReview(Probe(View(None, feats), View(None, feats), None), **options)})
+    probe = Probe(View(None, feats), View(None, feats), None)
+    methods = nn.ModuleDict({"fam_review": FAMReview(probe, filter=FilterOptions(**options))})
     run = Run(path)
     run.begin(load_recipe("quickstart", "--epochs", str(epochs), *flags), "cpu")
     for _ in range(epochs):

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from famkd.config.load import load_recipe, method_options
+from famkd.config.load import load_recipe
+from famkd.config.sections import method_arguments, method_options
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
@@ -37,7 +38,7 @@ def losses_of(name: str, n: int = 4, classes: int = 3, side: int = 16, *, flat=F
     batch = Batch(images, torch.arange(n) % classes, torch.arange(n))
     distiller = Distiller(
         Classification(), student, teacher, {name: METHODS[name]}, probe=batch, labels=torch.arange(20) % classes,
-        options={name: options},
+        options={name: method_arguments(METHODS[name], options)},
     )  # fmt: skip
     losses = distiller.train()(batch)[0]
     sum(sum(terms.values()) for terms in losses.values()).backward()
