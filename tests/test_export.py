@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 import famkd.export
 from famkd.errors import UserError
-from famkd.evaluate import evaluate, open_deployed
+from famkd.evaluate import evaluate_run, load_deployed
 from famkd.export import Normalizing, export
 from famkd.models import build_model
 from famkd.run.directory import Run
@@ -29,7 +29,7 @@ def test_onnx_takes_bytes_and_any_batch(run, few_digits):
     scans = np.load(few_digits)["x_test"]
     pixels = np.repeat(scans[:, None], 3, 1)
     logits = np.concatenate([session.run(None, {"images": part})[0] for part in (pixels[:1], pixels[1:8], pixels[8:])])
-    network, data = open_deployed(run)
+    network, data = load_deployed(run)
     with torch.no_grad():
         wanted = torch.cat([network(batch.images) for batch in data.test()])
     np.testing.assert_allclose(logits, wanted.numpy(), atol=1e-4)
@@ -48,12 +48,12 @@ def test_a_program_of_simkd_is_the_dressed_student(small):
     teacher = train(small("--epochs", "1", "--student.model", "resnet8"), out="teacher")
     flags = ("--method", "simkd", "--teacher.model", "resnet8", "--teacher.weights", str(teacher.path))
     run = train(small("--epochs", "2", *flags))
-    assert evaluate(str(run.path))["top1"] == pytest.approx(run.metrics()[-1]["top1"])
+    assert evaluate_run(run.path)[0]["top1"] == pytest.approx(run.metrics()[-1]["top1"])
     with pytest.raises(UserError, match="leave --best out"):
-        evaluate(str(run.path), best=True)
+        evaluate_run(run.path, best=True)
     report = export(run.path, "pt2", input="unit")
     program = torch.export.load(report.path).module()
-    network, data = open_deployed(run)
+    network, data = load_deployed(run)
     images = next(data.test(5)).images
     unit = images * torch.tensor(data.std)[:, None, None] + torch.tensor(data.mean)[:, None, None]
     with torch.no_grad():

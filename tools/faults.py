@@ -215,14 +215,14 @@ def _after_epoch(epoch: int, do: Callable[[], None]) -> None:
     """Have a function called in this process when an epoch has been saved."""
     from famkd.training.checkpoint import TrainingState
 
-    real = TrainingState.add
+    real = TrainingState.save_epoch
 
     def add(self, *arguments):
         real(self, *arguments)
         if len(self.metrics) == epoch and self.run.path.name == "run":
             do()
 
-    TrainingState.add = add
+    TrainingState.save_epoch = add
 
 
 def _fill(room: int) -> None:

@@ -56,18 +56,18 @@ def watched(folder: Path, epochs: int, every: int, *flags: str) -> list[Taken]:
     text = STUDENT.format(root=folder / "few.npz", teacher=folder / "teacher.pt", epochs=epochs)
     (folder / "student.yaml").write_text(text)
     seen: list[Taken] = []
-    real = TrainingState.add
+    real = TrainingState.save_epoch
 
     def add(self, *arguments):
         real(self, *arguments)
         if len(self.metrics) % every == 0:
             seen.append(take(len(self.metrics), self.distiller))
 
-    TrainingState.add = add
+    TrainingState.save_epoch = add
     try:
         train(load_recipe(folder / "student.yaml", "--engine", "eager", *flags), out=folder / "run")
     finally:
-        TrainingState.add = real
+        TrainingState.save_epoch = real
     return seen
 
 

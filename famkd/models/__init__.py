@@ -1,7 +1,7 @@
 """The networks that literature on distillation compares, and by prefix those of timm and torchvision."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from torch import nn
@@ -59,7 +59,11 @@ def must_be_known(name: str) -> None:
 
 
 def build_model(
-    name: str, num_classes: int, pretrained: bool | str = False, size: tuple[int, int] | None = None
+    name: str,
+    num_classes: int,
+    pretrained: bool | str = False,
+    size: tuple[int, int] | None = None,
+    models: Mapping[str, Callable[..., nn.Module]] | None = None,
 ) -> nn.Module:
     """Build the network `name`, one of `MODELS` or `timm:NAME` or `torchvision:NAME`.
 
@@ -67,6 +71,8 @@ def build_model(
     place of its best; for `MODELS` take `load_weights`. `size` is the height and width
     of the images to come, which networks of the libraries that are made for one size are then made for.
     """
+    if models is not None:
+        return models[name](num_classes, pretrained=pretrained)
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
         if isinstance(pretrained, str):

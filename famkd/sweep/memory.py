@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from famkd.config.load import Optim
+from famkd.config.recipe import Optim
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
 from famkd.training.build import build_optimizer

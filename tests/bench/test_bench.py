@@ -8,13 +8,14 @@ from typing import NamedTuple
 import pytest
 import torch
 import torchvision
+from helpers.steps import make_step
 from torch import Tensor, nn
 
 from famkd.bench import step as timing
 from famkd.bench.modules import costs, modules
 from famkd.bench.reference import NaiveFilter, ReferenceLoader, reference_modules
 from famkd.bench.step import as_json, bench, noise_images, save_csv
-from famkd.cli.commands import bench_command
+from famkd.cli.bench import bench_command
 from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import Distiller
@@ -30,7 +31,7 @@ from famkd.sweep.seeds import fitting
 from famkd.tasks import Classification
 from famkd.training import cuda_graph as graph
 from famkd.training.build import build_distiller, build_recipe_data
-from famkd.training.cuda_graph import rehearse
+from famkd.training.cuda_graph import warm_up
 from famkd.training.step import Step
 
 FOLDABLE = {  # model -> batch norms that directly follow a convolution
@@ -131,27 +132,27 @@ def a_step(kind: str = "eager") -> Step:
     distiller = Distiller(Classification(), student, teacher, methods, probe=probe, labels=torch.arange(32) % 4)
     parameters = [p for p in distiller.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-3)
-    step = Step(distiller.train(), optimizer, take, Tensor.backward, ["task", *methods], torch.device("cpu"), kind)
+    step = make_step(distiller.train(), optimizer, take, methods, kind)
     step.set_epoch(0.05, {"task": 1.0, "fam_review": 0.5, "crd": 0.1})
     return step
 
 
-def test_a_rehearsal_leaves_no_trace():
+def test_the_warm_up_leaves_no_trace():
     """Weights, running statistics, CRD's memory, momentum and sums are as if the warm-up had never been."""
     step, fresh = a_step(), a_step()
-    rehearse_on_cpu(step)
+    warm_up_on_cpu(step)
     for (name, one), other in zip(step.distiller.state_dict().items(), fresh.distiller.state_dict().values()):
         assert torch.equal(one, other), name
     moments = [state["momentum_buffer"] for state in step.optimizer.state.values()]
     assert len(moments) == len(step.optimizer.param_groups[0]["params"])
     assert all(m.abs().max() == 0 for m in moments)
-    assert step.sums.abs().max() == 0
+    assert step.monitor.loss_sums.abs().max() == 0
 
 
-def rehearse_on_cpu(step: Step) -> None:
+def warm_up_on_cpu(step: Step) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph, "_side_stream", contextlib.nullcontext)
-        rehearse(step, Piece(torch.arange(8)), 3)
+        warm_up(step, Piece(torch.arange(8)), 3)
 
 
 def test_a_captured_step_reads_new_inputs_rates_and_weights(monkeypatch):
@@ -165,12 +166,12 @@ def test_a_captured_step_reads_new_inputs_rates_and_weights(monkeypatch):
         for epoch, lr in enumerate((0.05, 0.01)):
             step.set_epoch(lr, {"task": 1.0, "fam_review": 0.5 * epoch, "crd": 0.0})
             for start in (0, 8, 16, 24):
-                torch.manual_seed(start)  # CRD draws negatives; a rehearsal draws too
+                torch.manual_seed(start)  # CRD draws negatives; a warm-up draws too
                 if step is captured and step._graph is None:
                     step._graph = graph.Graph(step, Piece(torch.arange(start, start + 8)))
                     torch.manual_seed(start)
                 step(Piece(torch.arange(start, start + 8)))
-    assert captured.means() == pytest.approx(plain.means(), rel=1e-5)
+    assert captured.monitor.means(4) == pytest.approx(plain.monitor.means(4), rel=1e-5)
     for one, other in zip(captured.distiller.parameters(), plain.distiller.parameters()):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
@@ -254,7 +255,7 @@ def test_bench_times_the_recipes_own_arithmetic(monkeypatch):
 
 def test_bench_refuses_what_the_cost_of_attention_leaves_out():
     for flags in (["--noise"], ["--against", "naive"], ["--save", "x"]):
-        with pytest.raises(UserError, match="--attention goes without --save, --noise and --against"):
+        with pytest.raises(UserError, match="--attention times modules, so it cannot be combined"):
             bench_command(["quickstart", "--attention", *flags])
 
 

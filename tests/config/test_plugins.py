@@ -9,7 +9,7 @@ from helpers.famviz_runs import make_run
 
 import famviz
 from famkd.config.load import load_recipe
-from famkd.config.plugins import import_plugins, plugins_named
+from famkd.config.plugins import import_plugins
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.sweep.grid import read_grid
@@ -138,7 +138,7 @@ def test_the_environment_names_plugins_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("text", "words"), [
     ("1 / 0", r"The plug-in bad\.py cannot be imported: ZeroDivisionError: division by zero\."),
     ("def", r"cannot be imported: SyntaxError"),
-    (None, r"The plug-in bad\.py is no Python file"),
+    (None, r"The plug-in bad\.py is not a Python file"),
 ])  # fmt: skip
 def test_plugins_that_are_none_are_told(tmp_path, monkeypatch, text, words):
     monkeypatch.chdir(tmp_path)
@@ -146,8 +146,3 @@ def test_plugins_that_are_none_are_told(tmp_path, monkeypatch, text, words):
         Path("bad.py").write_text(text)
     with pytest.raises(UserError, match=words):
         import_plugins(["bad.py"])
-
-
-def test_a_command_line_names_plugins_up_to_the_next_flag():
-    flags = ["--seed", "1", "--plugins", "a.py", "b.py", "--lr", "2", "--plugins=c.py", "--optim.steps", "1", "2"]
-    assert plugins_named(flags) == ["a.py", "b.py", "c.py"]

@@ -6,22 +6,16 @@ import pytest
 import torch
 import yaml
 
-from famkd.config.load import (
-    builtin_recipes,
-    differences,
-    load_recipe,
-    method_options,
-    parse_recipe,
-    recipe_type,
-    section_type,
-    without_teacher,
-)
+from famkd.config.builtin import builtin_recipes
+from famkd.config.load import differences, load_recipe, parse_recipe, without_teacher
+from famkd.config.sections import method_options, method_section, recipe_type
+from famkd.config.validate import validated
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.training.build import build_distiller
-from famkd.training.loop import loss_weights, validated
+from famkd.training.schedule import loss_weights
 
 RECIPES = builtin_recipes()
 SMALL_IMAGES = {name: path for name, path in RECIPES.items() if name.startswith("cifar100/")}
@@ -156,7 +150,7 @@ def test_the_protocol_of_imagenet(name):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_methods_signature_is_its_section_and_its_help(method):
-    section = section_type(method)
+    section = method_section(method)
     names = {field.name for field in dataclasses.fields(section)}
     assert names == {"weight", "task_weight", "warmup", *method_options(METHODS[method])}
     for name in names:
@@ -197,7 +191,7 @@ def test_without_teacher_is_the_same_protocol():
     recipe = load_recipe("quickstart")
     alone = without_teacher(recipe)
     assert alone.method_names == ()
-    assert type(alone) is recipe_type(())
+    assert type(alone) is recipe_type((), alone.data.name)
     assert {key.partition(".")[0] for key in differences(recipe, alone)} == {
         "baseline", "fam_review", "method", "teacher",
     }  # fmt: skip

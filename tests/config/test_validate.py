@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from famkd.bench.step import bench
+from famkd.cli.commands import evaluate
 from famkd.config.load import load_recipe
-from famkd.config.validate import fit_to_task, validated
+from famkd.config.validate import validated
 from famkd.errors import UserError
-from famkd.evaluate import closing_table, measure
+from famkd.evaluate import closing_table, evaluate_checkpoint, evaluate_run
 from famkd.export import export
 from famkd.files import write_tensors
 from famkd.models import build_model
@@ -53,7 +54,7 @@ def test_a_misspelt_name_is_no_other_run(small):
 def test_a_folder_of_other_things_takes_no_run(small):
     Path("thesis").mkdir()
     Path("thesis/chapter.tex").touch()
-    with pytest.raises(UserError, match=r"thesis is no run but holds chapter\.tex"):
+    with pytest.raises(UserError, match=r"thesis is not a run but holds chapter\.tex"):
         train(small("--epochs", "1"), out="thesis")
     assert [path.name for path in Path("thesis").glob("[!.]*")] == ["chapter.tex"]
 
@@ -73,7 +74,7 @@ def test_another_run_in_the_teachers_place_is_not_taken(school, small):
     train(load_recipe("big.yaml", "--epochs", "1"))
     recipe = school()
     assert load_recipe("big.yaml").optim.epochs > 1
-    with pytest.raises(UserError, match=r"big/none-seed0 is not what the recipe big.yaml trains \(optim.epochs differ"):
+    with pytest.raises(UserError, match=r"big/none-seed0 is not a run of the recipe big.yaml \(optim.epochs differ"):
         train(recipe)
     with pytest.raises(UserError, match=r"optim.epochs differ"):
         teacher_jobs(plan([{"recipe": "small.yaml", "method": "kd", "teacher.model": "resnet8",
@@ -84,7 +85,10 @@ def test_another_run_in_the_teachers_place_is_not_taken(school, small):
 
 def test_a_teacher_of_other_data_is_not_trained(school):
     recipe = school()
-    with pytest.raises(UserError, match=r"The teacher big.yaml learns .*, its student bands: `famkd train big.yaml"):
+    with pytest.raises(
+        UserError,
+        match=r"The teacher big.yaml is trained on .*, its student on bands: train one with `famkd train big.yaml",
+    ):
         train(replace(recipe, data=replace(recipe.data, name="bands", root="data")))
     assert not Path("runs").exists() or not list(Path("runs").rglob("metrics.jsonl"))
 
@@ -115,7 +119,7 @@ def test_a_teacher_from_a_file_is_measured_and_shown(small, capsys):
     torch.manual_seed(5)
     torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
     run = train(small(*FAM, "--epochs", "1"))
-    figures = measure("", "resnet8", "teacher.pt", run.recipe.data.name, run.recipe.data.root, False, 500, "cpu")[0]
+    figures = evaluate_checkpoint("resnet8", "teacher.pt", run.recipe.data.name, run.recipe.data.root)[0]
     assert run.teacher == pytest.approx(figures)
     closing_table(run)
     out = capsys.readouterr().out
@@ -139,11 +143,11 @@ def test_a_run_in_the_working_directory_is_nobodys_teacher(small, capsys):
 def test_eval_bench_and_export_tell_what_they_cannot_do(small):
     run = train(small("--epochs", "1"))
     with pytest.raises(UserError, match="Name either a run directory, or --model"):
-        measure(str(run.path), "", "x.pth", "", "", False, 500, "cpu")
-    with pytest.raises(UserError, match="--batch_size is 0"):
-        measure(str(run.path), "", "", "", "", False, 0, "cpu")
+        evaluate(str(run.path), weights="x.pth")
+    with pytest.raises(UserError, match="--batch_size is -1"):
+        evaluate(str(run.path), batch_size=-1)
     with pytest.raises(UserError, match="--steps 1 or more"):
-        bench(fit_to_task(load_recipe("quickstart")), steps=0, noise=True)
+        bench(load_recipe("quickstart"), steps=0, noise=True)
     with pytest.raises(UserError, match="Cannot write into /proc"):
         export(run.path, "safetensors", out="/proc/x.safetensors")
 
@@ -151,14 +155,14 @@ def test_eval_bench_and_export_tell_what_they_cannot_do(small):
 def test_a_bare_checkpoint_may_be_a_run(small):
     run = train(small("--epochs", "1"))
     data = run.recipe.data
-    by_run = measure(str(run.path), "", "", "", "", False, 500, "cpu")[0]
-    assert by_run == measure("", "resnet8x0.5", str(run.path), data.name, data.root, False, 500, "cpu")[0]
+    by_run = evaluate_run(run.path)[0]
+    assert by_run == evaluate_checkpoint("resnet8x0.5", str(run.path), data.name, data.root)[0]
 
 
 def test_an_unfinished_run_is_called_so_and_its_best_epoch_can_be_exported(small, capsys):
     run = train(small("--epochs", "2"))
     (run.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text().replace("epochs: 2", "epochs: 9"))
-    measure(str(run.path), "", "", "", "", False, 500, "cpu")
+    evaluate_run(run.path)
     assert "has finished 2 of 9 epochs" in capsys.readouterr().err
     other = {key: value + 1 for key, value in run.student_state().items()}
     write_tensors(run.path / "best.safetensors", other)

@@ -5,7 +5,7 @@ import pytest
 
 from famkd.data import DATA
 from famkd.data.bands import FREQUENCIES, ORIENTATIONS, bands, bands_truth
-from famkd.config.load import builtin_recipes
+from famkd.config.builtin import builtin_recipes
 
 
 @pytest.fixture(scope="module")

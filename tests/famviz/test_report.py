@@ -9,8 +9,8 @@ import torch
 from helpers.browser import settled
 from helpers.famviz_runs import make_run, released_state
 
-from famviz.cli import main, prepare_notebook
 from famviz import report
+from famviz.cli import main, prepare_notebook
 
 pytest_plugins = ("helpers.browser",)
 SMALL = {"shapes": ((2, 5), (2, 4))}

@@ -12,7 +12,7 @@ from torch import nn
 from famkd.config.load import load_recipe
 from famkd.models import MODELS
 from famkd.run.directory import Run
-from famkd.training import loop as training
+from famkd.training import build, loop
 
 kept = []
 
@@ -28,9 +28,9 @@ def register() -> None:
     MODELS["plain8"] = lambda classes: plain(classes, 8)
 
 
-def keep(build):
+def keep(make):
     def built(*arguments, **options):
-        kept.append(build(*arguments, **options))
+        kept.append(make(*arguments, **options))
         return kept[-1]
 
     return built
@@ -38,10 +38,10 @@ def keep(build):
 
 def main() -> Run:
     register()
-    training.build_distiller = keep(training.build_distiller)
+    build.build_distiller = keep(build.build_distiller)
     source, _, out, *flags = sys.argv[1:]
     torch.set_num_threads(1)
-    run = training.train(load_recipe(source, *flags), out=out)
+    run = loop.train(load_recipe(source, *flags), out=out)
     torch.save(kept[-1].state_dict(), f"rank{os.environ.get('RANK', os.environ.get('SLURM_PROCID'))}.pt")
     return run
 

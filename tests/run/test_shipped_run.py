@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import famviz
-from famkd.evaluate import evaluate
+from famkd.evaluate import evaluate_run
 from famkd.models import build_model
 from famkd.run.directory import Run
 from famviz.report import write_report
@@ -48,6 +48,6 @@ def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeyp
 def test_its_student_is_what_its_last_line_says():
     if not REAL.is_file():
         pytest.skip("no cifar100.npz under FAMKD_DATA")
-    figures = evaluate(str(PATH), root=str(REAL), accelerator="cpu")
+    figures = evaluate_run(PATH, root=str(REAL), accelerator="cpu")[0]
     row = Run.open(PATH).metrics()[-1]
     assert figures == pytest.approx({key: row[key] for key in ("top1", "top5")}, abs=0.05)  # a tie may round otherwise

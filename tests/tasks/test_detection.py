@@ -10,8 +10,9 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from famkd.bench.step import bench
 from famkd.cli import main
-from famkd.config.load import GRID, builtin_recipes, load_recipe
-from famkd.config.validate import fit_to_task
+from famkd.config.builtin import builtin_recipes
+from famkd.config.load import load_recipe
+from famkd.config.validate import validated
 from famkd.errors import UserError
 from famkd.export import export
 from famkd.models import DETECTORS, build_model
@@ -19,10 +20,11 @@ from famkd.models.detection import LEVELS, PreciseCoder, Prepare
 from famkd.run.directory import Run
 from famkd.tasks import Detection
 from famkd.tasks.coco_ap import FIGURES
+from famkd.tasks.detection import GRID
 from famkd.training import loop as training
 from famkd.training.build import build_distiller, build_recipe_data
 from famkd.training.checkpoint import TrainingState
-from famkd.training.loop import train, validated
+from famkd.training.loop import train
 
 METHODS = ("mimic", "reviewkd", "fam", "fam_review")
 RECIPES = {name: path for name, path in builtin_recipes().items() if name.startswith("coco/")}
@@ -332,13 +334,13 @@ def test_two_processes_share_images_and_figures(tiny, background):
     model = tiny_detector(2)
     model.load_state_dict(run.student_state())
     data = build_recipe_data(tiny())
-    figures = Detection().evaluate(model.eval(), data.test())
+    figures = Detection().evaluate(model.eval(), data.test()).figures
     assert figures == pytest.approx({name: row[name] for name in FIGURES}, abs=1e-6)
 
 
 def test_resuming_changes_nothing(tiny, monkeypatch):
     whole = train(tiny(), out="whole")
-    save = TrainingState.add
+    save = TrainingState.save_epoch
 
     class Killed(BaseException):
         pass
@@ -348,7 +350,7 @@ def test_resuming_changes_nothing(tiny, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(TrainingState, "add", save_and_stop)
+        patched.setattr(TrainingState, "save_epoch", save_and_stop)
         for done in range(3):
             torch.manual_seed(done)
             with pytest.raises(Killed):
@@ -398,7 +400,7 @@ def test_figures_do_not_depend_on_the_scale_of_the_images(tiny):
     for sides in (("64",), ("40", "200")):
         data = build_recipe_data(tiny("--data.sides", *sides, "--data.longest", "400"))
         model = _Oracle([target for batch in data.test(2) for target in batch.targets])
-        figures, by_class = Detection().measure(model, data.test(2))
+        figures, by_class = Detection().evaluate(model, data.test(2))
         assert figures["AP"] == pytest.approx(100)
         assert by_class == [pytest.approx(100)] * 2
 
@@ -446,7 +448,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(tiny, case):
 
 def test_coco_with_a_classifier():
     with pytest.raises(UserError, match="data set coco does not fit the task classification"):
-        fit_to_task(load_recipe("quickstart", "--data", "coco"))
+        validated(load_recipe("quickstart", "--data", "coco"))
 
 
 # recipes --------------------------------------------------------------------------------------------------------------

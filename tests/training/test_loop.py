@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from famkd.config.load import Optim, load_recipe
+from famkd.config.load import load_recipe
+from famkd.config.recipe import Optim
+from famkd.config.validate import validated
 from famkd.errors import TrainingStopped, UserError
-from famkd.evaluate import measure
+from famkd.evaluate import evaluate_run
 from famkd.models import build_model
 from famkd.run.directory import Run
 from famkd.tasks import Classification
 from famkd.training import loop as training
-from famkd.training.build import build_distiller, build_recipe_data, open_distiller
+from famkd.training.build import build_distiller, build_recipe_data, load_trained
 from famkd.training.checkpoint import TrainingState
-from famkd.training.loop import learning_rate, loss_weights, train, validated
+from famkd.training.loop import train
+from famkd.training.schedule import learning_rate, loss_weights
 
 FAM = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")
 
@@ -85,13 +88,13 @@ def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
 def test_stopping_after_every_epoch_changes_nothing(pair, monkeypatch, options):
     recipe = pair(*options)
     whole = train(recipe, out="whole")
-    real = TrainingState.add
+    real = TrainingState.save_epoch
 
     def save_and_stop(*arguments):
         real(*arguments)
         raise Killed
 
-    monkeypatch.setattr(TrainingState, "add", save_and_stop)
+    monkeypatch.setattr(TrainingState, "save_epoch", save_and_stop)
     for done in (1, 2, 3):
         torch.manual_seed(done)  # a new process would not go on where the old one's generator stood
         with pytest.raises(Killed):
@@ -154,7 +157,7 @@ def test_training_leaves_the_teacher_as_it_was(pair, monkeypatch):
         seen.append(build_distiller(*arguments, **options))
         return seen[-1]
 
-    monkeypatch.setattr(training, "build_distiller", build)
+    monkeypatch.setattr("famkd.training.build.build_distiller", build)
     run = train(pair(*FAM), out="run")
     start, trained = seen[0], seen[1].teacher.model
     assert trained.state_dict().keys() == start.keys()
@@ -185,7 +188,7 @@ def test_an_unfinished_run_is_refused_without_resume(pair, monkeypatch):
         with pytest.raises(Killed):
             train(pair(), out="run")
     before = files(Run("run"))
-    with pytest.raises(UserError, match="run holds an unfinished run: pass --resume to go on, or another --out"):
+    with pytest.raises(UserError, match="run holds an unfinished run: pass --resume to continue, or another --out"):
         train(pair(), out="run")
     assert files(Run("run")) == before
 
@@ -301,8 +304,8 @@ def test_losses_of_each_epoch_are_named_and_the_rows_are_whole(pair):
 
 def test_a_run_opens_as_training_left_it(pair):
     run = train(pair(*FAM), out="run")
-    distiller, data = open_distiller(run)
-    figures = distiller.task.evaluate(distiller.deployed, data.test())
+    distiller, data = load_trained(run)
+    figures = distiller.task.evaluate(distiller.deployed, data.test()).figures
     assert figures == {key: run.metrics()[-1][key] for key in ("top1", "top5")}
     assert not distiller.training
     for key, value in distiller.methods.state_dict().items():
@@ -399,7 +402,7 @@ def test_a_teacher_named_by_recipe_is_trained_once(pair, monkeypatch):
     epochs.clear()
     train(pair(*options, "--seed", "1"), runs="all")
     assert {name for name, _ in epochs} == {"small"}
-    distiller, _ = open_distiller(Run("all/small/kd-seed0"), runs="all")
+    distiller, _ = load_trained(Run("all/small/kd-seed0"), runs="all")
     state = teacher.student_state()
     assert all(torch.equal(value, state[key]) for key, value in distiller.teacher.model.state_dict().items())
 
@@ -542,7 +545,7 @@ def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75
     assert re.fullmatch(
-        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds it, .*--resume.*\n", err
+        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds the state, .*--resume.*\n", err
     )
     assert Run("told").read_resume() is not None
 
@@ -605,11 +608,11 @@ def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
     """A captured step reads the tensor that it was captured with, so another one would never be heard of."""
     recipe = pair(*FAM)
     run = train(recipe, out="run")
-    distiller, _ = open_distiller(run)
+    distiller, _ = load_trained(run)
     rate = torch.tensor(0.25)
     optimizer = torch.optim.SGD(distiller.parameters(), lr=rate, momentum=0.9)
     ledger = TrainingState(run, recipe, distiller, optimizer)
-    assert ledger.reopen() is None
+    assert ledger.restore() is None
     assert optimizer.param_groups[0]["lr"] is rate
     assert optimizer.state_dict()["state"]
     assert len(ledger.metrics) == 3
@@ -635,7 +638,7 @@ def test_a_damaged_run_teaches_nobody_and_is_not_measured(pair):
     with pytest.raises(UserError, match=r"student\.safetensors is damaged \(its checksum is another\)"):
         train(pair("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights", "teacher"), out="taught")
     with pytest.raises(UserError, match="its checksum is another"):
-        measure("teacher", "", "", "", "", False, 500, "cpu")
+        evaluate_run("teacher")
 
 
 def test_a_long_run_keeps_few_summaries(pair, monkeypatch):

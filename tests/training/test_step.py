@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.steps import make_step
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -52,8 +53,8 @@ def make(engine: str, methods=("kd",), half=False) -> Step:
     if half:
         fabric = Fabric(accelerator="cpu", plugins=Autocast("cpu"))
         wrapped, optimizer = fabric.setup(distiller.train(), optimizer)
-        return Step(wrapped, optimizer, take, fabric.backward, ["task", *methods], CPU, engine)
-    return Step(distiller.train(), optimizer, take, Tensor.backward, ["task", *methods], CPU, engine)
+        return make_step(wrapped, optimizer, take, methods, engine, fabric)
+    return make_step(distiller.train(), optimizer, take, methods, engine)
 
 
 def pieces(seed: int) -> list[Piece]:
@@ -85,7 +86,7 @@ def test_steps_are_those_of_a_loop_written_out():
             optimizer.step()
             seen.append((ce.item(), soft.item()))
         means = torch.tensor(seen).mean(0).tolist()
-        assert step.means() == pytest.approx({"task.ce": means[0], "kd.kd": means[1]}, rel=1e-4)
+        assert step.monitor.means(step.count) == pytest.approx({"task.ce": means[0], "kd.kd": means[1]}, rel=1e-4)
     for key, value in student.state_dict().items():
         torch.testing.assert_close(step.distiller.student.model.state_dict()[key], value)
 
@@ -97,7 +98,7 @@ def test_sums_start_over_with_an_epoch_and_are_not_weighted():
         step.set_epoch(0.0, weights)  # a rate of 0: every pass sees the same student
         for piece in pieces(3):
             step(piece)
-        figures.append(step.means())
+        figures.append(step.monitor.means(step.count))
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
     assert list(figures[0]) == ["task.ce", "kd.kd"]
 
@@ -123,7 +124,7 @@ def test_plain_training_has_one_group():
     step = make("eager", ())
     step.set_epoch(0.1, {"task": 1.0})
     step(pieces(0)[0])
-    assert list(step.means()) == ["task.ce"]
+    assert list(step.monitor.means(step.count)) == ["task.ce"]
 
 
 def test_compiled_steps_are_eager_steps():
@@ -134,7 +135,7 @@ def test_compiled_steps_are_eager_steps():
             step.set_epoch(0.1 / (epoch + 1), {"task": 0.5 + epoch, "kd": 1.0 - epoch / 2})
             for piece in pieces(epoch):
                 step(piece)
-            figures.append(step.means())
+            figures.append(step.monitor.means(step.count))
         assert figures[1] == pytest.approx(figures[0], rel=1e-5, abs=1e-5)
     assert list(figures[1]) == ["task.ce", "kd.kd"]
     trained = compiled.distiller.student.model.state_dict()
@@ -151,14 +152,15 @@ def test_the_whole_step_is_one_graph_to_the_compiler(methods, half):
     step = make("eager", methods, half)
     step.set_epoch(0.1, dict.fromkeys(("task", *methods), 1.0))
     state, batch, answers = copy.deepcopy(step.distiller.state_dict()), take(pieces(0)[0]), []
-    for weighed in (step._weighed, torch.compile(step._weighed, dynamic=False, fullgraph=True, backend="aot_eager")):
+    whole = torch.compile(step._forward, dynamic=False, fullgraph=True, backend="aot_eager")
+    for forward in (step._forward, whole):
         step.distiller.load_state_dict(state)
         torch.manual_seed(1)
         step.optimizer.zero_grad()
-        total, losses, shown = weighed(batch)
+        total, losses, outputs = forward(batch)
         total.backward()
         gradients = [p.grad.clone() for p in step.distiller.parameters() if p.grad is not None]
-        answers.append((total.detach(), losses, shown, *gradients))
+        answers.append((total.detach(), losses, outputs, *gradients))
     assert len(answers[0]) > 5
     for eager, compiled in zip(*answers, strict=True):
         torch.testing.assert_close(compiled, eager, **({"rtol": 0.02, "atol": 1e-3} if half else {}))
