@@ -51,6 +51,21 @@ def must_be_writable(folder: Path) -> None:
         raise UserError(f"Cannot write into {folder}: {error.strerror or error}.") from error
 
 
+def must_fit(size: int) -> None:
+    """ValueError if so many bytes are more than this machine's memory."""
+    total = total_memory()
+    if size > total:
+        raise ValueError(f"it takes {size / 2**30:,.1f} GiB, this machine's memory has {total / 2**30:,.1f}")
+
+
+def total_memory() -> int:
+    """Bytes of this machine's memory; a number larger than any where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """A line of JSON for each row, the last key of each a checksum of the rest."""
     write_atomically(path, "".join(f"{_sealed(row)}\n" for row in rows).encode())

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from famkd.data.arrays import must_fit
 from famkd.errors import UserError, inert
+from famkd.files import must_fit
 from famkd.layers.fourier import FourierFilter
 from famkd.layers.highpass import highpass_gain
 from famkd.layers.released import fold_full_plane

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from famkd.config.load import differences, without_teacher
-from famkd.data import DATA, build_data
-from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.training.build import load_trained, recipe_run
+from famkd.training.build import build_recipe_data, load_trained, recipe_run
 
 Source = Run | str | Path
 
@@ -88,17 +86,10 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
 def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") -> Pictures:
     """Test images of a run's data set: the first `only`, or those at the positions `only`."""
     run = opened(source)
-    data = run.recipe.data
-    place = root or located(data.root, run)
-    if data.name == "imagenet":
-        stream = build_data(data.name, place, 1, splits=data.splits, size=data.size, workers=0)
-        piece = stream.pictures(range(min(only, len(stream.test_labels))) if isinstance(only, int) else only)
-        return Pictures(stream.take(piece).images, piece.targets, piece.pixels.numpy(), stream.classes)
-    images = DATA[data.name](place)
-    pick = np.arange(min(only, len(images.x_test))) if isinstance(only, int) else np.asarray(only)
-    images = replace(images, x_test=images.x_test[pick], y_test=images.y_test[pick])
-    batch = next(InMemory(images, 1, augment=False).test(len(pick)))
-    return Pictures(batch.images, batch.targets, images.x_test, images.classes)
+    place = root or located(run.recipe.data.root, run)
+    data = build_recipe_data(replace(run.recipe, data=replace(run.recipe.data, root=place)))
+    shown = data.pictures(range(min(only, data.n_test)) if isinstance(only, int) else only)
+    return Pictures(shown.images, shown.labels, shown.pixels.numpy(), data.classes)
 
 
 def student_alone(run: Run) -> Run | None:

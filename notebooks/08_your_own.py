@@ -153,7 +153,7 @@ cam.grid_figure(run, 3)
 # loop.
 
 # %%
-data = famkd.DATA["npz"](str(place))
+data = famkd.data.small.npz(str(place))
 pixels = torch.from_numpy(data.x_train).permute(0, 3, 1, 2) / 255
 pixels = (pixels - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
 labels = torch.from_numpy(data.y_train)

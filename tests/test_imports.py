@@ -22,7 +22,7 @@ MAY = {
     "models": "features files",
     "distill": "features distributed",
     "methods": "distill layers distributed",
-    "data": "distill distributed",
+    "data": "distill distributed files",
     "tasks": "data distill distributed features models",
     "config": "data distill methods models tasks",
     "run": "config distributed files",

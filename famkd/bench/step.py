@@ -14,7 +14,6 @@ from famkd.bench.reference import ReferenceLoader, reference_modules
 from famkd.bench.timer import Clock
 from famkd.config.load import Recipe
 from famkd.config.validate import validated
-from famkd.data import DATA
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
 from famkd.distill.distiller import Distiller
@@ -54,8 +53,11 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
         images, data = None, build_recipe_data(recipe, fabric.device)
     else:
         size = {"size": recipe.data.size or 224} if streamed else {}
-        images = noise_images(**size) if noise else DATA[recipe.data.name](recipe.data.root)
-        data = InMemory(images, recipe.data.batch_size, fabric.device)
+        if noise:
+            data = InMemory(noise_images(**size), recipe.data.batch_size, fabric.device)
+        else:
+            data = build_recipe_data(recipe, fabric.device)
+        images = data.images()
     step, distiller = prepared_step(recipe, data, fabric)
     pieces = list(islice(data.epoch(1), 64))
     turn = iter(range(10**9))

@@ -1,7 +1,7 @@
 """Images with a known truth: the class is the frequency and direction of a grating inside a known mask.
 
-Where a network looks and which frequencies it uses is written down here, so that a test, or a reader, can hold a
-picture of attention against it. Nothing is downloaded; the images are the same every time and everywhere.
+A map of what a network attends to can be compared with this truth. Nothing is downloaded, and the images are the same
+every time and on every machine.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ SIDE = 32  # pixels
 N_TRAIN, N_TEST = 2000, 400
 FREQUENCIES = (5.0, 9.0)  # cycles per map of the class gratings
 ORIENTATIONS = (0.0, 45.0, 90.0, 135.0)  # degrees from the x axis (to the right) towards the y axis (down)
-DISTRACTORS = ((1.5, 2.5), (13.0, 15.0))  # ranges of frequency that gratings of no class are drawn from
+DISTRACTORS = ((1.5, 2.5), (13.0, 15.0))  # ranges of frequency of gratings that belong to no class
 RADII = (6.0, 9.0)  # pixels of the mask
-CONTRAST = (0.25, 1.0)  # amplitude of the class grating, against 0.6 of the others and noise of deviation 0.6
+CONTRAST = (0.25, 1.0)  # amplitude of the class grating; the other gratings and the noise's deviation are at 0.6
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Where and what the evidence is.
+    """Where in each image the class grating is, and its wave in each class.
 
     `masks` is (N, H, W) bool, one for each image in the order of the data set; `frequency` (cycles per map) and
     `orientation` (degrees of the wave vector, from x to the right towards y down) are (classes,).
@@ -44,25 +44,39 @@ def bands(root: str = "") -> Images:
 
     2,000 images for training and 400 for testing. A mirrored image may be of another class, so none is flipped.
     """
-    pixels, labels, _ = (each.copy() for each in _draw())
-    mean, std = pixels[:N_TRAIN].mean((0, 1, 2)) / 255, pixels[:N_TRAIN].std((0, 1, 2)) / 255
-    names = [f"{f:g} cycles at {o:g} degrees" for f in FREQUENCIES for o in ORIENTATIONS]
-    return Images(pixels[:N_TRAIN], labels[:N_TRAIN], pixels[N_TRAIN:], labels[N_TRAIN:], names,
-                  tuple(mean.tolist()), tuple(std.tolist()), pad=2, flip=False)  # fmt: skip
+    pixels, labels = _draw()[0].copy(), _draw()[1].copy()
+    train, test = slice(0, N_TRAIN), slice(N_TRAIN, None)
+    mean = pixels[train].mean((0, 1, 2)) / 255
+    std = pixels[train].std((0, 1, 2)) / 255
+    return Images(
+        pixels[train],
+        labels[train],
+        pixels[test],
+        labels[test],
+        classes=[f"{f:g} cycles at {o:g} degrees" for f in FREQUENCIES for o in ORIENTATIONS],
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        pad=2,
+        flip=False,
+    )
 
 
 def bands_truth(part: Literal["test", "train"] = "test") -> Truth:
     """The truth about the test images, or the training images, of `bands`."""
     masks = _draw()[2].copy()
-    frequency, orientation = np.repeat(FREQUENCIES, len(ORIENTATIONS)), np.tile(ORIENTATIONS, len(FREQUENCIES))
-    return Truth(masks[N_TRAIN:] if part == "test" else masks[:N_TRAIN], frequency, orientation)
+    return Truth(
+        masks[N_TRAIN:] if part == "test" else masks[:N_TRAIN],
+        frequency=np.repeat(FREQUENCIES, len(ORIENTATIONS)),
+        orientation=np.tile(ORIENTATIONS, len(FREQUENCIES)),
+    )
 
 
-@cache  # seconds, and a notebook asks often; who is answered gets copies
+@cache  # it takes seconds, and a notebook calls it often; callers get copies
 def _draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All images (N, H, W, 3) uint8, classes (N,) and masks (N, H, W), those for testing last.
+    """All images (N, H, W, 3) uint8, classes (N,) and masks (N, H, W); those for testing are last.
 
-    Drawn from RandomState, the one generator of numpy whose stream is promised never to change.
+    Drawn from RandomState, the one generator of numpy whose stream is promised never to change. Every draw must keep
+    its place in the sequence.
     """
     draw, n = np.random.RandomState(20240305), N_TRAIN + N_TEST
     labels = draw.permutation(np.arange(n) % (len(FREQUENCIES) * len(ORIENTATIONS))).astype(np.int64)
@@ -73,12 +87,15 @@ def _draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     masks = _disc(centre, radius)
     grey = 0.6 * _pink_noise(draw, n)
     for low, high in DISTRACTORS:
-        where = draw.uniform(0, SIDE, (2, n))
-        other = _gratings(draw, draw.uniform(low, high, n), draw.uniform(0, 180, n))
-        grey += 0.6 * other * _disc(where, draw.uniform(*RADII, n))
+        centre = draw.uniform(0, SIDE, (2, n))
+        other_frequency, degrees = draw.uniform(low, high, n), draw.uniform(0, 180, n)
+        grating = _gratings(draw, other_frequency, degrees)
+        grey += 0.6 * grating * _disc(centre, draw.uniform(*RADII, n))
     contrast = draw.uniform(*CONTRAST, (n, 1, 1))
-    grey += contrast * _gratings(draw, frequency, orientation + draw.uniform(-6, 6, n)) * masks
-    tint = draw.uniform(0.6, 1.0, (n, 1, 1, 3)) * draw.uniform(0.7, 1.3, (n, 1, 1, 1))
+    degrees = orientation + draw.uniform(-6, 6, n)
+    grey += contrast * _gratings(draw, frequency, degrees) * masks
+    tint = draw.uniform(0.6, 1.0, (n, 1, 1, 3))
+    tint = tint * draw.uniform(0.7, 1.3, (n, 1, 1, 1))
     colour = 0.1 * _pink_noise(draw, 3 * n).reshape(3, n, SIDE, SIDE).transpose(1, 2, 3, 0)
     light = 128 + 12 * draw.standard_normal((n, 1, 1, 3))
     pixels = light + 55 * tint * (grey[..., None] + colour)
@@ -86,21 +103,26 @@ def _draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _disc(centre: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """(N, H, W) bool discs round (2, N) centres."""
+    """(N, H, W) bool discs around (2, N) centres."""
     y, x = np.mgrid[:SIDE, :SIDE]
-    return np.hypot(y - centre[0][:, None, None], x - centre[1][:, None, None]) <= radius[:, None, None]
+    centre_y, centre_x = centre[:, :, None, None]
+    return np.hypot(y - centre_y, x - centre_x) <= radius[:, None, None]
 
 
 def _gratings(draw: np.random.RandomState, frequency: np.ndarray, degrees: np.ndarray) -> np.ndarray:
     """(N, H, W) sinusoids of amplitude 1 and random phase; frequencies in cycles per map."""
     y, x = np.mgrid[:SIDE, :SIDE] / SIDE
-    angle, phase = np.deg2rad(degrees)[:, None, None], draw.uniform(0, 2 * np.pi, (len(frequency), 1, 1))
-    return np.sin(2 * np.pi * frequency[:, None, None] * (np.cos(angle) * x + np.sin(angle) * y) + phase)
+    angle = np.deg2rad(degrees)[:, None, None]
+    phase = draw.uniform(0, 2 * np.pi, (len(frequency), 1, 1))
+    along = np.cos(angle) * x + np.sin(angle) * y
+    return np.sin(2 * np.pi * frequency[:, None, None] * along + phase)
 
 
 def _pink_noise(draw: np.random.RandomState, n: int) -> np.ndarray:
     """(N, H, W) noise of unit deviation whose amplitude falls as one over the frequency, as in photographs."""
-    k = np.hypot(np.fft.fftfreq(SIDE, 1 / SIDE)[:, None], np.fft.rfftfreq(SIDE, 1 / SIDE)[None])
-    k[0, 0] = np.inf
-    noise = np.fft.irfft2(np.fft.rfft2(draw.standard_normal((n, SIDE, SIDE))) / k, (SIDE, SIDE))
+    rows, columns = np.fft.fftfreq(SIDE, 1 / SIDE), np.fft.rfftfreq(SIDE, 1 / SIDE)
+    frequency = np.hypot(rows[:, None], columns[None])
+    frequency[0, 0] = np.inf
+    spectrum = np.fft.rfft2(draw.standard_normal((n, SIDE, SIDE))) / frequency
+    noise = np.fft.irfft2(spectrum, (SIDE, SIDE))
     return noise / noise.std((1, 2), keepdims=True)

@@ -1,43 +1,54 @@
-"""A data set that lives on the device as bytes and is augmented there, a batch at a time: no worker processes."""
+"""A data set held on the device as bytes and augmented there, a batch at a time: it needs no worker processes."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from famkd import distributed
 from famkd.data.small import Images
-from famkd.distill.types import Batch
+from famkd.distill.types import Batch, Pictures
 
 
 class Draws(NamedTuple):
-    """Which images one epoch shows in which order, and how each is cropped and flipped."""
+    """Which images an epoch, or a part of it, shows in which order, and how each is cropped and flipped."""
 
     index: Tensor  # (N,)
-    top: Tensor  # (N,) rows cut off the padded image
-    left: Tensor
+    top: Tensor  # (N,) first row of the crop in the padded image
+    left: Tensor  # (N,) its first column
     flip: Tensor  # (N,) bool
 
 
 class InMemory:
-    """Training and test images on a device; of several processes each goes through its share of every step.
+    """Training and test images on one device; each of several processes takes its share of every step.
 
-    Order and augmentation of an epoch follow from (seed, epoch) alone, so a resumed run sees what it would have seen.
-    A step always holds `batch_size` images; those left over wait for another epoch's order.
+    Order and augmentation of an epoch follow from (seed, epoch) alone, so that a resumed run sees the same images.
+    A step always holds `batch_size` images. Images that do not fill a last step are left out of that epoch.
     """
 
+    task: ClassVar[str] = "classification"
+    streamed: bool = False
+
     def __init__(
-        self, images: Images, batch_size: int, device: torch.device | str = "cpu", seed: int = 0, augment=True
+        self,
+        images: Images,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        augment: bool = True,
     ):
-        self.classes, self.device, self.seed = images.classes, torch.device(device), seed
+        self.classes, self.mean, self.std = images.classes, images.mean, images.std
+        self.device = torch.device(device)
+        self.seed = seed
         self.batch_size = min(batch_size, len(images.x_train))
         self.pad, self.flips = (images.pad, images.flip) if augment else (0, False)
-        self.size = tuple(images.x_train.shape[1:3])
-        self.mean, self.std = images.mean, images.std
+        height, width = images.x_train.shape[1:3]
+        self.size = (height, width)
         p = self.pad
         train = torch.nn.functional.pad(torch.from_numpy(images.x_train), (0, 0, p, p, p, p))
-        self._train, self._test = train.to(self.device), torch.from_numpy(images.x_test).to(self.device)
+        self._train = train.to(self.device)
+        self._test = torch.from_numpy(images.x_test).to(self.device)
         self.labels = torch.from_numpy(images.y_train).to(self.device)
         self._test_labels = torch.from_numpy(images.y_test).to(self.device)
         scale = 1 / (255 * torch.tensor(images.std))
@@ -49,51 +60,94 @@ class InMemory:
         """Steps in an epoch."""
         return len(self.labels) // self.batch_size
 
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+        return len(self._test_labels)
+
     def plan(self, epoch: int) -> Draws:
-        """The whole epoch's draws, made at once on the CPU so that every device sees the same."""
+        """All draws of an epoch, made at once on the CPU so that they are the same on every device."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        n, room = len(self.labels), 2 * self.pad + 1
+        n = len(self.labels)
+        offsets = 2 * self.pad + 1
         index = torch.randperm(n, generator=draw)
-        top, left = (torch.randint(room, (n,), generator=draw) for _ in range(2))
+        top = torch.randint(offsets, (n,), generator=draw)
+        left = torch.randint(offsets, (n,), generator=draw)
         flip = torch.rand(n, generator=draw) < (0.5 if self.flips else 0.0)
-        return Draws(*(t.to(self.device, non_blocking=True) for t in (index, top, left, flip)))
+        return Draws(*(each.to(self.device, non_blocking=True) for each in (index, top, left, flip)))
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Draws]:
-        """The pieces of one epoch's plan, counted from 1, after the `done` first ones.
+        """This process's pieces of an epoch, counted from 1, without the first `done` steps.
 
-        `take` makes the batch, inside the training step.
+        A piece holds draws only: `take` makes the batch, inside the training step.
         """
         plan = self.plan(number)
-        for start in range(done * self.batch_size, self.steps * self.batch_size, self.batch_size):
-            yield Draws(*(t[distributed.shard(start, start + self.batch_size)] for t in plan))
+        for step in range(done, self.steps):
+            start = step * self.batch_size
+            part = distributed.shard(start, start + self.batch_size)
+            yield Draws(*(each[part] for each in plan))
 
-    def take(self, plan: Draws) -> Batch:
-        """Cut, flip and normalise the images of a piece of a plan."""
-        h, w = self.size
-        rows = plan.top[:, None] + torch.arange(h, device=self.device)
-        across = torch.arange(w, device=self.device)
-        cols = plan.left[:, None] + torch.where(plan.flip[:, None], w - 1 - across, across)
-        pixels = self._train[plan.index[:, None, None], rows[:, :, None], cols[:, None, :]]
-        return Batch(self._normalised(pixels), self.labels[plan.index], plan.index)
+    def take(self, piece: Draws) -> Batch:
+        """Crop, flip and normalise the images of a piece."""
+        height, width = self.size
+        rows = piece.top[:, None] + torch.arange(height, device=self.device)
+        across = torch.arange(width, device=self.device)
+        columns = piece.left[:, None] + torch.where(piece.flip[:, None], width - 1 - across, across)
+        pixels = self._train[piece.index[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return Batch(self._normalised(pixels), self.labels[piece.index], piece.index)
 
     def probe(self) -> Batch:
-        """One real batch as it is, for shapes and first statistics."""
+        """The first training images without augmentation, for shapes and first statistics."""
         index = torch.arange(min(self.batch_size, len(self.labels)), device=self.device)
-        still = torch.full_like(index, self.pad)
-        return self.take(Draws(index, still, still, torch.zeros_like(index, dtype=torch.bool)))
+        centre = torch.full_like(index, self.pad)
+        return self.take(Draws(index, centre, centre, torch.zeros_like(index, dtype=torch.bool)))
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
-        """All test images in order, of several processes each a share; the last batch as short as it comes.
+        """This process's share of the test images, in order; the last batch may be shorter.
 
-        By itself 500 at once, on a GPU 2500, which then computes for longer than it takes to be told what.
+        Default batch: 500; 2500 on a GPU, so that compute hides launch overhead.
         """
-        batch_size = batch_size or (2500 if self.device.type == "cuda" else 500)
-        share = distributed.shard(0, len(self._test_labels))
+        if not batch_size:
+            batch_size = 2500 if self.device.type == "cuda" else 500
+        share = distributed.shard(0, self.n_test)
         for start in range(share.start, share.stop, batch_size):
             part = slice(start, min(start + batch_size, share.stop))
             index = torch.arange(part.start, part.stop, device=self.device)
             yield Batch(self._normalised(self._test[part]), self._test_labels[part], index)
 
+    def pictures(self, index: Iterable[int]) -> Pictures:
+        """Test images at some positions."""
+        rows = torch.tensor([int(i) for i in index], dtype=torch.int64, device=self.device)
+        pixels = self._test[rows]
+        return Pictures(self._normalised(pixels), self._test_labels[rows], pixels)
+
+    def images(self) -> Images:
+        """The images as they were loaded, as arrays in the CPU's memory, with the augmentation in use."""
+        height, width = self.size
+        train = self._train[:, self.pad : self.pad + height, self.pad : self.pad + width]
+        arrays = (train, self.labels, self._test, self._test_labels)
+        x_train, y_train, x_test, y_test = (each.cpu().numpy() for each in arrays)
+        return Images(
+            x_train, y_train, x_test, y_test, self.classes, self.mean, self.std, pad=self.pad, flip=self.flips
+        )
+
     def _normalised(self, pixels: Tensor) -> Tensor:
         """(B, H, W, 3) bytes to (B, 3, H, W) floats, channels last in memory."""
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
+
+
+def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
+    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root."""
+
+    def build(
+        root: str,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        augment: bool = True,
+    ) -> InMemory:
+        return InMemory(load(root), batch_size, device, seed, augment)
+
+    build.__name__ = build.__qualname__ = getattr(load, "__name__", "build")
+    build.__doc__ = load.__doc__
+    return build

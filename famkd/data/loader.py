@@ -1,37 +1,48 @@
-"""What worker processes do: from numbers of images to a batch of bytes."""
+"""The worker processes that read image files: what they do, how many they are, and how they end."""
 
 import io
 import os
 import signal
 import threading
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from famkd.data.transforms import decoded, opened, plain_view, seed_of, training_view, viewed
 
-TRIES = 100  # unreadable images in a row, after which a set as a whole counts as unreadable
-MOST_WORKERS = 16  # of one training process, unless asked for
+TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
+MOST_WORKERS = 16  # of one training process, by default
 
-Key = tuple[int, int]  # epoch and number of an image; epoch 0 is for looking without augmentation
+Key = tuple[int, int]  # epoch and number of an image; epoch 0 stands for no augmentation
 
 
 class Source(Protocol):
-    """Image files somewhere, by number; small enough to be handed to every worker process."""
+    """Image files somewhere, by number; small enough to be copied into every worker process."""
 
     labels: np.ndarray  # (N,) int64
 
     def __len__(self) -> int: ...
-    def name(self, index: int) -> str: ...
-    def read(self, index: int) -> bytes: ...
-    def order(self, draw: torch.Generator) -> Tensor: ...
+
+    def name(self, index: int) -> str:
+        """Path of an image, for messages."""
+        ...
+
+    def read(self, index: int) -> bytes:
+        """Content of an image file."""
+        ...
+
+    def order(self, draw: torch.Generator) -> Tensor:
+        """Order of one epoch, (N,)."""
+        ...
 
 
 class TrainTest(NamedTuple):
-    """What is trained on and what is tested on."""
+    """Training and test images, and the names of their classes."""
 
     train: Source
     test: Source
@@ -39,93 +50,130 @@ class TrainTest(NamedTuple):
 
 
 class DecodedBatch(NamedTuple):
-    """Some images as a worker process hands them over: one tensor, because each costs an open file."""
+    """Some images as a worker process returns them: one tensor, because each tensor costs an open file."""
 
-    pixels: Tensor  # (B, H, W, 3) uint8; of files that the device shall decode all (bytes,) in a row
-    index: Tensor  # (B,) of the images shown
-    lengths: tuple[int, ...]  # bytes of each file, where the device shall decode them
-    failed: tuple[int, ...]  # images that could not be read
+    pixels: Tensor  # (B, H, W, 3) uint8; if the device is to decode, the bytes of all files in a row
+    index: Tensor  # (B,) numbers of the images
+    lengths: tuple[int, ...]  # bytes of each file if the device is to decode, otherwise empty
+    failed: tuple[int, ...]  # numbers of images that could not be read
 
 
 class FileImages(Dataset):
-    """The images of one source as the networks see them.
+    """The images of one source, decoded and cut to the size of the networks' input.
 
-    Draws follow from (seed, epoch, index), so neither the number of workers nor a resumption changes what is seen. In
-    an epoch the next readable image stands in for an unreadable one; otherwise it is left out.
+    Draws follow from (seed, epoch, index) alone, so that neither the number of workers nor a resumed run changes an
+    image. In an epoch the next readable image replaces an unreadable one; outside of one it is left out.
 
     Args:
-        raw: hand over files as they are.
+        raw: return the files without decoding them.
     """
 
     def __init__(self, source: Source, size: int, seed: int, augment: bool, raw: bool = False):
         self.source, self.size, self.seed, self.augment, self.raw = source, size, seed, augment, raw
 
     def __getitems__(self, keys: list[Key]) -> DecodedBatch:
-        """The batch of some keys, shorter where images are left out."""
-        shown, failed = [], []
+        """The batch of some keys; it is shorter where images are left out."""
+        images: list[Tensor] = []
+        numbers: list[int] = []
+        failed: list[int] = []
         for epoch, index in keys:
-            pixels, index, bad = self.one(epoch, index)
-            failed += bad
+            pixels, shown, unreadable = self.one(epoch, index)
+            failed += unreadable
             if pixels is not None:
-                shown.append((pixels, index))
-        index = torch.tensor([i for _, i in shown], dtype=torch.int64)
-        empty = (0,) if self.raw else (0, self.size, self.size, 3)
-        join = torch.cat if self.raw else torch.stack
-        pixels = join([p for p, _ in shown]) if shown else torch.empty(empty, dtype=torch.uint8)
-        return DecodedBatch(pixels, index, tuple(len(p) for p, _ in shown) if self.raw else (), tuple(failed))
+                images.append(pixels)
+                numbers.append(shown)
+        index = torch.tensor(numbers, dtype=torch.int64)
+        lengths = tuple(len(each) for each in images) if self.raw else ()
+        return DecodedBatch(self._joined(images), index, lengths, tuple(failed))
 
     def one(self, epoch: int, index: int) -> tuple[Tensor | None, int, list[int]]:
-        """Pixels, or a file's bytes; the image that they show; and the images before it that could not be read."""
-        tries = [(index + n) % len(self.source) for n in range(TRIES)] if epoch else [index]
-        for n, i in enumerate(tries):
+        """Pixels or a file's bytes, the number of the image that they show, and the images that could not be read."""
+        candidates = [index]
+        if epoch:
+            candidates = [(index + n) % len(self.source) for n in range(TRIES)]
+        for n, candidate in enumerate(candidates):
             try:
-                data = self.source.read(i)
+                data = self.source.read(candidate)
                 if self.raw:
                     opened(io.BytesIO(data))
-                    return torch.frombuffer(bytearray(data), dtype=torch.uint8), i, tries[:n]
-                return self.view(decoded(data), epoch, i), i, tries[:n]
-            except Exception:  # every decoder has its own
+                    pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                else:
+                    pixels = self.view(decoded(data), epoch, candidate)
+                return pixels, candidate, candidates[:n]
+            except Exception:  # every decoder raises its own
                 continue
-        return None, index, tries
+        return None, index, candidates
 
-    def view(self, image, epoch: int, index: int) -> Tensor:
-        """(H, W, 3) bytes of a decoded picture."""
-        view = training_view if epoch and self.augment else plain_view
-        return viewed(image, view(self.size), seed_of(self.seed, epoch, index))
+    def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
+        """(H, W, 3) bytes of a decoded image."""
+        augmented = epoch > 0 and self.augment
+        view = training_view(self.size) if augmented else plain_view(self.size)
+        return viewed(image, view, seed_of(self.seed, epoch, index))
+
+    def _joined(self, images: list[Tensor]) -> Tensor:
+        if self.raw:
+            return torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)
+        return torch.stack(images) if images else torch.empty(0, self.size, self.size, 3, dtype=torch.uint8)
 
 
-def loader(items: FileImages, order: list[list[Key]], workers: int, device: torch.device, *, stays: bool) -> DataLoader:
-    """Batches of keys, in order, by worker processes; these live on between epochs where the loader stays."""
+def make_loader(
+    items: Dataset, batches: Sequence[list[Any]], workers: int, device: torch.device, *, keep_workers: bool
+) -> DataLoader:
+    """A loader that yields `items.__getitems__(keys)` for each list of keys, in order.
+
+    Args:
+        batches: the keys of each batch. A list that is changed in place gives the loader its next epoch.
+        workers: processes that read ahead; 0 reads in this process.
+        keep_workers: keep the processes between epochs.
+    """
     return DataLoader(
-        items, batch_sampler=order, num_workers=workers, collate_fn=_as_it_is, generator=torch.Generator(),
-        persistent_workers=stays and workers > 0, pin_memory=device.type == "cuda", worker_init_fn=_undisturbed,
-    )  # fmt: skip
+        items,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),  # otherwise the loader draws from torch's global generator
+        persistent_workers=keep_workers and workers > 0,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=_ignore_job_signals,
+    )
 
 
 def count_workers(asked: int, processes: int) -> int:
-    """How many worker processes: as asked, or for -1 one per core that this machine's training processes leave us."""
+    """How many workers to start: `asked`, or for -1 this process's share of the machine's cores.
+
+    Args:
+        processes: training processes on this machine.
+    """
     if asked >= 0:
         return asked
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, max(1, ours // processes))
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))  # those that this process may use
+    else:
+        cores = os.cpu_count() or 1
+    return min(MOST_WORKERS, max(1, cores // processes))
 
 
-def _undisturbed(worker: int) -> None:
-    """A signal to all processes of a job is for the one that trains, which may need its workers to save itself."""
+def local_processes() -> int:
+    """Training processes on this machine, which share its cores; torchrun and our own launcher set the variable."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _ignore_job_signals(worker: int) -> None:
+    """Ignore job-wide signals in data workers: the trainer needs them alive while it saves."""
     for name in ("SIGUSR1", "SIGINT"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere a worker ends at once
+    if hasattr(signal, "sigwaitinfo"):  # Linux; elsewhere SIGTERM ends a worker at once
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_by_parent, daemon=True).start()
+        threading.Thread(target=_exit_when_parent_asks, daemon=True).start()
 
 
-def _end_by_parent() -> None:
-    """End this process when the one that started it says so, and at nobody else's word."""
+def _exit_when_parent_asks() -> None:
+    """Exit on SIGTERM from the parent only."""
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
-
-
-def _as_it_is(loaded: DecodedBatch) -> DecodedBatch:
-    return loaded

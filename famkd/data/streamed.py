@@ -1,26 +1,35 @@
 """A data set too large to hold: read, decoded and cut by worker processes, normalised on the device."""
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from famkd import distributed
-from famkd.data.loader import TRIES, DecodedBatch, FileImages, TrainTest, count_workers, loader
+from famkd.data.loader import (
+    TRIES,
+    DecodedBatch,
+    FileImages,
+    Key,
+    TrainTest,
+    count_workers,
+    local_processes,
+    make_loader,
+)
 from famkd.data.transforms import decoded_on
-from famkd.distill.types import Batch
+from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
 SIZE = 224
-PROBE = 64  # images
+PROBE = 64  # most images in a probe
+TEST_BATCH = 250
 
 
-class Piece(NamedTuple):
-    """One process's part of a step, ready but for arithmetic."""
+class _Piece(NamedTuple):
+    """One process's part of a step, ready to be normalised."""
 
     pixels: Tensor  # (B, H, W, 3) uint8
     targets: Tensor  # (B,)
@@ -28,134 +37,177 @@ class Piece(NamedTuple):
 
 
 class Streamed:
-    """Training and test images of `TrainTest`, with the interface of `InMemory`.
+    """Training and test images read from files as they are needed.
+
+    Order and augmentation of an epoch follow from (seed, epoch, index) alone. A step always holds `batch_size` images
+    over all processes. Images that do not fill a last step are left out of that epoch.
 
     Args:
-        size: height and width of what the networks see; 0 for 224.
-        workers: processes that decode; -1 for one per core that is ours, 0 to decode in this process.
-        gpu_decode: decode JPEGs on the device, and here what it cannot decode.
-
-    A step always holds `batch_size` images over all processes; those left over wait for another epoch's order.
+        size: height and width of the images; 0 for 224.
+        workers: processes that decode; -1 for one per core, 0 to decode in this process.
+        gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
     """
 
-    mean, std = MEAN, STD
+    task: ClassVar[str] = "classification"
+    streamed: bool = True
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
 
     def __init__(
-        self, splits: TrainTest, batch_size: int, device: torch.device | str = "cpu", seed: int = 0,
-        augment: bool = True, *, size: int = 0, workers: int = -1, gpu_decode: bool = False,
-    ):  # fmt: skip
-        self.device, self.seed, self.classes = torch.device(device), seed, splits.classes
+        self,
+        splits: TrainTest,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        augment: bool = True,
+        *,
+        size: int = 0,
+        workers: int = -1,
+        gpu_decode: bool = False,
+    ):
+        self.device = torch.device(device)
+        self.seed = seed
+        self.classes = splits.classes
         self.batch_size = min(batch_size, len(splits.train))
-        self.size = (size or SIZE, size or SIZE)
+        side = size or SIZE
+        self.size = (side, side)
         self.labels = torch.from_numpy(splits.train.labels).to(self.device)
-        self.test_labels = torch.from_numpy(splits.test.labels).to(self.device)
         self._raw = gpu_decode and _device_decodes(self.device)
-        self._train, self._test = (FileImages(source, self.size[0], seed, augment, self._raw) for source in splits[:2])
-        self._workers = count_workers(workers, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-        self._order: list[list[tuple[int, int]]] = []  # the next epoch's batches, read by the training loader
-        self._loader = loader(self._train, self._order, self._workers, self.device, stays=True)
+        self._train = FileImages(splits.train, side, seed, augment, self._raw)
+        self._test = FileImages(splits.test, side, seed, augment, self._raw)
+        self._workers = count_workers(workers, local_processes())
+        self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
+        self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
         self._failed: dict[FileImages, set[int]] = {self._train: set(), self._test: set()}
-        self._told = dict.fromkeys(self._failed, 0)
+        self._warned = {self._train: 0, self._test: 0}  # how many unreadable images a warning has named
         self._probe: Batch | None = None
         scale = 1 / (255 * torch.tensor(STD))
-        self._scale, self._shift = scale.to(self.device), (-torch.tensor(MEAN) * 255 * scale).to(self.device)
+        self._scale = scale.to(self.device)
+        self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
 
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
         return len(self.labels) // self.batch_size
 
+    @property
+    def n_test(self) -> int:
+        """Number of test images, unreadable ones included."""
+        return len(self._test.source)
+
     def plan(self, epoch: int) -> Tensor:
-        """Which images an epoch shows, in order; how each is cut follows from (seed, epoch, index)."""
-        return self._train.source.order(torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+        """The order of an epoch's images; how each is cut follows from (seed, epoch, index)."""
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return self._train.source.order(draw)
 
-    def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
-        """This process's pieces of one epoch, counted from 1, after the `done` first ones.
-
-        `take` makes the batch, inside the training step.
-        """
-        plan, b = self.plan(number).tolist(), self.batch_size
-        starts = range(done * b, self.steps * b, b)
-        self._order[:] = [[(number, i) for i in plan[distributed.shard(start, start + b)]] for start in starts]
+    def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
+        """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
+        plan = self.plan(number).tolist()
+        batches = []
+        for step in range(done, self.steps):
+            start = step * self.batch_size
+            part = distributed.shard(start, start + self.batch_size)
+            batches.append([(number, index) for index in plan[part]])
+        self._batches[:] = batches
         for loaded in self._loader:
             piece = self._piece(loaded, self._train, number)
-            if len(piece.index) < len(self._order[0]):
-                bad = self._train.source.name(loaded.failed[0])
-                raise UserError(f"{TRIES} training images in a row cannot be read, the first {bad}.")
+            if len(piece.index) < len(batches[0]):
+                name = self._train.source.name(loaded.failed[0])
+                raise UserError(f"{TRIES} training images in a row cannot be read, the first {name}.")
             yield piece
         self._warn(self._train, "training")
 
-    def take(self, piece: Piece) -> Batch:
+    def take(self, piece: _Piece) -> Batch:
         """Normalise a piece: (B, H, W, 3) bytes to (B, 3, H, W) floats, channels last in memory."""
-        images = torch.addcmul(self._shift, piece.pixels.float(), self._scale).permute(0, 3, 1, 2)
-        return Batch(images, piece.targets, piece.index)
+        return Batch(self._normalised(piece.pixels), piece.targets, piece.index)
 
     def probe(self) -> Batch:
-        """The first training images as they are, for shapes and first statistics."""
+        """The first training images without augmentation, at most 64, for shapes and first statistics."""
         if self._probe is None:
-            keys = [(0, i) for i in range(min(PROBE, self.batch_size))]
-            self._probe = self.take(self._piece(self._train.__getitems__(keys), self._train, 0))
+            keys = [(0, index) for index in range(min(PROBE, self.batch_size))]
+            loaded = self._train.__getitems__(keys)
+            self._probe = self.take(self._piece(loaded, self._train, 0))
             if not len(self._probe.index):
                 raise UserError(f"None of the first images can be read, {self._train.source.name(0)} among them.")
         return self._probe
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
-        """This process's share of the test images in order, unreadable ones left out, the last batch as it comes."""
-        batch_size = batch_size or 250
-        share = distributed.shard(0, len(self._test.source))
-        starts = range(share.start, share.stop, batch_size)
-        order = [[(0, i) for i in range(start, min(start + batch_size, share.stop))] for start in starts]
-        for loaded in loader(self._test, order, self._workers, self.device, stays=False):
+        """This process's share of the test images, in order, without unreadable ones; 250 a batch by default."""
+        batch_size = batch_size or TEST_BATCH
+        share = distributed.shard(0, self.n_test)
+        batches = []
+        for start in range(share.start, share.stop, batch_size):
+            stop = min(start + batch_size, share.stop)
+            batches.append([(0, index) for index in range(start, stop)])
+        for loaded in make_loader(self._test, batches, self._workers, self.device, keep_workers=False):
             piece = self._piece(loaded, self._test, 0)
             if len(piece.index):
                 yield self.take(piece)
         self._warn(self._test, "test")
 
-    def pictures(self, index: Iterable[int]) -> Piece:
-        """Test images at some positions, read here and now; unreadable ones are left out."""
-        return self._piece(self._test.__getitems__([(0, int(i)) for i in index]), self._test, 0)
+    def pictures(self, index: Iterable[int]) -> Pictures:
+        """Test images at some positions, read in this process, without unreadable ones."""
+        loaded = self._test.__getitems__([(0, int(i)) for i in index])
+        piece = self._piece(loaded, self._test, 0)
+        return Pictures(self._normalised(piece.pixels), piece.targets, piece.pixels)
 
-    def _piece(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> Piece:
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
+
+    def _piece(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> _Piece:
         if self._raw:
             loaded = self._decoded(loaded, items, epoch)
         self._failed[items].update(loaded.failed)
         targets = torch.from_numpy(items.source.labels)[loaded.index]
-        return Piece(*(t.to(self.device, non_blocking=True) for t in (loaded.pixels, targets, loaded.index)))
+        tensors = (loaded.pixels, targets, loaded.index)
+        return _Piece(*(each.to(self.device, non_blocking=True) for each in tensors))
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
-        """Files to pixels on the device; what its decoder refuses is read again and decoded here."""
-        here = FileImages(items.source, items.size, items.seed, items.augment)
-        files, failed, shown = loaded.pixels.split(loaded.lengths), list(loaded.failed), []
-        try:
-            images = decoded_on(list(files), self.device)
-        except RuntimeError:  # one of them is damaged or no JPEG
-            images = [None] * len(files)
-        for image, file, index in zip(images, files, loaded.index.tolist()):
-            pixels = None if image is None else here.view(image, epoch, index)
-            if pixels is None:
-                try:
-                    pixels = here.view(decoded_on([file], self.device)[0], epoch, index)
-                except RuntimeError:
-                    pixels, index, bad = here.one(epoch, index)
-                    failed += bad
+        """Decode files on the device; a file that its decoder refuses is read again and decoded on the CPU."""
+        reader = FileImages(items.source, items.size, items.seed, items.augment)
+        files = loaded.pixels.split(loaded.lengths)
+        images = self._decoded_on_device(list(files))
+        shown: list[Tensor] = []
+        numbers: list[int] = []
+        failed = list(loaded.failed)
+        for image, index in zip(images, loaded.index.tolist()):
+            if image is not None:
+                pixels = reader.view(image, epoch, index)
+            else:
+                pixels, index, unreadable = reader.one(epoch, index)
+                failed += unreadable
             if pixels is not None:
-                shown.append((pixels.to(self.device), index))
-        pixels = torch.stack([p for p, _ in shown]) if shown else torch.empty(0, *self.size, 3, dtype=torch.uint8)
-        return DecodedBatch(pixels, torch.tensor([i for _, i in shown], dtype=torch.int64), (), tuple(failed))
+                shown.append(pixels.to(self.device))
+                numbers.append(index)
+        pixels = torch.stack(shown) if shown else torch.empty(0, *self.size, 3, dtype=torch.uint8)
+        return DecodedBatch(pixels, torch.tensor(numbers, dtype=torch.int64), (), tuple(failed))
+
+    def _decoded_on_device(self, files: list[Tensor]) -> list[Tensor | None]:
+        """The image of each file; None for one that is damaged or no JPEG."""
+        try:
+            return list(decoded_on(files, self.device))
+        except RuntimeError:  # one of them is refused: find out which
+            return [self._one_decoded_on_device(file) for file in files]
+
+    def _one_decoded_on_device(self, file: Tensor) -> Tensor | None:
+        try:
+            return decoded_on([file], self.device)[0]
+        except RuntimeError:
+            return None
 
     def _warn(self, items: FileImages, part: str) -> None:
-        """Say how many images could not be read, when they have become more."""
+        """Warn of images that could not be read, if they are more than at the last warning."""
         failed = self._failed[items]
-        if len(failed) > self._told[items]:
-            self._told[items] = len(failed)
-            name = items.source.name(min(failed))
-            warnings.warn(
-                f"{len(failed)} {part} images cannot be read and are skipped, the first {name}.", stacklevel=2
-            )
+        if len(failed) <= self._warned[items]:
+            return
+        self._warned[items] = len(failed)
+        name = items.source.name(min(failed))
+        warnings.warn(f"{len(failed)} {part} images cannot be read and are skipped, the first {name}.", stacklevel=2)
 
 
 def _device_decodes(device: torch.device) -> bool:
-    """Whether a device can decode JPEGs, said where it cannot."""
-    if device.type != "cuda":
-        warnings.warn(f"--data.gpu_decode needs a CUDA device: the {device.type} decodes as usual.", stacklevel=3)
-    return device.type == "cuda"
+    """Whether a device can decode JPEGs; a warning if it cannot."""
+    if device.type == "cuda":
+        return True
+    warnings.warn(f"--data.gpu_decode needs a CUDA device: the {device.type} decodes as usual.", stacklevel=3)
+    return False

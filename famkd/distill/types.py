@@ -88,13 +88,30 @@ class Dataset(Protocol):
 
     task: ClassVar[str]  # the task that its targets are for, a name from `famkd.tasks.TASKS`
     classes: list[str]
-    labels: Tensor | None  # (N,) class of every training image; None where an image has no single class
-    size: tuple[int, int] | None  # height and width of an image; None where images differ
     mean: tuple[float, ...]  # of each channel, for pixels in 0..1
     std: tuple[float, ...]
     device: torch.device
-    batch_size: int  # images in a step of all processes
-    streamed: bool  # whether worker processes or threads read the images from files during training
+    streamed: bool  # whether worker processes read the images from files during training
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(N,) class of every training image; None where an image has no single class."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of an image; None where images differ."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a step of all processes."""
+        ...
+
+    @property
+    def n_test(self) -> int:
+        """Number of test images."""
+        ...
 
     @property
     def steps(self) -> int:
@@ -118,7 +135,7 @@ class Dataset(Protocol):
         ...
 
     def pictures(self, index: Iterable[int]) -> Pictures:
-        """Test images at some positions."""
+        """Test images at some positions, without those that cannot be read."""
         ...
 
 

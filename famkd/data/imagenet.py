@@ -1,0 +1,39 @@
+"""Image sets too large to hold: in folders by class, or in WebDataset shards."""
+
+import torch
+
+from famkd.data.folders import read_folders
+from famkd.data.loader import TrainTest
+from famkd.data.streamed import Streamed
+from famkd.data.webdataset import file_system, read_shards
+
+
+def imagenet(
+    root: str,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    augment: bool = True,
+    *,
+    size: int = 0,
+    splits: tuple[str, str] = ("train", "val"),
+    workers: int = -1,
+    gpu_decode: bool = False,
+) -> Streamed:
+    """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
+
+    Args:
+        size: height and width of the images; 0 for 224.
+        splits: the two folders under the root instead of train and val; the same one twice tests on the training set.
+        workers: processes that decode images; -1 for one per core, 0 to decode in the training process.
+        gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
+    """
+    images = read_imagenet(root, splits)
+    return Streamed(images, batch_size, device, seed, augment, size=size, workers=workers, gpu_decode=gpu_decode)
+
+
+def read_imagenet(root: str, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
+    """List training and test images: in shards if the training split has any, otherwise in folders by class."""
+    files, path = file_system(root)
+    shards = files.glob(f"{path}/{splits[0]}/*.tar")
+    return read_shards(root, splits) if shards else read_folders(root, splits)
