@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._compile import _disable_dynamo  # torch.compiler.disable would import the compiler here, one second
 
 from famkd.errors import UserError
 
@@ -118,14 +119,14 @@ def _agree(errors: list[UserError | None]) -> None:
         raise SystemExit(2)
 
 
-@torch.compiler.disable
+@_disable_dynamo
 def _sum(x: Tensor) -> Tensor:
     x = x.clone()
     dist.all_reduce(x)
     return x
 
 
-@torch.compiler.disable
+@_disable_dynamo
 def _gather(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world())]
     dist.all_gather(parts, x.detach().contiguous())

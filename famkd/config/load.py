@@ -257,9 +257,10 @@ def _sentence(box: str, where: str) -> str:
     lines = [line.strip("│| ") for line in plain.splitlines()[1:]]
     paragraph: list[str] = []
     for line in lines:
-        if not line.strip("─╰╯+- "):
+        if line.strip("─╰╯+- "):
+            paragraph.append(line)
+        elif paragraph:  # the rule that ends the paragraph, not one above it
             break
-        paragraph.append(line)
     text = " ".join(" ".join(paragraph).split())[:300].rstrip(".") or "The settings cannot be read"
     text = text[:1].upper() + text[1:]
     return f"In {where}: {text}." if where else f"{text}."

@@ -333,7 +333,7 @@ def test_bad_input_ends_in_one_sentence_and_code_2(small, famkd, case):
 
 
 PARSED = {  # what the parser itself refuses, in a box of its own
-    "seeds": ((*TRAIN, "--seeds", "x"), ("--seeds", "invalid literal")),
+    "seeds": ((*TRAIN, "--seeds", "x"), ("--seeds", "Could not find valid parse")),
     "flag": ((*TRAIN, "--optim.lrr", "1"), ("--optim.lrr", "--optim.lr FLOAT")),
     "the command's own flag": ((*TRAIN, "--resum"), ("--resum", "--resume")),
     "type": ((*TRAIN, "--epochs", "many"), ("--epochs", "many")),

@@ -1,6 +1,7 @@
 """Every shipped recipe: it loads, says of itself what it is, builds and takes one step with every method it lists."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from famkd.config.sections import method_options, method_section, recipe_type
 from famkd.config.validate import validated
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
-from famkd.errors import UserError
+from famkd.errors import RecipeError, UserError
 from famkd.methods import METHODS
 from famkd.training.build import build_distiller
 from famkd.training.schedule import loss_weights
@@ -183,7 +184,7 @@ def test_help_shows_the_recipes_own_values(capsys):
         load_recipe("quickstart", "--method", "kd", "--help")
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert end.value.code == 0
-    assert "Passes over the training set. (default: 5)" in out
+    assert "Number of epochs. (default: 5)" in out
     assert "--kd.temperature" in out
 
 
@@ -206,11 +207,12 @@ def test_without_teacher_is_the_same_protocol():
         ({"method": "kd", "kd": {"temprature": "4"}}, [], "--kd.temperature"),
     ],
 )
-def test_mistakes_in_file_and_flags_end_with_code_2_and_a_hint(tree, flags, words, capsys):
-    with pytest.raises(SystemExit) as end:
+def test_mistakes_in_file_and_flags_raise_an_error_with_a_hint(tree, flags, words, capsys):
+    with pytest.raises(RecipeError) as error:
         parse_recipe(tree, flags, name="x")
-    assert end.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in error.value.box
+    assert re.fullmatch(r"(In the recipe x: )?(Error parsing|Unrecognized options).*\.", str(error.value))
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

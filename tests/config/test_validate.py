@@ -39,7 +39,7 @@ def test_numbers_that_cannot_be_meant(flag):
 def test_an_option_means_something_or_is_refused():
     for option in ("size 64", "workers 7", "longest 9", "sides 8 9", "gpu_decode", "splits a b"):
         name, *values = option.split()
-        with pytest.raises(UserError, match=rf"--data.{name} is for (imagenet|coco).* means nothing to digits"):
+        with pytest.raises(UserError, match=rf"--data.{name} is an option of .*(imagenet|coco), not of digits"):
             validated(load_recipe("quickstart", f"--data.{name}", *values))
     assert validated(load_recipe("imagenet/resnet34-resnet18", "--data.size", "64", "--data.workers", "7"))
 
@@ -87,7 +87,7 @@ def test_a_teacher_of_other_data_is_not_trained(school):
     recipe = school()
     with pytest.raises(
         UserError,
-        match=r"The teacher big.yaml is trained on .*, its student on bands: train one with `famkd train big.yaml",
+        match=r"The teacher big.yaml is trained on .*, its student on bands: .*`famkd train big.yaml",
     ):
         train(replace(recipe, data=replace(recipe.data, name="bands", root="data")))
     assert not Path("runs").exists() or not list(Path("runs").rglob("metrics.jsonl"))
