@@ -30,7 +30,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from famkd.config.load import load_recipe
-from famkd.models.detection import DETECTORS, adopted
+from famkd.models.detection import DETECTORS
+from famkd.models.faster_rcnn import adapt_detector
 from famkd.training.loop import train
 
 RECIPE = """task: detection
@@ -49,7 +50,7 @@ def small(layers: tuple[int, ...], classes: int, pretrained: bool = False) -> nn
     backbone.out_channels = 64
     few = {f"rpn_{when}_nms_top_n_{mode}": 200 for when in ("pre", "post") for mode in ("train", "test")}
     anchors = AnchorGenerator(tuple((side,) for side in (8, 16, 32, 64, 128)), ((0.5, 1.0, 2.0),) * 5)  # small images
-    return adopted(FasterRCNN(
+    return adapt_detector(FasterRCNN(
         backbone, rpn_anchor_generator=anchors, box_head=TwoMLPHead(64 * 49, 256),
         box_predictor=FastRCNNPredictor(256, classes + 1), rpn_batch_size_per_image=64, box_batch_size_per_image=64,
         **few,

@@ -1,13 +1,14 @@
-"""The networks that literature on distillation compares, and by prefix those of timm and torchvision."""
+"""Networks that the literature on distillation compares, and those of timm and torchvision by prefix."""
 
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import torch
 from torch import nn
 
 from famkd.errors import UserError, nearest
-from famkd.models.detection import DETECTORS, build_detector
+from famkd.models.detection import DETECTORS
 from famkd.models.libraries import build_timm, build_torchvision
 from famkd.models.mobilenet import MobileNetV1, MobileNetV2
 from famkd.models.resnet import BasicBlock, Bottleneck, resnet_3_stages, resnet_4_stages
@@ -16,7 +17,7 @@ from famkd.models.vgg import VGG
 from famkd.models.weights import load_weights
 from famkd.models.wrn import WideResNet
 
-__all__ = ["DETECTORS", "MODELS", "build_model", "load_weights", "must_be_known"]
+__all__ = ["DETECTORS", "MODELS", "build_model", "count_parameters", "load_weights", "must_be_known"]
 
 MODELS: dict[str, Callable[[int], nn.Module]] = {
     "resnet8": partial(resnet_3_stages, 8, 16, (16, 32, 64)),
@@ -49,13 +50,14 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def must_be_known(name: str) -> None:
-    """UserError with the nearest names for a model that is none of `MODELS` and of no library."""
-    if name not in MODELS and name not in DETECTORS and not re.match("(timm|torchvision):.", name):
-        hint = nearest(name, [*MODELS, *DETECTORS])
-        raise UserError(
-            f"There is no model {name!r}.{hint} See `famkd ls models`, take timm:NAME or torchvision:NAME, or name "
-            "the file that makes it by --plugins."
-        )
+    """Raise UserError, with the nearest names, for a model that is neither in a table here nor of a library."""
+    if name in MODELS or name in DETECTORS or re.match("(timm|torchvision):.", name):
+        return
+    hint = nearest(name, [*MODELS, *DETECTORS])
+    raise UserError(
+        f"There is no model {name!r}.{hint} See `famkd ls models`, use timm:NAME or torchvision:NAME, or name the file "
+        "that registers it with --plugins."
+    )
 
 
 def build_model(
@@ -65,13 +67,20 @@ def build_model(
     size: tuple[int, int] | None = None,
     models: Mapping[str, Callable[..., nn.Module]] | None = None,
 ) -> nn.Module:
-    """Build the network `name`, one of `MODELS` or `timm:NAME` or `torchvision:NAME`.
+    """Build the network `name`: one of `MODELS` or `DETECTORS`, `timm:NAME` or `torchvision:NAME`.
 
-    Only the two libraries have weights to download, of torchvision also those of a name such as IMAGENET1K_V1 in
-    place of its best; for `MODELS` take `load_weights`. `size` is the height and width
-    of the images to come, which networks of the libraries that are made for one size are then made for.
+    Args:
+        pretrained: True for a library's best weights, or the name of some, such as IMAGENET1K_V1 of torchvision. There
+            are none to download for `MODELS`; use `load_weights` for a file.
+        size: height and width of the images, for networks of the libraries that are built for one size.
+        models: a table to look the name up in, such as the networks of a task. Its entries are called as
+            `models[name](num_classes, pretrained=pretrained)`.
+
+    Errors: UserError for an unknown name, for weights that do not exist or for a size that does not fit.
     """
     if models is not None:
+        if name not in models:
+            raise UserError(f"There is no model {name!r}.{nearest(name, models)} Choose from {', '.join(models)}.")
         return models[name](num_classes, pretrained=pretrained)
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
@@ -82,7 +91,14 @@ def build_model(
         return build_torchvision(rest, num_classes, pretrained, size)
     must_be_known(name)
     if name in DETECTORS:
-        return build_detector(name, num_classes, pretrained)
+        return DETECTORS[name](num_classes, pretrained=pretrained)
     if pretrained:
         raise UserError(f"No weights of {name} can be downloaded: give a checkpoint file instead.")
     return MODELS[name](num_classes)
+
+
+def count_parameters(name: str) -> int:
+    """Number of parameters of a network with 100 classes, or of a detector with 91. No memory is allocated for them."""
+    with torch.device("meta"):
+        model = build_model(name, 91 if name in DETECTORS else 100)
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,34 +1,36 @@
-"""A network that no longer trains, made cheaper: batch norms folded into convolutions, weights rounded once."""
+"""Make a network that no longer trains cheaper: fold batch norms into convolutions, and round weights once."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from famkd.features.taps import find_module
 
 
 @torch.no_grad()
 def fold_batch_norms(model: nn.Module, images: Tensor, keep: Collection[str] = ()) -> list[str]:
-    """Fold each batch norm that directly follows a convolution, in place; answers the paths of those folded.
+    """Fold each batch norm that directly follows a convolution into it, in place. Returns the paths of those folded.
 
-    One forward in eval mode finds them: the very tensor that a convolution puts out enters the batch norm and no other
-    module. If the output then moves by more than rounding (something outside of modules read that tensor too), all is
-    put back and nothing folded.
+    One forward pass in eval mode finds them: the tensor that the convolution returned enters the batch norm and no
+    other module. Code outside of modules may read that tensor too. The output then changes by more than rounding, and
+    all foldings are undone.
 
     Args:
         images: a batch of the size that the model will see.
-        keep: taps, as `Tapped` takes them; what goes in or out there must stay what it is.
+        keep: taps, as `Tapped` takes them, whose inputs and outputs must not change.
     """
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 moves an output as far as a wrong fold
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # TF32 changes an output as much as a wrong fold
         return _fold(model.eval(), images, keep)
 
 
 def round_weights(model: nn.Module, keep: Collection[nn.Module] = ()) -> None:
-    """Keep in bfloat16 what autocast would round to it anyway in every step: weights of convolutions and linear maps.
+    """Store the weights of convolutions and linear layers in bfloat16, except those of the modules in `keep`.
 
-    The same function under autocast, to the last bit; without it, no function any more. Modules in `keep` stay.
+    Autocast rounds these weights in every step anyway, so that under autocast the outputs stay equal to the last bit.
+    Without autocast the model no longer runs.
     """
     for module in model.modules():
         if type(module) in (nn.Conv2d, nn.Linear) and module not in keep:
@@ -37,41 +39,66 @@ def round_weights(model: nn.Module, keep: Collection[nn.Module] = ()) -> None:
 
 def _fold(model: nn.Module, images: Tensor, keep: Collection[str]) -> list[str]:
     before = model(images)
-    watched = {find_module(model, tap.removesuffix(":in")) for tap in keep}
-    pairs = {
-        conv: bn
-        for conv, bn in _follow(model, images).items()
-        if watched.isdisjoint((model.get_submodule(conv), model.get_submodule(bn)))
-    }
-    originals = {path: model.get_submodule(path) for pair in pairs.items() for path in pair}
-    for conv, bn in pairs.items():
-        _replace(model, conv, _folded(originals[conv], originals[bn]))
-        _replace(model, bn, nn.Identity())
-    after = model(images)
-    if not isinstance(before, Tensor) or (after - before).abs().max() > 1e-3 * before.abs().max().clamp_min(1):
-        for path, module in originals.items():
-            _replace(model, path, module)
-        return []
-    return list(pairs.values())
+    originals: dict[str, nn.Module] = {}
+    folded = []
+    for conv_path, bn_path in _foldable(model, images, keep).items():
+        conv, bn = model.get_submodule(conv_path), model.get_submodule(bn_path)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(bn, nn.BatchNorm2d)
+        originals |= {conv_path: conv, bn_path: bn}
+        folded.append(bn_path)
+        _replace(model, conv_path, fuse_conv_bn_eval(conv, bn).requires_grad_(False))
+        _replace(model, bn_path, nn.Identity())
+    if _is_close(model(images), before):
+        return folded
+    for path, module in originals.items():
+        _replace(model, path, module)
+    return []
 
 
-def _follow(model: nn.Module, images: Tensor) -> dict[str, str]:
-    """Paths of convolutions, each called once, to that of the batch norm which alone takes their output."""
-    made: dict[int, str] = {}
-    takers: dict[str, list[str]] = {}
-    held, calls = [], []
+def _is_close(after: object, before: object) -> bool:
+    """Whether two outputs differ by rounding only. Outputs that are no single tensor are not compared."""
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return False
+    largest = before.abs().max().clamp_min(1)
+    return bool((after - before).abs().max() <= 1e-3 * largest)
 
-    def note(path: str):
-        def hook(module, args, out):
-            first = args[0] if args else None
-            if id(first) in made and not list(module.children()):
-                takers.setdefault(made[id(first)], []).append(path)
+
+def _foldable(model: nn.Module, images: Tensor, keep: Collection[str]) -> dict[str, str]:
+    """Path of each convolution that can absorb a batch norm, and the path of that batch norm."""
+    calls, readers = _trace(model, images)
+    kept = {find_module(model, tap.removesuffix(":in")) for tap in keep}
+    pairs = {}
+    for conv, paths in readers.items():
+        bn = model.get_submodule(paths[0])
+        if len(paths) > 1 or not isinstance(bn, nn.BatchNorm2d) or bn.running_mean is None:
+            continue
+        called_once = calls[conv] == calls[paths[0]] == 1
+        if called_once and kept.isdisjoint((model.get_submodule(conv), bn)):
+            pairs[conv] = paths[0]
+    return pairs
+
+
+def _trace(model: nn.Module, images: Tensor) -> tuple[Counter[str], dict[str, list[str]]]:
+    """Run one forward pass and record which modules read the output of each convolution.
+
+    Returns the number of calls of each module, and for each convolution the paths of its readers. Modules with children
+    are left out: they only pass a tensor on.
+    """
+    calls: Counter[str] = Counter()
+    readers: dict[str, list[str]] = {}
+    made_by: dict[int, str] = {}  # the convolution that returned a tensor, by the tensor's id
+    held = []  # those tensors, because the id of a freed one may be used again
+
+    def note(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple, out: object) -> None:
+            calls[path] += 1
+            maker = made_by.get(id(args[0])) if args else None
+            if maker is not None and not list(module.children()):
+                readers.setdefault(maker, []).append(path)
             if isinstance(module, nn.Conv2d):
-                calls.append(path)
-                made[id(out)] = path
-                held.append(out)  # else a freed tensor's id could come again
-            if isinstance(module, nn.BatchNorm2d):
-                calls.append(path)
+                made_by[id(out)] = path
+                held.append(out)
 
         return hook
 
@@ -81,24 +108,7 @@ def _follow(model: nn.Module, images: Tensor) -> dict[str, str]:
     finally:
         for handle in handles:
             handle.remove()
-    return {
-        conv: paths[0]
-        for conv, paths in takers.items()
-        if len(paths) == 1
-        and isinstance(model.get_submodule(paths[0]), nn.BatchNorm2d)
-        and calls.count(conv) == calls.count(paths[0]) == 1
-        and model.get_submodule(paths[0]).running_mean is not None
-    }
-
-
-def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
-    weight, bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-    )
-    options = (conv.stride, conv.padding, conv.dilation, conv.groups)
-    new = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, *options, True, conv.padding_mode)
-    new.weight, new.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-    return new.train(conv.training)
+    return calls, readers
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from inspect import signature
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -15,7 +16,7 @@ Size = tuple[int, int]  # height and width of images
 
 
 def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None = None) -> nn.Module:
-    """Build timm's network `name`, which may end in `.tag` to choose among its weights."""
+    """Build timm's network `name`, which may end in `.tag` to choose between its weights."""
     try:
         import timm
     except ImportError:
@@ -28,26 +29,36 @@ def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None 
     try:
         with _without_waiting() if pretrained else contextlib.nullcontext():
             model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except Exception as error:  # the hub's client has its own for a network that is down, and changes them
+    except Exception as error:  # the hub's client raises exceptions of its own when the network is down
         if not pretrained:
             raise
-        raise _undelivered(f"timm:{name}", error) from error
-    if size and hasattr(model, "set_input_size") and tuple(model.patch_embed.img_size or size) != tuple(size):
-        try:
-            model.set_input_size(img_size=size)
-        except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
-            raise _unfit(f"timm:{name}", size, error) from error
+        raise _not_downloaded(f"timm:{name}", error) from error
+    if size:
+        _set_size(model, name, size)
     return model
+
+
+def _set_size(model: Any, name: str, size: Size) -> None:
+    """Rebuild what a model of timm made for another size of images, where it can."""
+    if not hasattr(model, "set_input_size"):
+        return
+    built_for = model.patch_embed.img_size
+    if built_for is None or tuple(built_for) == tuple(size):
+        return
+    try:
+        model.set_input_size(img_size=size)
+    except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
+        raise _unfit(f"timm:{name}", size, error) from error
 
 
 @contextlib.contextmanager
 def _without_waiting() -> Iterator[None]:
-    """Only the hub's cache where the hub's name is not known: its client would ask again and again for a minute."""
+    """Use only the hub's cache if the hub's host name cannot be resolved: its client would retry for a minute."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
     try:
-        if not getproxies():  # they know names that this machine does not
+        if not getproxies():  # a proxy may resolve names that this machine cannot
             socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
     except OSError:
         constants.HF_HUB_OFFLINE = True
@@ -58,55 +69,65 @@ def _without_waiting() -> Iterator[None]:
 
 
 def build_torchvision(name: str, num_classes: int, pretrained: bool | str, size: Size | None = None) -> nn.Module:
-    """Build torchvision's network `name`, if `pretrained` with weights, the best or those so named.
+    """Build torchvision's network `name`.
 
-    The classifier is replaced where the weights know another number of classes.
+    Args:
+        pretrained: True for its best weights, or the name of some. The classifier is replaced where they are for
+            another number of classes.
+        size: height and width of the images, which vision transformers are built for.
     """
     from torchvision import models
 
     if name not in models.list_models():
         raise UserError(f"torchvision has no model {name!r}.{nearest(name, models.list_models())}")
     if not pretrained:
-        # A detector would download its backbone's weights unasked.
-        detects = "weights_backbone" in signature(models.get_model_builder(name)).parameters
-        options = {"weights_backbone": None} if detects else {}
-        if size and name.startswith("vit_"):
-            options["image_size"] = size[0]
-        try:
-            return models.get_model(name, num_classes=num_classes, **options)
-        except (RuntimeError, AssertionError) as error:
-            raise _unfit(f"torchvision:{name}", size, error) from error
+        return _random_torchvision(name, num_classes, size)
     weights = _weights(name, "DEFAULT" if pretrained is True else pretrained)
     classes = len(weights.meta["categories"])
     if classes != num_classes and name not in models.list_models(module=models):
-        raise UserError(f"torchvision's weights for {name} know {classes} classes, not {num_classes}.")
+        raise UserError(f"torchvision's weights for {name} are for {classes} classes, not {num_classes}.")
     try:
         model = models.get_model(name, weights=weights)
     except OSError as error:
-        raise _undelivered(f"torchvision:{name}", error) from error
+        raise _not_downloaded(f"torchvision:{name}", error) from error
     if classes != num_classes:
         _replace_classifier(model, name, num_classes)
     return model
 
 
-def _weights(name: str, wanted: str):
+def _random_torchvision(name: str, num_classes: int, size: Size | None) -> nn.Module:
+    from torchvision import models
+
+    options: dict[str, Any] = {}
+    if "weights_backbone" in signature(models.get_model_builder(name)).parameters:
+        options["weights_backbone"] = None  # else a detector downloads weights for its backbone by default
+    if size and name.startswith("vit_"):
+        options["image_size"] = size[0]
+    try:
+        return models.get_model(name, num_classes=num_classes, **options)
+    except (RuntimeError, AssertionError) as error:
+        raise _unfit(f"torchvision:{name}", size, error) from error
+
+
+def _weights(name: str, wanted: str) -> Any:
     from torchvision.models import get_model_weights
 
-    there = get_model_weights(name).__members__  # DEFAULT among them, an alias of the best
-    if wanted not in there:
-        raise UserError(f"torchvision has no weights {wanted!r} of {name}: there are {', '.join(there)}.")
-    return there[wanted]
+    known = get_model_weights(name).__members__  # includes DEFAULT, an alias of the best
+    if wanted not in known:
+        raise UserError(f"torchvision has no weights {wanted!r} of {name}: there are {', '.join(known)}.")
+    return known[wanted]
 
 
 def _replace_classifier(model: nn.Module, name: str, num_classes: int) -> None:
-    path, last = [item for item in model.named_modules() if not list(item[1].children())][-1]
+    leaves = [(path, module) for path, module in model.named_modules() if not list(module.children())]
+    path, last = leaves[-1]
     if not isinstance(last, nn.Linear):
         raise UserError(f"{name} does not end in a linear classifier, so its weights fit their own classes only.")
     parent, _, attribute = path.rpartition(".")
     setattr(model.get_submodule(parent), attribute, nn.Linear(last.in_features, num_classes))
 
 
-def _undelivered(name: str, error: Exception) -> UserError:
+def _not_downloaded(name: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:100] or type(error).__name__
     return UserError(
         f"The weights of {name} could not be downloaded: check the network, put them into the library's cache, or "
@@ -117,4 +138,4 @@ def _undelivered(name: str, error: Exception) -> UserError:
 def _unfit(name: str, size: Size | None, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:100]
     images = f"images of {size[0]} x {size[1]} pixels" if size else "these classes"
-    return UserError(f"{name} cannot be built for {images} ({reason}): take larger images or another model.")
+    return UserError(f"{name} cannot be built for {images} ({reason}): use larger images or another model.")

@@ -11,7 +11,7 @@ def _conv(channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter each channel alone, narrow again without a ReLU; with a shortcut where the shape stays."""
+    """Expand, depthwise convolution, project without a ReLU; with a shortcut where the shape stays."""
 
     def __init__(self, channels: int, out: int, stride: int, expand: int):
         super().__init__()
@@ -28,9 +28,9 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The half-width network with a stem of stride 2 and a second stage of stride 1."""
+    """MobileNetV2 at half width for small images: the stem has stride 2, the second stage stride 1."""
 
-    # A block ends in a linear map, so nothing here stands before a ReLU: preact is stages.
+    # A block ends in a linear convolution without a ReLU, so preact is the same as stages.
     taps = {
         "stages": ("blocks.1", "blocks.2", "blocks.4", "blocks.6"),
         "preact": ("blocks.1", "blocks.2", "blocks.4", "blocks.6"),
@@ -61,16 +61,17 @@ class MobileNetV2(nn.Module):
             self.blocks.append(stage)
         self.conv2 = nn.Sequential(*_conv(channels, 1280, 1))
         self.avgpool = pool_to_vector()
-        self.classifier = nn.Sequential(nn.Linear(1280, num_classes))
+        head = nn.Linear(1280, num_classes)
+        self.classifier = nn.Sequential(head)
         init_convs(self)
-        init_head(self.classifier[0])
+        init_head(head)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.avgpool(self.conv2(self.blocks(self.conv1(x)))))
 
 
 class MobileNetV1(nn.Module):
-    """Thirteen pairs of a channelwise and a pointwise convolution, in all 32 times smaller than the image."""
+    """MobileNetV1 for ImageNet: thirteen pairs of a depthwise and a pointwise convolution."""
 
     taps = {
         "stages": ("model.3", "model.5", "model.11", "model.13"),
@@ -96,8 +97,8 @@ class MobileNetV1(nn.Module):
         channels = 32
         self.model = nn.Sequential(nn.Sequential(*_conv(3, channels, 3, stride=2)))
         for out, stride in self.PAIRS:
-            channelwise = _conv(channels, channels, 3, stride, groups=channels)
-            self.model.append(nn.Sequential(*channelwise, *_conv(channels, out, 1)))
+            depthwise = _conv(channels, channels, 3, stride, groups=channels)
+            self.model.append(nn.Sequential(*depthwise, *_conv(channels, out, 1)))
             channels = out
         self.avgpool = pool_to_vector()
         self.fc = nn.Linear(channels, num_classes)

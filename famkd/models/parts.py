@@ -1,4 +1,4 @@
-"""What every network here shares: the last pooling, and the first weights."""
+"""Global pooling and weight initialisation of the networks."""
 
 from torch import nn
 

@@ -12,7 +12,7 @@ def _shortcut(channels: int, out: int, stride: int) -> nn.Sequential:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is stored under the name `shortcut`."""
+    """Two 3x3 convolutions and a shortcut, a submodule whose name is the argument `shortcut`."""
 
     expansion = 1
     last_relu = "relu2"
@@ -35,7 +35,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two 1x1 ones beside a shortcut, which is stored under the name `shortcut`."""
+    """A 3x3 convolution between two 1x1 ones, and a shortcut, a submodule whose name is the argument `shortcut`."""
 
     expansion = 4
     last_relu = "relu3"
@@ -62,15 +62,19 @@ class Bottleneck(nn.Module):
         return self.relu3(y + getattr(self, self.shortcut_name)(x))
 
 
-class ResNet(nn.Module):
-    """Stages of residual blocks, each but the first at half the resolution of the one before.
+Block = type[BasicBlock] | type[Bottleneck]
 
-    `shortcut` and `head` name the modules that published checkpoints call differently.
+
+class ResNet(nn.Module):
+    """Stages of residual blocks. Each stage after the first halves the resolution.
+
+    Args:
+        shortcut, head: names of two modules, which differ between published checkpoints.
     """
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
+        block: Block,
         depths: tuple[int, ...],
         stem: int,
         widths: tuple[int, ...],
@@ -109,10 +113,10 @@ class ResNet(nn.Module):
 
 
 def resnet_3_stages(depth: int, stem: int, widths: tuple[int, int, int], num_classes: int) -> ResNet:
-    """Build He's network for CIFAR of 6n+2 layers."""
+    """ResNet for CIFAR: 6n+2 layers in three stages."""
     return ResNet(BasicBlock, ((depth - 2) // 6,) * 3, stem, widths, num_classes, "downsample", "fc")
 
 
-def resnet_4_stages(block: type, depths: tuple[int, int, int, int], num_classes: int) -> ResNet:
-    """Build the ImageNet network with a 3x3 stem of stride 1 and no max-pooling."""
+def resnet_4_stages(block: Block, depths: tuple[int, int, int, int], num_classes: int) -> ResNet:
+    """ResNet of ImageNet for small images: a 3x3 stem of stride 1, no max pooling."""
     return ResNet(block, depths, 64, (64, 128, 256, 512), num_classes, "shortcut", "linear")

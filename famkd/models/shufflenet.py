@@ -20,7 +20,7 @@ class Shuffle(nn.Module):
 
 
 class ShuffleNet(nn.Module):
-    """What V1 and V2 share: the stem, and three stages of units made by `unit(channels, out, stride)`."""
+    """Stem and stages of V1 and V2. Units are made by `unit(channels, out, stride)`."""
 
     taps = {
         "stages": ("layer1", "layer2", "layer3"),
@@ -40,11 +40,15 @@ class ShuffleNet(nn.Module):
         self.avgpool = pool_to_vector()
 
     def stages(self, x: Tensor) -> Tensor:
-        return self.layer3(self.layer2(self.layer1(self.relu(self.bn1(self.conv1(x))))))
+        """The stem and the three stages."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        for stage in self.taps["stages"]:
+            x = getattr(self, stage)(x)
+        return x
 
 
 class UnitV1(nn.Module):
-    """Two grouped 1x1 convolutions around a channelwise 3x3; at stride 2 the pooled input is laid beside them."""
+    """Two grouped 1x1 convolutions around a depthwise 3x3; at stride 2 the pooled input is concatenated."""
 
     def __init__(self, channels: int, out: int, stride: int, groups: int = 3):
         super().__init__()
@@ -72,7 +76,7 @@ class UnitV1(nn.Module):
 
 
 class ShuffleV1(ShuffleNet):
-    """Stages of 240, 480 and 960 channels."""
+    """ShuffleNet V1 for small images: three groups, stages of 240, 480 and 960 channels."""
 
     def __init__(self, num_classes: int):
         super().__init__(UnitV1, (240, 480, 960))
@@ -82,12 +86,12 @@ class ShuffleV1(ShuffleNet):
         return self.linear(self.avgpool(self.stages(x)))
 
 
-# In both V2 units the ReLU is drawn behind the concatenation. That changes no value, because the half that
-# passes through is already positive, and gives each unit one place before and one after its last ReLU.
+# In both V2 units the last ReLU comes after the concatenation. This changes no value, because the half that passes
+# through is already positive, and gives each unit a tap before and a tap after its last ReLU.
 
 
 class UnitV2(nn.Module):
-    """Pass half of the channels through, transform the other half, shuffle."""
+    """Half of the channels pass through, the other half is transformed, then all are shuffled."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -110,7 +114,7 @@ class UnitV2(nn.Module):
 
 
 class DownV2(nn.Module):
-    """Two branches of stride 2 over all channels, laid side by side and shuffled."""
+    """Two branches of stride 2 over all channels, concatenated and shuffled."""
 
     def __init__(self, channels: int, out: int):
         super().__init__()
@@ -141,7 +145,7 @@ def _unit_v2(channels: int, out: int, stride: int) -> nn.Module:
 
 
 class ShuffleV2(ShuffleNet):
-    """Stages of 116, 232 and 464 channels, and a 1x1 convolution to 1024 before the pooling."""
+    """ShuffleNet V2 for small images: stages of 116, 232 and 464 channels, then a 1x1 convolution to 1024."""
 
     def __init__(self, num_classes: int):
         super().__init__(_unit_v2, (116, 232, 464))
@@ -151,4 +155,5 @@ class ShuffleV2(ShuffleNet):
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear(self.avgpool(self.relu2(self.bn2(self.conv2(self.stages(x))))))
+        x = self.relu2(self.bn2(self.conv2(self.stages(x))))
+        return self.linear(self.avgpool(x))

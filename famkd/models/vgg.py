@@ -12,11 +12,13 @@ def _block(channels: int, out: int, depth: int) -> nn.Sequential:
     for _ in range(depth):
         layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
         channels = out
-    return nn.Sequential(*layers[:-1])  # the last ReLU stands outside: checkpoints number the layers without it
+    return nn.Sequential(
+        *layers[:-1]
+    )  # checkpoints number the layers without the last ReLU, so it is a module of its own
 
 
 class VGG(nn.Module):
-    """Five blocks of 3x3 convolutions with `depths` layers each."""
+    """VGG with batch norm for small images: five blocks of 3x3 convolutions and one linear layer."""
 
     taps = {
         "stages": ("relu1", "relu2", "relu3", "relu4"),
@@ -37,11 +39,10 @@ class VGG(nn.Module):
         init_head(self.classifier)
 
     def forward(self, x: Tensor) -> Tensor:
-        height = x.shape[-2]
-        x = self.pool0(self.relu0(self.block0(x)))
-        x = self.pool1(self.relu1(self.block1(x)))
-        x = self.pool2(self.relu2(self.block2(x)))
-        x = self.relu3(self.block3(x))
-        if height == 64:  # as published: a fourth halving for Tiny ImageNet alone
-            x = self.pool3(x)
-        return self.classifier(self.avgpool(self.relu4(self.block4(x))))
+        pools = 4 if x.shape[-2] == 64 else 3  # as published: the fourth pooling is for Tiny ImageNet only
+        for i in range(len(CHANNELS)):
+            x = getattr(self, f"block{i}")(x)
+            x = getattr(self, f"relu{i}")(x)
+            if i < pools:
+                x = getattr(self, f"pool{i}")(x)
+        return self.classifier(self.avgpool(x))

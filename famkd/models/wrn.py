@@ -1,4 +1,4 @@
-"""Wide residual networks, in which normalisation and ReLU come before each convolution."""
+"""Wide residual networks, with batch norm and ReLU before each convolution."""
 
 from collections import OrderedDict
 
@@ -8,7 +8,7 @@ from famkd.models.parts import init_convs, pool_to_vector
 
 
 class PreactBlock(nn.Module):
-    """Two 3x3 convolutions, each behind its own normalisation and ReLU, beside a shortcut."""
+    """Two 3x3 convolutions, each after its own batch norm and ReLU, and a shortcut."""
 
     def __init__(self, channels: int, out: int, stride: int):
         super().__init__()
@@ -32,10 +32,10 @@ def _stage(depth: int, channels: int, out: int, stride: int) -> nn.Sequential:
 
 
 class WideResNet(nn.Module):
-    """The network of 6n+4 layers whose stages are 16, 32 and 64 times `widen` channels wide."""
+    """Wide residual network of 6n+4 layers, with stages of 16, 32 and 64 times `widen` channels."""
 
-    # A stage ends in a plain sum, which is what every published figure of this network compares; its activation is the
-    # first thing the next stage does, behind a batch norm.
+    # A stage ends in a sum, and published results of this network compare these sums. The batch norm and ReLU that
+    # belong to a sum are the first layers of the next stage.
     taps = {
         "stages": ("block1", "block2", "block3"),
         "preact": ("block2.layer.0.relu1:in", "block3.layer.0.relu1:in", "relu:in"),

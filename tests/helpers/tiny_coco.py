@@ -10,7 +10,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
-from famkd.models.detection import adopted
+from famkd.models.faster_rcnn import adapt_detector
 
 KINDS = [{"id": 7, "name": "blue"}, {"id": 3, "name": "red"}]  # out of order and with gaps, as COCO's numbers are
 COLOURS = {3: (230, 20, 20), 7: (20, 20, 230)}
@@ -55,7 +55,7 @@ def tiny_detector(classes: int, pretrained: bool = False, width: int = 8) -> nn.
     levels = {"1": "0", "2": "1", "3": "2", "4": "3"}
     backbone = BackboneWithFPN(nn.Sequential(*layers), levels, [width, 16, 16, 16], 32)
     few = {f"rpn_{when}_nms_top_n_{mode}": 100 for when in ("pre", "post") for mode in ("train", "test")}
-    return adopted(FasterRCNN(
+    return adapt_detector(FasterRCNN(
         backbone, box_head=TwoMLPHead(32 * 49, 64), box_predictor=FastRCNNPredictor(64, classes + 1),
         box_batch_size_per_image=32, **few,
     ))  # fmt: skip

@@ -2,16 +2,18 @@
 
 import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import environment
 from safetensors.torch import save_file
 
 from famkd.errors import UserError, nearest
-from famkd.models import MODELS, build_model, load_weights
+from famkd.models import DETECTORS, MODELS, build_model, count_parameters, load_weights
 
 # Parameters with 100 classes (MobileNetV1: 1000), entries of the state dict, pooled width, channels and size of
 # each stage for a 32x32 image. The counts are those of the networks in mdistiller and RepDistiller.
@@ -94,6 +96,33 @@ def test_the_table_names_every_model():
     assert list(KNOWN) == list(MODELS)
 
 
+def test_parameters_are_counted_without_building_the_network():
+    counts = {name: count_parameters(name) for name in (*MODELS, *DETECTORS)}
+    published = {name: known[0] for name, known in KNOWN.items() if name != "MobileNetV1"}
+    assert {name: counts[name] for name in published} == published
+    assert counts["MobileNetV1"] == KNOWN["MobileNetV1"][0] - 900 * 1025  # the classifier is for 100 classes
+    assert counts["fasterrcnn_resnet50"] / 1e6 == pytest.approx(41.81, abs=0.005)
+
+
+def test_models_of_a_table_are_built_from_it():
+    def tiny(num_classes, pretrained=False):
+        return torch.nn.Linear(3, num_classes, bias=bool(pretrained))
+
+    model = build_model("tiny", 5, models={"tiny": tiny})
+    assert (model.out_features, model.bias) == (5, None)
+    assert build_model("tiny", 5, pretrained="COCO_V1", models={"tiny": tiny}).bias is not None
+    with pytest.raises(UserError, match=r"no model 'tinny'. Did you mean tiny\? Choose from tiny"):
+        build_model("tinny", 5, models={"tiny": tiny})
+    with pytest.raises(UserError, match="no model 'resnet8'"):
+        build_model("resnet8", 5, models={"tiny": tiny})
+
+
+def test_the_tables_are_there_without_torchvision():
+    code = "import sys, famkd.models as m; assert 'torchvision' not in sys.modules, 'imported'; print(*m.DETECTORS)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(DETECTORS)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_sizes_are_the_published_ones(name):
     parameters, entries, _, _ = KNOWN[name]
@@ -172,7 +201,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
     assert nearest("quite another thing", MODELS) == ""
     with pytest.raises(UserError, match=r"no model 'mobilenetv2'. Did you mean MobileNetV2"):
         build_model("mobilenetv2", 10)
-    with pytest.raises(UserError, match="See `famkd ls models`, take timm:NAME"):
+    with pytest.raises(UserError, match="See `famkd ls models`, use timm:NAME"):
         build_model("quite another thing", 10)
     with pytest.raises(UserError, match=r"torchvision has no model 'resnt18'. Did you mean resnet18"):
         build_model("torchvision:resnt18", 10)
@@ -211,6 +240,8 @@ WRAPPERS = {
     "compiled and parallel": lambda s: prefixed(s, "module._orig_mod."),
     "inside a model": lambda s: prefixed(s, "model."),
     "inside a student": lambda s: {"model": prefixed(s, "student.")},
+    "inside three": lambda s: {"model": prefixed(s, "module.student._orig_mod.")},
+    "next to a weight of the same name": lambda s: {"model": {**prefixed(s, "student."), "fc.weight": torch.ones(1)}},
 }
 
 

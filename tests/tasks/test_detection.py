@@ -16,7 +16,8 @@ from famkd.config.validate import validated
 from famkd.errors import UserError
 from famkd.export import export
 from famkd.models import DETECTORS, build_model
-from famkd.models.detection import LEVELS, PreciseCoder, Prepare
+from famkd.models.detection import LEVELS
+from famkd.models.faster_rcnn import PreciseCoder, Prepare
 from famkd.run.directory import Run
 from famkd.tasks import Detection
 from famkd.tasks.coco_ap import FIGURES
