@@ -23,6 +23,7 @@ from torch import nn
 
 import famkd
 import famviz
+from famkd.data.small import npz
 from famkd.distill.distiller import Distiller
 from famkd.features.taps import default_taps
 from famkd.tasks import Classification
@@ -153,7 +154,7 @@ cam.grid_figure(run, 3)
 # loop.
 
 # %%
-data = famkd.data.small.npz(str(place))
+data = npz(str(place))
 pixels = torch.from_numpy(data.x_train).permute(0, 3, 1, 2) / 255
 pixels = (pixels - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
 labels = torch.from_numpy(data.y_train)

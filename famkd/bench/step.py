@@ -50,14 +50,13 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
         if noise or against_naive:
             which = "A detector's step" if recipe.task == "detection" else "A step on files"
             raise UserError(f"{which} is timed on its own data and alone: leave --noise and --against out.")
-        images, data = None, build_recipe_data(recipe, fabric.device)
+        data = build_recipe_data(recipe, fabric.device)
     else:
         size = {"size": recipe.data.size or 224} if streamed else {}
         if noise:
             data = InMemory(noise_images(**size), recipe.data.batch_size, fabric.device)
         else:
             data = build_recipe_data(recipe, fabric.device)
-        images = data.images()
     step, distiller = prepared_step(recipe, data, fabric)
     pieces = list(islice(data.epoch(1), 64))
     turn = iter(range(10**9))
@@ -75,7 +74,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     }
     figures["batch"] = data.batch_size
     if against_naive:
-        literal = _naive_step(recipe, images, data, fabric)
+        literal = _naive_step(recipe, data, fabric)
         literal()
         whole, slow = clock.in_turn([ours, literal], max(3, steps // 4))
         figures |= {"naive_ms_per_step": slow, "ratio": slow / whole}
@@ -99,7 +98,7 @@ def prepared_step(recipe: Recipe, data: InMemory, fabric) -> tuple[Step, Distill
     return step, distiller
 
 
-def _naive_step(recipe: Recipe, images: Images, data: InMemory, fabric) -> Callable[[], None]:
+def _naive_step(recipe: Recipe, data: InMemory, fabric) -> Callable[[], None]:
     """One step of the literal formulation: plain layout, eager, single precision, a decoding loader."""
     torch.manual_seed(recipe.seed)
     distiller = (
@@ -110,7 +109,7 @@ def _naive_step(recipe: Recipe, images: Images, data: InMemory, fabric) -> Calla
     optim = recipe.optim
     optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
     weights = loss_weights(recipe, 1)
-    loader = ReferenceLoader(images, data.batch_size, fabric.device)
+    loader = ReferenceLoader(data.images(), data.batch_size, fabric.device)
     batches = iter(batch for _ in iter(int, 1) for batch in loader)
 
     def step() -> None:

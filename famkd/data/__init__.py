@@ -15,8 +15,6 @@ from famkd.data.small import Images, cifar10, cifar100, digits, npz
 from famkd.distill.types import Dataset
 from famkd.errors import UserError, nearest
 
-__all__ = ["DATA", "Images", "InMemory", "build_data", "data_options", "in_memory"]
-
 # Each builder is called as (root, batch_size, device, seed, augment, **options) and returns a `Dataset`. Its
 # keyword-only arguments are its options. An attribute `task` names the task that it is for; without one it is
 # classification. A plug-in may register a function from a root to `Images` instead.
@@ -50,27 +48,23 @@ def build_data(
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
     for option in options:
         _must_have(name, option)
-    return _builder(name)(root, batch_size, device, seed, augment, **options)
-
-
-def data_options(name: str) -> dict[str, inspect.Parameter]:
-    """The options of a data set, by name: the keyword-only arguments of its builder."""
-    parameters = inspect.signature(_builder(name)).parameters
-    return {key: each for key, each in parameters.items() if each.kind is each.KEYWORD_ONLY}
-
-
-def _builder(name: str) -> Callable[..., Dataset]:
-    """The builder of a data set, made from a plug-in's function if that takes a root only."""
-    registered: Callable[..., Any] = DATA[name]
-    is_builder = "batch_size" in inspect.signature(registered).parameters
-    return registered if is_builder else in_memory(registered)
+    build: Callable[..., Any] = DATA[name]
+    if "batch_size" in inspect.signature(build).parameters:
+        return build(root, batch_size, device, seed, augment, **options)
+    return InMemory(build(root, **options), batch_size, device, seed, augment)  # a plug-in's function returns Images
 
 
 def _must_have(name: str, option: str) -> None:
     """UserError, naming the data sets that have an option, if this one does not."""
-    if option in data_options(name):
+    if option in _options(name):
         return
-    others = " and ".join(each for each in DATA if option in data_options(each))
+    others = [other for other in DATA if option in _options(other)]
     if not others:
-        raise UserError(f"No data set has an option {option!r}.{nearest(option, data_options(name))}")
-    raise UserError(f"--data.{option} is for {others} and means nothing to {name}: leave it out.")
+        raise UserError(f"No data set has an option {option!r}.{nearest(option, _options(name))}")
+    raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {name}: leave it out.")
+
+
+def _options(name: str) -> list[str]:
+    """Names of a data set's options: the keyword-only arguments of its builder."""
+    parameters = inspect.signature(DATA[name]).parameters.values()
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -59,9 +60,9 @@ class Coco:
     `batch_size` images, of one orientation as far as possible.
 
     Args:
-        sides: pixels of the shorter side, one drawn for each image in training; the last in a test.
-        longest: most pixels of the longer side.
-        workers: processes that read images; -1 for one per core, 0 to read in this process.
+        sides: Pixels of the shorter side. Training draws one for each image; tests use the last.
+        longest: Most pixels of the longer side.
+        workers: Processes that read images; -1 for one per core, 0 to read in the training process.
     """
 
     task: ClassVar[str] = "detection"
@@ -79,9 +80,9 @@ class Coco:
         seed: int = 0,
         augment: bool = True,
         *,
-        sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800),
-        longest: int = 1333,
-        workers: int = -1,
+        sides: tuple[Annotated[int, Ge(32)], ...] = (640, 672, 704, 736, 768, 800),
+        longest: Annotated[int, Ge(32)] = 1333,
+        workers: Annotated[int, Ge(-1)] = -1,
     ):
         if not sides or min(*sides, longest) < 32:
             raise UserError(f"Sides of {list(sides)} and at most {longest} pixels: pass 32 or more.")

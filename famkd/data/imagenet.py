@@ -1,6 +1,9 @@
 """Image sets too large to hold: in folders by class, or in WebDataset shards."""
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 
 from famkd.data.folders import read_folders
 from famkd.data.loader import TrainTest
@@ -15,18 +18,18 @@ def imagenet(
     seed: int = 0,
     augment: bool = True,
     *,
-    size: int = 0,
+    size: Annotated[int, Ge(0)] = 0,
     splits: tuple[str, str] = ("train", "val"),
-    workers: int = -1,
+    workers: Annotated[int, Ge(-1)] = -1,
     gpu_decode: bool = False,
 ) -> Streamed:
     """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
 
     Args:
-        size: height and width of the images; 0 for 224.
-        splits: the two folders under the root instead of train and val; the same one twice tests on the training set.
-        workers: processes that decode images; -1 for one per core, 0 to decode in the training process.
-        gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
+        size: Height and width of the images; 0 for 224.
+        splits: Folders of training and test images under the root; the same one twice tests on the training images.
+        workers: Processes that decode images; -1 for one per core, 0 to decode in the training process.
+        gpu_decode: Decode JPEGs on the GPU, and other files on the CPU.
     """
     images = read_imagenet(root, splits)
     return Streamed(images, batch_size, device, seed, augment, size=size, workers=workers, gpu_decode=gpu_decode)

@@ -1,5 +1,6 @@
 """Small images held whole in memory: `Images`, and functions that load them from a root."""
 
+import math
 import os
 import zipfile
 from collections.abc import Iterable
@@ -81,17 +82,19 @@ def npz(root: str = "data.npz") -> Images:
 def read_arrays(file: str | os.PathLike[str] | IO[bytes], names: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the named arrays that an .npz file holds.
 
-    Raises ValueError, MemoryError or an error of `zipfile` for a damaged file, for arrays of Python objects (which
-    could run code), and for arrays that unpack to more than the machine's memory.
+    Raises ValueError, or an error of `zipfile`, for a damaged file, for arrays of Python objects (which could run
+    code), and, before anything is allocated, for arrays that claim more than they hold or than the memory holds.
     """
     with zipfile.ZipFile(file) as archive:
-        sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-    chosen = [name for name in names if name in sizes]
-    must_fit(sum(sizes[name] for name in chosen))  # before anything is unpacked: a small file can hold gigabytes
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        chosen = {name: members[name] for name in names if name in members}
+        must_fit(sum(info.file_size for info in chosen.values()))  # a small file can unpack to gigabytes
+        for info in chosen.values():
+            _check_claim(archive, info)
     if not isinstance(file, str | os.PathLike):
         file.seek(0)
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in chosen}
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in chosen}
 
 
 def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -99,6 +102,18 @@ def channel_statistics(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, .
     mean = x.mean((0, 1, 2)) / 255
     std = np.maximum(x.std((0, 1, 2)) / 255, 1e-3)
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _check_claim(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """ValueError if an array's header claims more than its file holds: numpy would allocate the claim first."""
+    headers = np.lib.format
+    with archive.open(info) as member:
+        version = headers.read_magic(member)
+        read_header = headers.read_array_header_1_0 if version == (1, 0) else headers.read_array_header_2_0
+        shape, _, dtype = read_header(member)
+    claimed = math.prod(shape) * max(1, dtype.itemsize)
+    if claimed > info.file_size and not dtype.hasobject:  # numpy refuses objects without allocating
+        raise ValueError(f"{info.filename} claims to be {shape} {dtype} but is shorter")
 
 
 def _cifar(path: Path, name: str) -> _Arrays:
@@ -146,7 +161,7 @@ def _class_names(path: Path, names: np.ndarray, count: int) -> list[str]:
     """Names of at least `count` classes."""
     if names.ndim != 1 or names.dtype.kind not in "USiu":
         raise UserError(f"{path}: class_names is {names.dtype} {names.shape}; it must be a row of texts.")
-    if len(names) > MOST_CLASSES:  # empty texts take no bytes, so a short file can hold any number of them
+    if len(names) > MOST_CLASSES:
         raise UserError(f"{path}: class_names has {len(names):,} names; give at most {MOST_CLASSES:,}.")
     if len(names) < count:
         raise UserError(f"{path} names {len(names)} classes but labels run to {count - 1}: fix class_names or labels.")

@@ -1,9 +1,9 @@
-"""The data set whose truth is known: the truth must be in the pixels, and nowhere else."""
+"""The data set with a known truth: the class must show inside the mask, and nowhere else."""
 
 import numpy as np
 import pytest
 
-from famkd.data import DATA
+from famkd.data import build_data
 from famkd.data.bands import FREQUENCIES, ORIENTATIONS, bands, bands_truth
 from famkd.config.builtin import builtin_recipes
 
@@ -21,16 +21,16 @@ def truth():
 def test_the_images_are_the_same_every_time(data):
     again = bands()
     assert all(np.array_equal(getattr(data, f), getattr(again, f)) for f in ("x_train", "y_train", "x_test", "y_test"))
-    again.x_test[:] = again.y_test[:] = 0  # whoever changes what he was given changes nobody else's
+    again.x_test[:] = again.y_test[:] = 0  # each caller gets copies
     bands_truth().masks[:] = False
     assert np.array_equal(data.x_test, bands().x_test)
     assert bands_truth().masks.any()
-    assert DATA["bands"] is bands
+    assert np.array_equal(build_data("bands", "", 8).images().x_train, data.x_train)
     assert {"bands/teacher", "bands/student"} <= set(builtin_recipes())
 
 
 def test_the_draw_is_pinned(data, truth):
-    """numpy promises RandomState's stream for ever: whoever changes the drawing changes these numbers knowingly."""
+    """numpy promises that RandomState's stream never changes, so these numbers change only with the code."""
     assert data.y_test[:10].tolist() == [7, 3, 1, 6, 3, 5, 6, 1, 1, 1]
     assert truth.masks.sum((1, 2))[:5].tolist() == [213, 145, 180, 208, 208]
 
@@ -72,8 +72,8 @@ def test_there_is_no_evidence_outside_the_mask(data, truth):
     assert accuracy < 0.25  # chance is 0.125
 
 
-def test_colour_and_brightness_tell_nothing(data):
-    """A linear reader of each image's mean and deviation of colour stays at chance."""
+def test_colour_and_brightness_do_not_give_the_class(data):
+    """A linear classifier on each image's mean and deviation of colour stays at chance."""
     features = [np.concatenate((x.mean((1, 2)), x.std((1, 2)), np.ones((len(x), 1))), 1)
                 for x in (data.x_train.astype(float), data.x_test.astype(float))]  # fmt: skip
     weights = np.linalg.lstsq(features[0], np.eye(8)[data.y_train], rcond=None)[0]

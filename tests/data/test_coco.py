@@ -1,4 +1,4 @@
-"""COCO's data against hand-made files, and its figures against detections whose worth is known."""
+"""COCO's data against hand-made files, and its figures against detections with known scores."""
 
 import json
 import os
@@ -27,8 +27,18 @@ def open_coco(root, batch_size=2, **options) -> Coco:
     return Coco(str(root), batch_size, **{"sides": (64, 96, 128), "longest": 160, "workers": 0} | options)
 
 
+def same(one, two) -> bool:
+    """Whether two pieces or batches hold the same images, targets and numbers."""
+    targets = zip(one.targets, two.targets, strict=True)
+    return (
+        torch.equal(one.index, two.index)
+        and all(map(torch.equal, one.images, two.images))
+        and all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in targets)
+    )
+
+
 def centres(image: torch.Tensor) -> dict[int, tuple[float, float]]:
-    """Middle x, y of the red and the blue pixels of an image in 0..1: what the boxes must tell too."""
+    """Middle x, y of the red and the blue pixels of an image in 0..1: the boxes must have the same."""
     red, _, blue = image
     found = {}
     for label, mask in ((1, (red > 0.7) & (blue < 0.3)), (2, (blue > 0.7) & (red < 0.3))):
@@ -99,19 +109,29 @@ def test_draws_follow_from_seed_epoch_and_index(root):
     assert one != seen(1, epoch=2)[0]
 
 
-def test_an_epoch_that_was_left_goes_on_with_the_same_pieces(root):
-    whole, rest = list(open_coco(root).epoch(2)), list(open_coco(root).epoch(2, 1))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_was_left_goes_on_with_the_same_pieces(root, workers):
+    whole = list(open_coco(root, workers=workers).epoch(2))
+    rest = list(open_coco(root, workers=workers).epoch(2, 1))
     assert len(rest) == len(whole) - 1 > 0
-    for one, two in zip(rest, whole[1:]):
-        assert torch.equal(one.index, two.index)
-        assert all(map(torch.equal, one.images, two.images))
+    assert all(same(one, two) for one, two in zip(rest, whole[1:]))
 
 
-def test_threads_read_the_same_pixels(root):
+def test_worker_processes_read_the_same_images_and_boxes(root):
     alone, helped = open_coco(root), open_coco(root, workers=3)
-    for one, two in zip(alone.epoch(3), helped.epoch(3), strict=True):
-        assert one.index.tolist() == two.index.tolist()
-        assert all(map(torch.equal, one.images, two.images))
+    for epoch in (3, 4):  # the workers live on between epochs
+        for one, two in zip(alone.epoch(epoch), helped.epoch(epoch), strict=True):
+            assert same(one, two)
+    for one, two in zip(alone.test(2), helped.test(2), strict=True):
+        assert same(one, two)
+
+
+def test_workers_share_the_cores_among_the_processes_of_this_machine(root, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(12), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr("famkd.distributed.world", lambda: 32)  # of all machines
+    assert open_coco(root, workers=-1)._workers == 3
+    assert open_coco(root, workers=5)._workers == 5
 
 
 def test_an_epoch_shows_no_image_twice_and_wide_ones_together(root, tmp_path):
@@ -120,7 +140,7 @@ def test_an_epoch_shows_no_image_twice_and_wide_ones_together(root, tmp_path):
         pieces = [piece.index.tolist() for piece in data.epoch(epoch)]
         assert len(pieces) == data.steps == 5
         assert len({i for piece in pieces for i in piece}) == 20
-        tall = [{data._train.sizes[i][0] > data._train.sizes[i][1] for i in piece} for piece in pieces]
+        tall = [{data._train.source.sizes[i][0] > data._train.source.sizes[i][1] for i in piece} for piece in pieces]
         assert sum(len(kinds) > 1 for kinds in tall) <= 1
 
 
@@ -171,7 +191,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_json_that_is_none_is_told_in_a_sentence(root, tmp_path, case):
+def test_a_broken_json_ends_in_one_sentence(root, tmp_path, case):
     change, words = BROKEN[case]
     with pytest.raises(UserError, match=words) as told:
         _ = open_coco(broken(root, tmp_path, change)).steps
@@ -203,7 +223,7 @@ def test_sides_that_are_none(root):
 
 
 def test_by_name(root):
-    data = build_data("coco", str(root), 2, boxes={"sides": (64,), "longest": 100}, workers=0)
+    data = build_data("coco", str(root), 2, sides=(64,), longest=100, workers=0)
     assert data.probe().images[0].shape == (3, 64, 80)
 
 

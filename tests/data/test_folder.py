@@ -1,4 +1,4 @@
-"""Image folders and shards: every kind of file, the same epoch however it is read, and bad files told, not fatal."""
+"""Image folders and shards: every kind of file, the same epoch however it is read, and bad files are skipped."""
 
 import io
 import os
@@ -22,7 +22,8 @@ from famkd.training import loop as training
 from famkd.data import build_data
 from famkd.data.transforms import decoded, decoded_on, plain_view, seed_of, training_view, viewed
 from famkd.data.folders import read_folders
-from famkd.data.webdataset import WINDOW, ShardSource, imagenet
+from famkd.data.imagenet import read_imagenet
+from famkd.data.webdataset import WINDOW, ShardSource
 from famkd.errors import UserError
 from famkd.config.load import load_recipe
 from famkd.run.directory import Run
@@ -89,10 +90,10 @@ def same(one, two) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, two))
 
 
-# the interface of InMemory ---------------------------------------------------------------------------------------
+# the protocol of data sets ----------------------------------------------------------------------------------------
 
 
-def test_a_tree_has_the_interface_of_a_resident_set(tree):
+def test_a_tree_is_a_data_set(tree):
     data = stream(tree)
     assert data.classes == sorted(CLASSES)
     assert data.labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
@@ -366,21 +367,21 @@ def test_shards_behind_an_address(shards):
 def test_shards_that_cannot_be_trained_on(shards):
     (shards / "classes.txt").write_text("dark\nmid")
     with pytest.raises(UserError, match="names 2 classes but the shards use 3"):
-        imagenet(str(shards))
+        read_imagenet(str(shards))
     tar = shards / "train/00001.tar"
     whole = tar.read_bytes()
     tar.write_bytes(b"x" * 2000)
     with pytest.raises(UserError, match=r"Cannot read .*00001\.tar"):
-        imagenet(str(shards))
+        read_imagenet(str(shards))
     tar.write_bytes(whole[: 3 * 512])  # the first sample's class and the header of its image
     with pytest.raises(UserError, match=r"Cannot read .*00001\.tar|holds? no image"):
-        imagenet(str(shards))
+        read_imagenet(str(shards))
     with tarfile.open(tar, "w") as file:
         file.addfile(tarfile.TarInfo("alone.jpg"))
     with pytest.raises(UserError, match=r"alone has no \.cls file"):
-        imagenet(str(shards))
+        read_imagenet(str(shards))
     with pytest.raises(UserError, match="cannot be read"):
-        imagenet("nosuch://place")
+        read_imagenet("nosuch://place")
 
 
 # training --------------------------------------------------------------------------------------------------------
