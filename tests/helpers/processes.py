@@ -49,7 +49,8 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | No
     deadline = time.monotonic() + HANG
     while not happened():
         if process is not None and process.poll() is not None:
-            pytest.fail(f"the process ended first, with exit code {process.returncode}: {process.stderr.read()}")
+            said = process.stderr.read() if process.stderr else ""
+            pytest.fail(f"the process ended first, with exit code {process.returncode}: {said}")
         if time.monotonic() > deadline:
             pytest.fail(f"nothing happened within {HANG} s")
         time.sleep(POLL)
