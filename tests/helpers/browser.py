@@ -119,7 +119,10 @@ def lab(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
-            server.wait(HANG)
+            try:
+                server.wait(HANG)
+            finally:
+                server.kill()  # no effect on a server that has ended
             shutil.rmtree(home, ignore_errors=True)
 
 
