@@ -3,21 +3,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 EXTRAS := test,viz,zoo,detection,export,log
+FAST := -m "not slow" -n 2 --dist worksteal  # worksteal: a worker that is idle takes tests from the other
 
-.PHONY: quickstart test faults minimum audit lint notebooks bench clean
+.PHONY: quickstart test test-all lint type format faults minimum audit notebooks bench clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/famkd train quickstart
 
-test: $(VENV)/.all
+test: lint $(VENV)/.all  # some minutes
+	$(BIN)/python -m pytest $(FAST)
+
+test-all: test  # and notebooks, browser, faults, long runs
+	$(BIN)/python -m pytest -m slow
+
+lint: type $(VENV)/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+
+type: $(VENV)/.all
+	$(BIN)/basedpyright --level error --pythonpath $(BIN)/python
+
+format: $(VENV)/.all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 faults: $(VENV)/.all
 	$(BIN)/python tools/faults.py
 
-minimum:  # the tests on the oldest versions that pyproject.toml admits
+minimum:  # all tests on the oldest versions that pyproject.toml admits
 	$(PYTHON) -m venv .venv-minimum
 	.venv-minimum/bin/python -m pip install -q uv
 	.venv-minimum/bin/uv pip install -q --python .venv-minimum/bin/python --resolution lowest-direct -e '.[$(EXTRAS)]'
@@ -26,10 +39,6 @@ minimum:  # the tests on the oldest versions that pyproject.toml admits
 audit: $(VENV)/.all  # asks a database of known faults, so it needs a network
 	$(BIN)/python -m pip install -q pip-audit
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
-
-lint: $(VENV)/.all
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
 
 notebooks: $(VENV)/.all
 	$(BIN)/python -m pytest tests/slow/test_notebooks.py

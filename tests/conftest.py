@@ -1,18 +1,17 @@
-"""What several files of tests share: a few real images, a small recipe, real processes."""
+"""Fixtures that several folders of tests share: a few real images, a small recipe, real processes, real data."""
 
 import os
-import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.processes import finish, start
 
 from famkd.config.load import Recipe, load_recipe
 
-ROOT = Path(__file__).parents[1]
 SMALL = """# a small student on a few digits
 student: {model: resnet8x0.5}
 data: {name: npz, batch_size: 16}
@@ -22,8 +21,9 @@ optim: {epochs: 3, lr: 0.05, steps: [2]}
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """Sums over several threads differ in the last bit, and CI has two cores."""
+    """Sums over several threads differ in the last bit, and threads of several processes slow each other down."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for subprocesses
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,8 @@ def few_digits(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def small(tmp_path, few_digits, monkeypatch):
-    """A directory of one's own to stand in, with small.yaml; called with flags it answers the recipe."""
+def small(tmp_path, few_digits, monkeypatch) -> Callable[..., Recipe]:
+    """Change into an empty directory that holds small.yaml; call it with flags to load that recipe."""
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(SMALL.replace("batch_size", f"root: {few_digits}, batch_size"))
 
@@ -51,26 +51,28 @@ def small(tmp_path, few_digits, monkeypatch):
     return load
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """Find a file or folder under FAMKD_DATA, the folder of real data sets; skips the test where it is missing."""
+    folder = os.environ.get("FAMKD_DATA", "")
 
+    def find(name: str) -> Path:
+        if not folder:
+            pytest.skip("FAMKD_DATA does not name a folder of real data")
+        path = Path(folder) / name
+        if not path.exists():
+            pytest.skip(f"there is no {name} under FAMKD_DATA")
+        return path
 
-def start(*arguments: str, **options) -> subprocess.Popen:
-    """A real `python ARGUMENTS`, its output captured as text; it hears SIGINT even if the tests' own shell does not."""
-    return subprocess.Popen(
-        [sys.executable, *arguments], env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
-    )  # fmt: skip
+    return find
 
 
 @pytest.fixture
-def python():
-    """Run `python ARGUMENTS` to its end: exit code, stdout, stderr."""
+def python() -> Callable[..., tuple[int, str, str]]:
+    """Run `python ARGUMENTS` to its end; returns exit code, stdout and stderr."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        process = start(*arguments)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+        return finish(start(*arguments))
 
     return run
 
@@ -78,10 +80,10 @@ def python():
 @pytest.fixture
 def background():
     """Start `python ARGUMENTS` and leave it running; what still runs when the test ends is killed."""
-    started = []
+    started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str) -> subprocess.Popen:
-        started.append(start(*arguments))
+    def run(*arguments: str, new_session: bool = False) -> subprocess.Popen[str]:
+        started.append(start(*arguments, new_session=new_session))
         return started[-1]
 
     yield run

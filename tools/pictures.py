@@ -1,16 +1,13 @@
-"""Draws the README's pictures anew: `python tools/pictures.py [RUNS]`, on `bands` by `fam`, trained if missing.
+"""Draw the pictures of the README again: `python tools/pictures.py [RUNS]`.
 
-That of filters learned on CIFAR-100 is of the run that comes with the notebooks.
-
-Needs Chromium and playwright, for the explorer in JupyterLab.
+They show `bands/student` by `fam`, trained in the folder RUNS if it is not there, and the CIFAR-100 run that comes with
+the notebooks. The picture of the explorer is taken in JupyterLab, which needs Chromium and playwright.
 """
 
 import os
 import sys
 import tempfile
 from pathlib import Path
-
-from helpers.browser import ask_kernel, fresh_page, lab, launched, open_notebook, run_all, settled
 
 import famkd
 import famviz
@@ -19,13 +16,17 @@ from famviz.figures import amplitude as features
 from famviz.figures import cam, style
 from notebooks import SOURCES, paired
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from helpers.browser import ask_kernel, fresh_page, lab, launched, open_notebook, run_all, settled  # noqa: E402
+
+DOCS = ROOT / "docs"
 MAP = ".fv-nav .fv-stack canvas"
 STRIKING = "*max(explorer._meta['levels'][0][0]['table'][:20], key=lambda row: row[-1])[:2]"  # of the 20 strongest
 
 
 def draw_explorer(path: Path) -> None:
-    """Notebook 3 in JupyterLab, run, its explorer in front on the filter with the clearest direction."""
+    """Run notebook 3 in JupyterLab and photograph its explorer on the filter with the clearest direction."""
     source = next(each for each in SOURCES if each.stem.startswith("03"))
     folder = Path(tempfile.mkdtemp())
     (folder / f"{source.stem}.ipynb").write_text(paired(source))
@@ -47,7 +48,7 @@ def draw_explorer(path: Path) -> None:
 
 
 def draw_figure(figure, path: Path) -> None:
-    """A figure at the size that a notebook shows it in."""
+    """Save a figure at the size that notebooks show."""
     with style.context():
         figure.savefig(path, dpi=style.RULES["figure.dpi"])
 

@@ -4,12 +4,12 @@ import io
 import json
 import re
 import signal
-import time
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import HANG, finish, wait_for_epochs
 from safetensors.torch import load_file
 
 from famkd import console as progress
@@ -80,18 +80,14 @@ def test_a_bad_name_as_a_real_process(small, python):
 def test_a_locked_directory_and_an_interrupt_as_real_processes(small, background, famkd):
     options = ("train", "small.yaml", "--out", "busy", "--epochs", "500")
     process = background("-m", "famkd", *options)
-    deadline = time.monotonic() + 60
-    while not Path("busy/metrics.jsonl").is_file():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_epochs("busy", 1, process)
     code, _, err = famkd(*options, "--resume")
     assert (code, err) == (
         2, "famkd: Another process is writing busy: wait for it, or pass another --out.\n"
     )  # fmt: skip
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    code, _, err = finish(process)
+    assert code == 130
     assert err == "famkd: interrupted; the run directory holds the last finished epoch, --resume continues from it\n"
     assert 0 < len(Run("busy").metrics()) < 500
 
@@ -161,7 +157,7 @@ def test_nobody_reading_on_ends_it_without_a_word(background, argv):
     process = background("-m", *argv)
     process.stdout.close()  # before it has written anything, as `| true` does
     assert process.stderr.read() == ""
-    assert process.wait(60) == 141
+    assert process.wait(HANG) == 141
 
 
 @pytest.mark.parametrize(

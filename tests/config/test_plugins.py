@@ -58,49 +58,85 @@ def mine(small) -> Path:
     return Path("mine.py")
 
 
-def test_every_command_takes_plugins_as_real_processes(mine, python):
-    def famkd(*argv: str, code: int = 0) -> str:
-        ended, out, err = python("-m", "famkd", *argv)
-        assert ended == code, err
-        return out + err
+COMMANDS = """
+import contextlib, io, json, sys
+from famkd.cli import main
 
-    refused = "This run uses mine.py: pass --plugins mine.py (or set FAMKD_PLUGINS) if you trust it."
+answers = []
+for command in json.loads(sys.argv[1]):
+    said, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            main(command)
+        except SystemExit as ended:
+            code = ended.code
+    answers.append((code, said.getvalue()))
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture
+def one_process(python):
+    """Run several commands in one process that has imported no plug-in; returns exit code and output of each."""
+
+    def run(*commands: tuple[str, ...]) -> list[tuple[int, str]]:
+        code, out, err = python("-c", COMMANDS, json.dumps(commands))
+        assert code == 0, err
+        return [tuple(answer) for answer in json.loads(out)]
+
+    return run
+
+
+def test_every_command_takes_plugins_as_real_processes(mine, python, one_process):
     train = ("train", "small.yaml", *OWN, "--teacher.weights", "recipe:teacher.yaml", "--out", "run")
-    famkd(*train, "--epochs", "1", *NAMED)
+    code, _, err = python("-m", "famkd", *train, "--epochs", "1", *NAMED)
+    assert code == 0, err
     assert Run("run").metrics()[0]["mine.gap"] > 0
     assert "plugins:\n- mine.py\nmine:\n" in Path("run/recipe.yaml").read_text()
-    assert "There is no method 'mine'" in famkd(*train, "--epochs", "1", "--resume", code=2)
     Path("elsewhere").mkdir()
-    mine.rename("elsewhere/mine.py")
+    mine.rename("elsewhere/mine.py")  # the file may move
     Path("imported").unlink()
-    for command in ("eval", "export", "compare"):
-        assert refused in famkd(command, "run", code=2)
+
+    unknown, *refused = one_process(
+        (*train, "--epochs", "1", "--resume"), ("eval", "run"), ("export", "run"), ("compare", "run")
+    )
+    assert unknown[0] == 2
+    assert "There is no method 'mine'" in unknown[1]
+    sentence = "This run uses mine.py: pass --plugins mine.py (or set FAMKD_PLUGINS) if you trust it."
+    for code, said in refused:
+        assert code == 2
+        assert sentence in said
     assert not Path("imported").exists()
+
     moved = ("--plugins", "elsewhere/mine.py")
-    top1 = Run("run").metrics()[-1]["top1"]
-    assert famkd("eval", "run", *moved).startswith(f"top1 {top1:.2f} ")
-    assert "parameters" in famkd("export", "run", "--to", "safetensors", *moved)
-    assert "mine" in famkd("compare", "run", *moved)
-    famkd("train", "run", "--out", "run", "--resume", *moved)  # the file may move
-    assert "mynet" in famkd("ls", "models", *moved)
-    figures = json.loads(famkd("bench", "small.yaml", *train[2:-2], "--steps", "1", "--format", "json", *moved))
-    assert figures["method"] == "mine"
+    bench = ("bench", "small.yaml", *train[2:-2], "--steps", "1", "--format", "json", *moved)
+    answers = one_process(
+        ("eval", "run", *moved), ("export", "run", "--to", "safetensors", *moved), ("compare", "run", *moved),
+        ("train", "run", "--out", "run", "--resume", *moved), ("ls", "models", *moved), bench,
+    )  # fmt: skip
+    assert [code for code, _ in answers] == [0] * 6, answers
+    evaluated, exported, compared, _, listed, timed = (said for _, said in answers)
+    assert evaluated.startswith(f"top1 {Run('run').metrics()[-1]['top1']:.2f} ")
+    assert "parameters" in exported
+    assert "mine" in compared
+    assert "mynet" in listed
+    assert json.loads(timed)["method"] == "mine"
 
 
 def test_sweeps_seeds_and_several_processes_pass_plugins_on(mine, python):
     Path("grid.yaml").write_text(
         "recipe: small.yaml\nstudent.model: mynet\nmethod: mine\nteacher.model: mynet\noptim.epochs: 1\n"
-        'teacher.weights: "recipe:own.yaml"\nseed: [0, 1]\n'
+        'teacher.weights: "recipe:own.yaml"\n'
     )
     own = Path("teacher.yaml").read_text().replace("resnet8x0.5", "mynet")
     Path("own.yaml").write_text(f"{own}plugins: [mine.py]\n")
     code, out, err = python("-m", "famkd", "sweep", "grid.yaml", *NAMED)
     assert code == 0, err
-    assert re.search(r"small\s+mine\s+2 ", out)
-    flags = ("--student.model", "mynet", "--devices", "2", "--accelerator", "cpu", "--data.batch_size", "16")
+    assert re.search(r"small\s+mine\s+1 ", out)
+    flags = ("--student.model", "mynet", "--devices", "2", "--accelerator", "cpu", "--epochs", "1", "--optim.steps")
     code, out, err = python("-m", "famkd", "train", "small.yaml", *flags, "--seeds", "3", *NAMED)
     assert code == 0, err
-    assert Run("runs/small/none-seed3").metrics()[-1]["epoch"] == 3
+    assert Run("runs/small/none-seed3").metrics()[-1]["epoch"] == 1
 
 
 def test_a_sweep_file_imports_nothing(mine):

@@ -1,7 +1,6 @@
 """COCO's data against hand-made files, and its figures against detections with known scores."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from famkd.data.coco_annotations import read_instances
 from famkd.errors import UserError
 from famkd.tasks.coco_ap import FIGURES, coco_figures
 
-REAL = Path(os.environ.get("FAMKD_DATA", "absent")) / "coco"
 
 
 @pytest.fixture(scope="module")
@@ -296,10 +294,8 @@ def test_without_pycocotools_it_is_named(monkeypatch):
 # the shared sample ------------------------------------------------------------------------------------------------
 
 
-def test_the_real_sample():
-    if not (REAL / "annotations").is_dir():
-        pytest.skip("no coco under FAMKD_DATA")
-    data = open_coco(REAL, 8)
+def test_the_real_sample(real_data):
+    data = open_coco(real_data("coco/annotations").parent, 8)
     assert (len(data.classes), data.steps, data.classes[0], data.classes[-1]) == (80, 16, "person", "toothbrush")
     batches = [data.take(piece) for piece in [next(data.epoch(1))]]
     assert all(np.isfinite(target["boxes"]).all() for batch in batches for target in batch.targets)

@@ -1,7 +1,6 @@
 """Batches are what a naive crop and flip of each image gives, plans follow from (seed, epoch), bad files are told."""
 
 import hashlib
-import os
 import pickle
 from pathlib import Path
 from urllib.error import URLError
@@ -16,7 +15,6 @@ from famkd.data.small import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, d
 from famkd.data.in_memory import InMemory
 from famkd.errors import UserError
 
-REAL = Path(os.environ.get("FAMKD_DATA", "absent"))
 
 
 def noise(n=23, size=(6, 9), **options) -> Images:
@@ -300,10 +298,8 @@ def test_cifar100_missing_and_out_of_reach(tmp_path, offline):
     assert "\n" not in str(told.value)
 
 
-def test_the_real_cifar100():
-    if not (REAL / "cifar100.npz").is_file():
-        pytest.skip("no cifar100.npz under FAMKD_DATA")
-    images = cifar100(str(REAL))
+def test_the_real_cifar100(real_data):
+    images = cifar100(str(real_data("cifar100.npz").parent))
     assert images.x_train.shape == (50000, 32, 32, 3)
     assert images.x_test.shape == (10000, 32, 32, 3)
     assert np.bincount(images.y_train).tolist() == [500] * 100

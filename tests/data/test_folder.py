@@ -6,14 +6,13 @@ import pickle
 import re
 import signal
 import tarfile
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import start
+from helpers.processes import finish, wait_for_epochs
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -30,7 +29,6 @@ from famkd.run.directory import Run
 from famkd.training.loop import train
 from famviz.networks import run_images
 
-SHARED = Path(os.environ.get("FAMKD_DATA", "absent"))
 CLASSES = ("dark", "mid", "light")
 
 
@@ -412,29 +410,25 @@ def test_a_student_learns_from_folders_and_resumes_exactly(damaged, small, monke
     assert len(run_images(whole).images) == 8
 
 
-def test_a_signal_to_all_processes_of_a_job_saves_the_step(tree, small):
+def test_a_signal_to_all_processes_of_a_job_saves_the_step(tree, small, background):
     """As SLURM sends it: the workers that read images hear it too, and must live on until the step is saved."""
     flags = ("--data", "imagenet", "--root", str(tree), "--data.size", "16", "--data.batch_size", "4",
              "--data.workers", "2", "--epochs", "3", "--optim.steps")  # fmt: skip
     whole = train(small(*flags), out="whole")
-    job = start("-m", "famkd", "train", "small.yaml", "--out", "cut", "--engine", "eager", *flags[:-2], "1000",
-                "--optim.steps", start_new_session=True)  # fmt: skip
-    while not Path("cut/metrics.jsonl").is_file():
-        assert job.poll() is None, job.stderr.read()
-        time.sleep(0.01)
+    job = background("-m", "famkd", "train", "small.yaml", "--out", "cut", "--engine", "eager", *flags[:-2], "1000",
+                     "--optim.steps", new_session=True)  # fmt: skip
+    wait_for_epochs("cut", 1, job)
     os.killpg(job.pid, signal.SIGTERM)
-    _, err = job.communicate(timeout=60)
-    assert job.returncode == 75, err
+    code, _, err = finish(job)
+    assert code == 75, err
     assert re.fullmatch(r"famkd: stopped by SIGTERM .*\n", err), err
     assert Run("cut").metrics()[0] == whole.metrics()[0]
 
 
 @pytest.mark.parametrize("name", ["tiny-imagenet-10k", "imagenet1k-one-per-class"])
-def test_real_images(name):
-    root = SHARED / name
+def test_real_images(name, real_data):
+    root = real_data(name)
     splits = ("train", "val") if "tiny" in name else (".", ".")
-    if not any((root / splits[0]).glob("n0*")):
-        pytest.skip(f"no folders of {name} under FAMKD_DATA")
     recipe = load_recipe("imagenet/resnet34-resnet18")
     data = build_data(recipe.data.name, str(root), 8, size=64, workers=0, splits=splits)
     batch = data.take(next(data.epoch(1)))

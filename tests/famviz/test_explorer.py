@@ -7,6 +7,7 @@ import pytest
 import torch
 import traitlets
 from helpers.famviz_runs import add_epoch, make_run, released_state
+from helpers.processes import HANG
 from torch import nn
 
 import famviz
@@ -183,7 +184,7 @@ def test_a_dashboard_follows_a_run_to_its_end(unfinished):
         first = dashboard.picture.value
         train()
         train()
-        await asyncio.wait_for(dashboard._task, 60)
+        await asyncio.wait_for(dashboard._task, HANG)
         return first, dashboard
 
     first, dashboard = asyncio.run(follow())

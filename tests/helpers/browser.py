@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers.processes import HANG, wait_until
 
 # --no-sandbox: Chromium refuses to run as root with one; --disable-dev-shm-usage: containers have a small /dev/shm
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
@@ -44,13 +44,12 @@ def launched():
 
 
 def fresh_page(browser):
-    """A page of its own context, with patience for models."""
+    """A page of its own context, whose waits only a hang can exhaust."""
     context = browser.new_context(viewport={"width": 1300, "height": 900})
-    # anywidget drops a model whose module was not evaluated within 2 s; a starved test machine is given longer
-    patience = (
-        "const own = AbortSignal.timeout; AbortSignal.timeout = (ms) => own.call(AbortSignal, Math.max(ms, 6e4));"
-    )
-    context.add_init_script(patience)
+    context.set_default_timeout(1000 * HANG)
+    # anywidget drops a model whose module was not evaluated within 2 s, too short on a busy machine
+    longer = f"(ms) => own.call(AbortSignal, Math.max(ms, {1000 * HANG}))"
+    context.add_init_script(f"const own = AbortSignal.timeout; AbortSignal.timeout = {longer};")
     return context.new_page()
 
 
@@ -121,22 +120,22 @@ def lab(folder: Path) -> Iterator[str]:
         finally:
             server.terminate()
             try:
-                server.wait(15)
-            except subprocess.TimeoutExpired:
-                server.kill()
+                server.wait(HANG)
+            finally:
+                server.kill()  # no effect on a server that has ended
             shutil.rmtree(home, ignore_errors=True)
 
 
 def open_notebook(page, address: str, name: str) -> None:
     """Open a notebook and wait for an idle kernel."""
     page.goto(f"{address}/lab/tree/{name}?reset", wait_until="domcontentloaded")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook", timeout=120_000)
+    page.wait_for_selector(".jp-NotebookPanel .jp-Notebook")
     idle = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
-    page.wait_for_function(f"() => {idle}", timeout=120_000)
+    page.wait_for_function(f"() => {idle}")
 
 
-def run_all(page, timeout: float = 180) -> None:
-    """Run every cell; fails with the first error output."""
+def run_all(page, timeout: float = HANG) -> None:
+    """Run every cell, all within `timeout` seconds; fails with the first error output."""
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
     cells = """const panel = window.jupyterapp.shell.currentWidget;
         const cells = [...panel.content.model.cells].filter((cell) => cell.type === "code");"""
@@ -165,14 +164,16 @@ def _set(home: Path, plugin: str, values: dict) -> None:
     path.write_text(json.dumps(values))
 
 
-def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise RuntimeError(log.read_text()[-2000:])
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"no answer from {url}: {log.read_text()[-2000:]}")
+def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+    """Wait until the server answers; RuntimeError with the end of its log if it ends first."""
+    wait_until(lambda: server.poll() is not None or _answers(url))
+    if server.poll() is not None:
+        raise RuntimeError(log.read_text()[-2000:])
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=HANG).close()
+    except OSError:
+        return False
+    return True

@@ -1,6 +1,5 @@
 """Every network keeps its published size, keys and shapes, and files of weights are read safely."""
 
-import os
 import pickle
 import subprocess
 import sys
@@ -49,7 +48,6 @@ KNOWN = {
     "ShuffleV1": (949_258, 296, 960, ((240, 16), (480, 8), (960, 4))),
     "ShuffleV2": (1_355_528, 338, 1024, ((116, 16), (232, 8), (464, 4))),
 }
-CHECKPOINTS = Path(os.environ.get("FAMKD_DATA", "absent"), "checkpoints")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -366,10 +364,8 @@ def test_another_architecture_is_told_from_another_number_of_classes(tmp_path):
     assert same(model, before)
 
 
-def test_the_published_teacher_loads():
-    file = CHECKPOINTS / "cifar100_resnet56-f2eff4c8.pt"
-    if not file.is_file():
-        pytest.skip("the published teacher is not here")
+def test_the_published_teacher_loads(real_data):
+    file = real_data("checkpoints/cifar100_resnet56-f2eff4c8.pt")
     model = build_model("resnet56", 100)
     load_weights(model, file)
     assert same(model, torch.load(file, weights_only=True))

@@ -4,12 +4,12 @@ import contextlib
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import filelock
 import pytest
 import torch
+from helpers.processes import wait_until
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -19,11 +19,11 @@ from famkd.files import write_atomically
 from famkd.run.directory import Run, notes_of, summarise
 
 HOLD = """
-import sys, time
+import signal, sys
 from famkd.run.directory import Run
 with Run(sys.argv[1]).locked():
     print("held", flush=True)
-    time.sleep(60)
+    signal.pause()
 """
 
 
@@ -125,14 +125,15 @@ def test_a_second_process_is_kept_out_until_the_first_is_killed(tmp_path, backgr
         pytest.fail("two writers")
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
-    deadline = time.monotonic() + 5
-    while True:
-        try:
-            with run.locked():
-                break
-        except UserError:
-            assert time.monotonic() < deadline, "the lock outlived its owner"
-            time.sleep(0.05)
+    wait_until(lambda: _can_be_locked(run))
+
+
+def _can_be_locked(run: Run) -> bool:
+    try:
+        with run.locked():
+            return True
+    except UserError:
+        return False
 
 
 @pytest.mark.parametrize("error", [None, UserError("a loss is not finite")])

@@ -1,6 +1,5 @@
 """The run on the real CIFAR-100 that comes with the notebooks: whole, small, and open to everyone without the data."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from famkd.run.directory import Run
 from famviz.report import write_report
 
 ROOT = Path(__file__).parents[2]
-REAL = Path(os.environ.get("FAMKD_DATA", ROOT / ".." / "shared" / "data")) / "cifar100.npz"
 PATH = ROOT / "notebooks/runs/cifar100/resnet56-resnet20/fam_review-seed0"
 
 
@@ -45,9 +43,7 @@ def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeyp
     assert text.count("left out") >= 2  # what needs images and networks, in words
 
 
-def test_its_student_is_what_its_last_line_says():
-    if not REAL.is_file():
-        pytest.skip("no cifar100.npz under FAMKD_DATA")
-    figures = evaluate_run(PATH, root=str(REAL), accelerator="cpu")[0]
+def test_its_student_is_what_its_last_line_says(real_data):
+    figures = evaluate_run(PATH, root=str(real_data("cifar100.npz")), accelerator="cpu")[0]
     row = Run.open(PATH).metrics()[-1]
     assert figures == pytest.approx({key: row[key] for key in ("top1", "top5")}, abs=0.05)  # a tie may round otherwise

@@ -44,7 +44,10 @@ def repeat(do: Callable[[], object], times: int) -> None:
     assert times < 100 or memory() - megabytes < 20  # a few are too few to tell a leak from what an allocator keeps
 
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc to count in")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc to count in"),
+]
 
 
 def test_explorers_opened_and_closed_leave_nothing(tmp_path):

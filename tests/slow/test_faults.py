@@ -5,6 +5,7 @@ import sys
 import faults
 import pytest
 
+pytestmark = pytest.mark.slow
 NAMES = [fault.name for fault in faults.short({})]
 
 

@@ -6,6 +6,8 @@ import sys
 import long_run
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_long_training_takes_no_more_with_time(tmp_path, few_digits):

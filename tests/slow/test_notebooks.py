@@ -11,6 +11,7 @@ import famkd
 from notebooks import NOTEBOOKS, SOURCES, paired
 
 pytest_plugins = ("helpers.notebook_runs",)
+pytestmark = pytest.mark.slow
 
 names = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 CELL_SECONDS = 600  # a cell may train a teacher on a starved machine; on two idle cores none takes a minute

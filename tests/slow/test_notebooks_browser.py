@@ -10,6 +10,7 @@ from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, set
 from notebooks import SOURCES, paired
 
 pytest_plugins = ("helpers.browser", "helpers.notebook_runs")
+pytestmark = pytest.mark.slow
 MAIN, MAP = ".fv-main .fv-stack canvas", ".fv-nav .fv-stack canvas"
 TRAITS = "explorer.level, explorer.c_out, explorer.c_in, explorer.view"
 

@@ -5,7 +5,7 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import environment
+from helpers.processes import environment
 
 from famkd.cli import main
 from famkd.errors import UserError

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import finish
 from helpers.tiny_coco import make_coco, tiny_detector
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -328,8 +329,8 @@ def test_two_processes_share_images_and_figures(tiny, background):
     flags = ("--epochs", "1", "--accelerator", "cpu", "--out", "both", "--data.batch_size", "4")
     process = background("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "main.py",
                          str(Path(__file__).parents[1]), "train", "tiny.yaml", *flags)  # fmt: skip
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, out + err
+    code, out, err = finish(process)
+    assert code == 0, out + err
     run = Run("both")
     row = run.metrics()[0]
     model = tiny_detector(2)

@@ -4,12 +4,12 @@ import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import ddp_worker
+from helpers.processes import finish, wait_for_epochs, wait_until
 from torch import nn
 
 from famkd import distributed
@@ -54,12 +54,6 @@ def alike() -> None:
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def ended(process, seconds: float = 40) -> tuple[int, str]:
-    """Exit code of a process that must end by itself, and what it said on stderr."""
-    _, err = process.communicate(timeout=seconds)
-    return process.returncode, err
-
-
 # as one ------------------------------------------------------------------------------------------------------------
 
 
@@ -90,8 +84,8 @@ def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
         flags = (*TAUGHT, "--method", "crd", "--crd.negatives", "8", "--epochs", "1", "--accelerator", "cpu")
         tasks.append(background(WORKER, "small.yaml", "--out", "run", *flags))
     for task in tasks:
-        _, err = task.communicate(timeout=60)
-        assert task.returncode == 0, err
+        code, _, err = finish(task)
+        assert code == 0, err
     alike()
     memory = Run("run").method_state()[0]["crd.memory_student"]
     assert memory.shape[0] == 48
@@ -132,20 +126,14 @@ def _trains(child: int) -> bool:
 def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, lost):
     flags = (*PAIR, "--epochs", "40")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
-    metrics, deadline = Path("run/metrics.jsonl"), time.monotonic() + 60
-    while not metrics.is_file() or len(metrics.read_text().splitlines()) < 3:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_epochs("run", 3, process)
     (other,) = filter(_trains, _children(process.pid))
     os.kill(other if lost else process.pid, signal.SIGKILL)
-    code, err = ended(process)
+    code, _, err = finish(process)
     assert code != 0
     assert err.count("Another process of this training has ended") == 1, err
     assert "--resume" in err
-    while Path(f"/proc/{other}").exists():  # nobody is left behind
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: not Path(f"/proc/{other}").exists())  # nobody is left behind
     before = Run("run").metrics()
     assert 3 <= len(before) < 40
     run = train(pair(*flags, "--devices", "1"), out="run", resume=True)
@@ -156,13 +144,9 @@ def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, lo
 def test_processes_told_to_stop_leave_together_at_the_same_step(pair, background):
     flags = (*PAIR, "--epochs", "400", "--engine", "eager")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
-    metrics, deadline = Path("run/metrics.jsonl"), time.monotonic() + 60
-    while not metrics.is_file():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_epochs("run", 1, process)
     process.send_signal(signal.SIGTERM)  # to the first alone, as a scheduler does
-    code, err = ended(process)
+    code, _, err = finish(process)
     assert code == 75, err
     assert re.fullmatch(r"famkd: stopped by SIGTERM in epoch \d+ after step 0 of 3; run holds the state.*\n", err), err
     done = len(Run("run").metrics())

@@ -4,11 +4,11 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import finish, wait_for_epochs
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Optim
@@ -106,11 +106,7 @@ def test_stopping_after_every_epoch_changes_nothing(pair, monkeypatch, options):
 def test_a_killed_process_goes_on_as_if_undisturbed(pair, background):
     options = (*FAM, "--epochs", "12")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "killed", *options)
-    metrics, deadline = Path("killed/metrics.jsonl"), time.monotonic() + 60
-    while not metrics.is_file() or len(metrics.read_text().splitlines()) < 2:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_epochs("killed", 2, process)
     with pytest.raises(UserError, match="Another process is writing killed"):
         train(pair(*options), out="killed", resume=True)
     os.kill(process.pid, signal.SIGKILL)
@@ -536,14 +532,10 @@ def test_stopped_before_the_first_step_there_is_nothing_to_keep(pair, monkeypatc
 def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
     process = background("-m", "famkd", "train", "small.yaml", "--out", "told", *FAM, "--epochs", "500",
                          "--engine", "eager")  # fmt: skip
-    metrics, deadline = Path("told/metrics.jsonl"), time.monotonic() + 60
-    while not metrics.is_file():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_epochs("told", 1, process)
     process.send_signal(getattr(signal, name))
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75
+    code, _, err = finish(process)
+    assert code == 75
     assert re.fullmatch(
         rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds the state, .*--resume.*\n", err
     )
