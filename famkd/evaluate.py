@@ -8,13 +8,14 @@ from torch import nn
 
 from famkd.config.load import differences, with_data, without_teacher
 from famkd.config.recipe import Net, Recipe
-from famkd.console import console, table
+from famkd.console import console
 from famkd.data import build_data
 from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import load_weights
 from famkd.run.directory import Run, leading
+from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_network, build_recipe_data, one_device
 from famkd.training.teacher import teacher_run
@@ -118,7 +119,8 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     if run.teacher:
         rows.insert(0, [f"teacher {recipe.teacher.model}", f"{run.teacher[figure]:.2f}", "–", "–"])
     name = figure.replace("top1", "top-1") + " %"
-    table(f"{recipe.name}, seed {recipe.seed}", ["", f"last {name}", f"best {name}", "seconds"], rows)
+    header = ["", f"last {name}", f"best {name}", "seconds"]
+    console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
     if run.teacher:
         console.print(f"teacher {recipe.teacher.model}: {recipe.teacher.weights}")
     for role, each in shown:

@@ -1,4 +1,4 @@
-"""Files that are replaced at once or not at all, and that tell when they were damaged."""
+"""Write files atomically, and read them so that damage is reported: JSON lines and safetensors."""
 
 import contextlib
 import hashlib
@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import safetensors
 import safetensors.torch
@@ -17,14 +16,17 @@ from torch import Tensor
 
 from famkd.errors import UserError
 
-CHECKSUM = (
-    "sha256"  # key in a safetensors header: of the other notes, and of every tensor's name, type, shape and bytes
-)
+# Key in the header of a safetensors file: a SHA-256 of the other notes and of every tensor's name, type, shape, bytes.
+CHECKSUM = "sha256"
+ROW_CHECKSUM = "crc32"  # key of each row of metrics.jsonl and timing.jsonl in runs of older versions; dropped
 
 
 def write_atomically(path: Path, data: bytes | memoryview, previous: Path | None = None) -> None:
-    """Replace a file and make it last: temporary file, fsync, rename; what was there goes to `previous`, if named."""
-    part = path.with_name(f".{path.name}.part")  # one name: what a killed process leaves is overwritten by the next
+    """Replace a file by a temporary file, fsync and rename; the old file is moved to `previous` if that is given.
+
+    Errors: UserError where the file cannot be written; the old file is then untouched.
+    """
+    part = path.with_name(f".{path.name}.part")  # always this name, so that the next write overwrites what a kill left
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
@@ -42,7 +44,7 @@ def write_atomically(path: Path, data: bytes | memoryview, previous: Path | None
 
 
 def must_be_writable(folder: Path) -> None:
-    """Make a folder where it is missing; UserError where files cannot be written into it."""
+    """Create a folder if it is missing; UserError where files cannot be written into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -67,73 +69,77 @@ def total_memory() -> int:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """A line of JSON for each row, the last key of each a checksum of the rest."""
-    write_atomically(path, "".join(f"{_sealed(row)}\n" for row in rows).encode())
+    """Write JSON lines: one object a line."""
+    lines = [json.dumps(row) + "\n" for row in rows]
+    write_atomically(path, "".join(lines).encode())
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, none where it is missing; UserError where a row is not what was written."""
+    """Read JSON lines; a missing file has no rows.
+
+    Errors: UserError where a line is truncated or is no JSON object.
+    """
     if not path.is_file():
         return []
     with reading(path):
-        return [_unsealed(line) for line in path.read_text(encoding="utf-8").removesuffix("\n").split("\n")]
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return [_parse_row(line) for line in lines]
+
+
+def _parse_row(line: str) -> dict[str, Any]:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"{line[:20]} is no JSON object")
+    row.pop(ROW_CHECKSUM, None)
+    return row
 
 
 def write_tensors(path: Path, state: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
-    """A safetensors file with a checksum among the notes of its header."""
+    """Write a safetensors file whose header holds the notes and a checksum."""
+    notes = notes or {}
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    write_atomically(path, safetensors.torch.save(state, {**(notes or {}), CHECKSUM: _digest(state, notes or {})}))
+    header = {**notes, CHECKSUM: _digest(state, notes)}
+    write_atomically(path, safetensors.torch.save(state, header))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and notes of a safetensors file; UserError where they are not what was written.
+    """Read the tensors and notes of a safetensors file; UserError where they do not match the checksum.
 
-    Files of foreign making have no checksum and are taken as they are.
+    A file that another program wrote has no checksum and is read without the check.
     """
     with reading(path):
         with safetensors.safe_open(path, "pt") as file:
-            state, notes = {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        seal = notes.pop(CHECKSUM, None)
-        if seal and seal != _digest(state, notes):
-            raise ValueError("its checksum is another")
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            notes = file.metadata() or {}
+        recorded = notes.pop(CHECKSUM, None)
+        if recorded and recorded != _digest(state, notes):
+            raise ValueError("its checksum does not match")
     return state, notes
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is damage to a file; a UserError stays what it is."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # a file that was changed can fail in any way
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, error: Exception) -> UserError:
-    """What to say of a file that cannot be read."""
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path} is missing: restore a copy, or train again.")
-    reason = " ".join(str(error).split())[:100]
-    return UserError(f"{path} is damaged ({reason}): restore a copy, or train again; --resume mends what it can.")
-
-
-def _sealed(row: dict[str, Any]) -> str:
-    text = json.dumps(row)
-    return f'{text[:-1]}, "crc32": "{crc32(text.encode()):08x}"}}'
-
-
-def _unsealed(line: str) -> dict[str, Any]:
-    row = json.loads(line)
-    if not isinstance(row, dict) or _sealed({key: row[key] for key in row if key != "crc32"}) != line:
-        raise ValueError(f"the checksum of {line[:20]}… is another")
-    del row["crc32"]
-    return row
 
 
 def _digest(state: dict[str, Tensor], notes: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
     for key in sorted(state):
-        digest.update(f"{key} {state[key].dtype} {list(state[key].shape)}".encode())
-        digest.update(state[key].reshape(-1).view(torch.uint8).numpy())
+        tensor = state[key]
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn every exception inside the block into a UserError that says the file is damaged."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a changed file can fail in any way
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """The error to raise for a file that is missing or cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path} is missing: restore a copy, or train again.")
+    reason = " ".join(str(error).split())[:100]
+    return UserError(f"{path} is damaged ({reason}): restore a copy, or train again; --resume repairs what it can.")

@@ -1,10 +1,11 @@
-"""One table, four ways to write it: for the terminal, Markdown, CSV and HTML."""
+"""Write a table as text, Markdown, CSV or HTML."""
 
 import csv
 import html
 import io
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 from rich import box
@@ -14,98 +15,125 @@ from rich.table import Table
 
 from famkd.errors import inert
 
-NAME = 12  # characters that a narrow terminal leaves of a name before a line gets longer than it is
 Format = Literal["table", "markdown", "csv", "html"]
+Rows = Sequence[Sequence[str]]
+
+WIDE = 200  # characters of a line that does not go to a terminal
+BREAKABLE = 12  # a narrow terminal breaks words of the left columns that are longer than this
 
 
-def write_table(format: Format, header: list[str], rows: list[list[str]], notes: list[str], left: int = 1) -> str:
-    """A table of texts with notes under it; the first `left` columns to the left, the others to the right.
+def write_table(format: Format, header: Sequence[str], rows: Rows, notes: Sequence[str] = (), left: int = 1) -> str:
+    """A table with notes under it; CSV leaves the notes out, since they are not data.
 
-    CSV has no notes: they would not be data. Whatever a cell says, nothing that shows the table obeys it.
+    Control characters are written as escape sequences, and markup in a cell as text.
+
+    Args:
+        left: the first `left` columns are aligned left, the others right.
     """
-    header, *rows = [[inert(cell) for cell in row] for row in (header, *rows)]
+    header = [inert(cell) for cell in header]
+    rows = [[inert(cell) for cell in row] for row in rows]
     notes = [inert(note) for note in notes]
     if format == "csv":
         return _csv(header, rows)
-    write = {"table": _text, "markdown": _markdown, "html": _html}[format]
-    return write(header, rows, notes, left)
+    if format == "markdown":
+        return _markdown(header, rows, notes, left)
+    if format == "html":
+        return _html(header, rows, notes, left)
+    return _text(header, rows, notes, left)
 
 
-def _text(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
-    total = shutil.get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 200
-    widths = _widths([header, *rows], total, left)
-    grid = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for place, (name, width) in enumerate(zip(header, widths)):
-        grid.add_column(name, justify="left" if place < left else "right", width=width, overflow="fold")
+def rich_table(
+    title: str, header: Sequence[str], rows: Rows, left: int = 1, widths: Sequence[int] | None = None
+) -> Table:
+    """A table for `console.print`, which chooses the widths of the columns unless they are given."""
+    grid = Table(title=inert(title) or None, title_justify="left")
+    for place, name in enumerate(header):
+        justify = "left" if place < left else "right"
+        width = widths[place] if widths else None
+        grid.add_column(inert(name), justify=justify, overflow="fold", width=width)
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(inert, row))
+    return grid
+
+
+def _text(header: Sequence[str], rows: Rows, notes: list[str], left: int) -> str:
+    total = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    frame = 2 * len(header) + 1  # characters that are in no column
+    widths = _widths([header, *rows], total - frame, left)
+    grid = rich_table("", header, rows, left, widths)
+    grid.box, grid.padding = box.SIMPLE, (0, 1, 0, 0)
     buffer = io.StringIO()
-    plain = Console(
-        file=buffer,
-        width=sum(widths) + 2 * len(widths) + 1,
-        highlight=False,
-        markup=False,
-        emoji=False,
+    console = Console(
+        file=buffer, width=sum(widths) + frame, highlight=False, markup=False, emoji=False, color_system=None,
         force_jupyter=False,
-    )
-    plain.print(grid)
+    )  # fmt: skip
+    console.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
-    return "\n".join([*filter(None, lines), *notes]) + "\n"
+    table = [line for line in lines if line]
+    return "\n".join([*table, *notes]) + "\n"
 
 
-def _widths(rows: list[list[str]], total: int, left: int) -> list[int]:
-    """Characters for each column: as wide as its texts, else broken between words, then names inside of them too."""
+def _widths(rows: Rows, room: int, left: int) -> list[int]:
+    """A width for each column: that of its longest cell, or less on a narrow terminal.
+
+    Cells are broken between words first, then long words of the left columns. rich would break words of any column.
+    """
     columns = list(zip(*rows))
-    widths = [max(map(cell_len, column)) for column in columns]
-    words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in columns]
-    names = [min(word, NAME) if place < left else word for place, word in enumerate(words)]
-    for least in (words, names):
-        while sum(widths) > total - 2 * len(columns) - 1 and any(map(int.__gt__, widths, least)):
-            widest = max(range(len(widths)), key=lambda place: (widths[place] > least[place], widths[place]))
-            widths[widest] -= 1
+    cells = [max(cell_len(cell) for cell in column) for column in columns]
+    words = [_longest_word(column) for column in columns]
+    parts = [min(word, BREAKABLE) for word in words[:left]] + words[left:]
+    return _narrowed(_narrowed(cells, words, room), parts, room)
+
+
+def _longest_word(cells: Sequence[str]) -> int:
+    return max((cell_len(word) for cell in cells for word in cell.split()), default=1)
+
+
+def _narrowed(widths: list[int], least: list[int], room: int) -> list[int]:
+    """Widths with the widest columns made narrower, none below its least width, until all columns fit."""
+    widths = list(widths)
+    while sum(widths) > room:
+        shrinkable = [place for place, width in enumerate(widths) if width > least[place]]
+        if not shrinkable:
+            break
+        widest = max(shrinkable, key=lambda place: widths[place])
+        widths[widest] -= 1
     return widths
 
 
-def _markdown(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
-    def line(cells: list[str]) -> str:
-        return f"| {' | '.join(map(_one_cell, cells))} |"
-
-    rule = f"|{'|'.join(':--' if place < left else '--:' for place in range(len(header)))}|"
-    paragraphs = [f"\n{_plain(note)}" for note in notes]
-    return "\n".join([line(header), rule, *map(line, rows), *paragraphs]) + "\n"
-
-
-def _one_cell(text: str) -> str:
-    """A cell that neither ends its column nor becomes markup."""
-    return _plain(" ".join(text.split())).replace("|", "\\|")
+def _markdown(header: Sequence[str], rows: Rows, notes: list[str], left: int) -> str:
+    rule = [":--" if place < left else "--:" for place in range(len(header))]
+    lines = [_markdown_row(header), f"|{'|'.join(rule)}|"]
+    lines += [_markdown_row(row) for row in rows]
+    lines += [f"\n{_markdown_text(note)}" for note in notes]
+    return "\n".join(lines) + "\n"
 
 
-def _plain(text: str) -> str:
-    """A text in Markdown that is neither a tag nor a link or a picture from elsewhere."""
-    return html.escape(text.replace("\\", "\\\\"), quote=False).replace("](", "]\\(")
+def _markdown_row(cells: Sequence[str]) -> str:
+    escaped = [_markdown_text(cell).replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
-def _csv(header: list[str], rows: list[list[str]]) -> str:
+def _markdown_text(text: str) -> str:
+    """Escape what Markdown would read as a tag, a link or an image."""
+    escaped = html.escape(text.replace("\\", "\\\\"), quote=False)
+    return escaped.replace("](", "]\\(")
+
+
+def _csv(header: Sequence[str], rows: Rows) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([[_no_formula(cell) for cell in row] for row in (header, *rows)])
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     return buffer.getvalue()
 
 
-def _no_formula(cell: str) -> str:
-    """A cell that a spreadsheet takes as text or as a number, never as something to work out."""
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}" if cell.lstrip().startswith(tuple("=+-@＝＋－＠")) else cell
-    return cell
+def _html(header: Sequence[str], rows: Rows, notes: list[str], left: int) -> str:
+    head = _html_row("th", header, left)
+    body = "\n".join(_html_row("td", row, left) for row in rows)
+    paragraphs = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    return f"<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{paragraphs}\n"
 
 
-def _html(header: list[str], rows: list[list[str]], notes: list[str], left: int) -> str:
-    def line(tag: str, cells: list[str]) -> str:
-        style = ("", ' style="text-align: right"')
-        inner = "".join(f"<{tag}{style[n >= left]}>{html.escape(cell)}</{tag}>" for n, cell in enumerate(cells))
-        return f"<tr>{inner}</tr>"
-
-    body = "\n".join(line("td", row) for row in rows)
-    under = "\n".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<table>\n<thead>{line('th', header)}</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n{under}\n"
+def _html_row(tag: str, cells: Sequence[str], left: int) -> str:
+    styles = ["" if place < left else ' style="text-align: right"' for place in range(len(cells))]
+    inner = "".join(f"<{tag}{style}>{html.escape(cell)}</{tag}>" for style, cell in zip(styles, cells))
+    return f"<tr>{inner}</tr>"

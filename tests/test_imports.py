@@ -28,8 +28,8 @@ MAY = {
     "run": "config distributed files",
     "training": "config console data distill distributed files layers methods models run tasks",
     "compare": "config run tables",
-    "bench": "config console data distill layers run training",
-    "evaluate": "config console data distill methods models run tasks training",
+    "bench": "config console data distill layers run tables training",
+    "evaluate": "config console data distill methods models run tables tasks training",
     "export": "data evaluate files run",
     "sweep": "compare config console data distill evaluate run training",
 }

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from famkd.bench.reference import ReferenceCrossAttention, reference_modules
 from famkd.bench.timer import Clock
 from famkd.config.load import Recipe
-from famkd.console import table
+from famkd.console import console
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention, Gate
+from famkd.tables import rich_table
 from famkd.training.build import build_fabric
 from famkd.training.step import choose_engine
 
@@ -75,7 +76,8 @@ def cost_table(recipe: Recipe, steps: int, format: str) -> str:
     sizes = list(dict.fromkeys((row["channels"], row["side"]) for row in rows))
     found = {(row["module"], row["channels"], row["side"]): row for row in rows}
     header = ["ms", *(f"{c} ch {s} px" for c, s in sizes)]
-    table("", header, [[name, *(f"{found[name, c, s]['ms']:.1f}" for c, s in sizes)] for name in names])
+    cells = [[name, *(f"{found[name, c, s]['ms']:.1f}" for c, s in sizes)] for name in names]
+    console.print(rich_table("", header, cells))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()

@@ -71,11 +71,13 @@ def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:
     figures, by_class = evaluation
     print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
     if by_class:
-        from famkd.console import table
+        from famkd.console import console
+        from famkd.tables import rich_table
 
         rows = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in by_class.items()]
         figure = next(iter(figures))
-        table(f"{figure} by class; – for a class without objects in the test set", ["class", f"{figure} %"], rows)
+        title = f"{figure} by class; – for a class without objects in the test set"
+        console.print(rich_table(title, ["class", f"{figure} %"], rows))
 
 
 def compare(

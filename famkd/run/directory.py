@@ -12,7 +12,8 @@ resume.pt              all that --resume needs, for famkd only; resume.previous.
                        damaged is put aside as resume.damaged.pt
 
 resume.pt is written first, so it is never behind the others, and whatever else is damaged can be written anew from it.
-Rows and tensors carry checksums: a file that was damaged is told, never taken for what was trained.
+Tensors carry checksums, so that damaged weights are reported and never taken for trained ones. Rows are plain JSON
+lines; one that is truncated is reported.
 """
 
 import contextlib
@@ -93,11 +94,13 @@ class Run:
 
     @property
     def intact(self) -> bool:
-        """Whether what the last epoch left can be read."""
+        """Whether everything that the last epoch wrote can be read."""
         try:
-            return all((self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state()))
+            _ = self.finished  # reads the epoch of the last row
+            parts = (self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state())
         except UserError:
             return False
+        return all(parts)
 
     def student_state(self, best: bool = False) -> dict[str, Tensor]:
         return read_tensors(self.path / ("best.safetensors" if best else "student.safetensors"))[0]

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import re
 import signal
 from pathlib import Path
+from zlib import crc32
 
 import filelock
 import pytest
@@ -15,7 +17,7 @@ from torch import nn
 
 from famkd.config.load import load_recipe
 from famkd.errors import UserError
-from famkd.files import write_atomically
+from famkd.files import write_atomically, write_rows
 from famkd.run.directory import Run, notes_of, summarise
 
 HOLD = """
@@ -270,9 +272,9 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [name for name in DAMAGED if name not in ("recipe.yaml", "machine.json")])
-def test_one_wrong_bit_anywhere_is_told_or_harmless(run, name):
-    """Damage that formats do not notice, a digit of a figure or of a weight, is noticed by checksums."""
+@pytest.mark.parametrize("name", [name for name in DAMAGED if name.endswith((".safetensors", ".pt"))])
+def test_one_wrong_bit_anywhere_is_reported_or_harmless(run, name):
+    """Damage that the format does not notice, such as one bit of a weight, is noticed by the checksum."""
     write(run, 1)
     run.write_resume({"epoch": 1, "student": {"weight": torch.arange(40.0)}})
     path = run.path / name
@@ -286,6 +288,51 @@ def test_one_wrong_bit_anywhere_is_told_or_harmless(run, name):
             told += name in str(error)
         path.write_bytes(content)
     assert told > 20
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_a_truncated_row_is_reported(run, name):
+    write(run, 2)
+    path = run.path / name
+    content = path.read_bytes()
+    rows = DAMAGED[name](run)
+    assert len(rows) == 2
+    second = content.index(b"\n") + 1
+    for end in range(second + 1, len(content) - 1):
+        path.write_bytes(content[:end])
+        with pytest.raises(UserError, match=f"{name} is damaged"):
+            DAMAGED[name](run)
+    path.write_bytes(content[:-1])  # only the last line break is missing
+    assert DAMAGED[name](run) == rows
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", "null", '"epoch"', "", '{"epoch": 1} {"epoch": 2}'])
+def test_a_line_that_is_no_json_object_is_reported(run, line):
+    (run.path / "metrics.jsonl").write_text(f'{{"epoch": 1}}\n{line}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        run.metrics()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "timing.jsonl"])
+def test_rows_of_older_versions_with_a_checksum_read_as_those_without(run, name):
+    """The files are equal to the byte but for the key "crc32", which older versions wrote last in each row."""
+    write(run, 2)
+    path = run.path / name
+    new, rows = path.read_text(), DAMAGED[name](run)
+    assert "crc32" not in new
+    old = "".join(f'{line[:-1]}, "crc32": "{crc32(line.encode()):08x}"}}\n' for line in new.splitlines())
+    path.write_text(old)
+    assert DAMAGED[name](run) == rows
+    write_rows(path, DAMAGED[name](run))
+    assert path.read_text() == new == re.sub(r', "crc32": "[0-9a-f]{8}"', "", old)
+
+
+def test_a_run_whose_last_row_has_no_epoch_is_not_intact(run):
+    """--resume then rewrites the rows from resume.pt."""
+    write(run, 1)
+    assert run.intact
+    write_rows(run.path / "metrics.jsonl", [{"apoch": 1, "top1": 10.0}])
+    assert not run.intact
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(run):

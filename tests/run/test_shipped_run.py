@@ -1,5 +1,6 @@
 """The run on the real CIFAR-100 that comes with the notebooks: whole, small, and open to everyone without the data."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 
 import famviz
 from famkd.evaluate import evaluate_run
+from famkd.files import write_rows
 from famkd.models import build_model
 from famkd.run.directory import Run
 from famviz.report import write_report
@@ -25,6 +27,14 @@ def test_it_is_whole_small_and_names_no_place():
     assert sum(path.stat().st_size for path in PATH.rglob("*")) < 10e6
     assert not run.recipe.data.root.startswith("/")
     assert not run.recipe.teacher.weights.startswith("/")
+
+
+def test_its_rows_with_checksums_are_read_without_them(tmp_path):
+    old = (PATH / "metrics.jsonl").read_text()
+    assert old.count('"crc32"') == 20
+    rows = Run.open(PATH).metrics()
+    write_rows(tmp_path / "metrics.jsonl", rows)
+    assert (tmp_path / "metrics.jsonl").read_text() == re.sub(r', "crc32": "[0-9a-f]{8}"', "", old)
 
 
 def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeypatch):

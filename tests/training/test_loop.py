@@ -588,7 +588,10 @@ def test_a_finished_run_that_was_damaged_is_mended_from_what_resume_holds(pair):
     for name in ("student.safetensors", "method.safetensors", "metrics.jsonl", "timing.jsonl"):
         path = run.path / name
         content = bytearray(path.read_bytes())
-        content[len(content) - 20] ^= 1
+        if path.suffix == ".jsonl":
+            del content[-20:]  # a row without its end; a changed digit in a row would not be noticed
+        else:
+            content[len(content) - 20] ^= 1
         path.write_bytes(content)
     for look in (run.student_state, run.method_state, run.metrics):
         with pytest.raises(UserError, match="is damaged"):
@@ -627,9 +630,9 @@ def test_a_damaged_run_teaches_nobody_and_is_not_measured(pair):
     content = bytearray(path.read_bytes())
     content[-7] ^= 1  # within the last weight
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"student\.safetensors is damaged \(its checksum is another\)"):
+    with pytest.raises(UserError, match=r"student\.safetensors is damaged \(its checksum does not match\)"):
         train(pair("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights", "teacher"), out="taught")
-    with pytest.raises(UserError, match="its checksum is another"):
+    with pytest.raises(UserError, match="its checksum does not match"):
         evaluate_run("teacher")
 
 
