@@ -37,8 +37,8 @@ RUN = ""  # path of a run or of a .pth of the released code; empty: bands/studen
 run = famviz.open(RUN) if RUN else None
 if run and not run.filters:
     print(f"{run.name} holds no frequency filter. This notebook shows bands/student by fam instead.")
-if not (run and run.filters):
-    RUN = ""
+trained_here = not (run and run.filters)
+if trained_here:
     recipe = famkd.load_recipe("bands/student", "--method", "fam")
     run = famviz.open(famkd.train(recipe, runs=RUNS, resume=True))
 for each in run.filters:
@@ -93,7 +93,7 @@ explorer.level, explorer.c_out, explorer.c_in = 0, *map(int, strongest)
 # amplitude.
 
 # %%
-if not RUN:
+if trained_here:
     flags = "--method fam --epochs 1 --name bands/early --no_baseline"
     early = famkd.load_recipe("bands/student", *flags.split())
     early = famviz.open(famkd.train(early, runs=RUNS, resume=True))
@@ -106,7 +106,7 @@ else:
 # filter's energy is new?
 
 # %%
-for then, now in zip(early.filters, run.filters) if not RUN else ():
+for then, now in zip(early.filters, run.filters) if trained_here else ():
     kept = np.vdot(then.response, now.response).real / np.vdot(then.response, then.response).real
     new = np.linalg.norm(now.response - kept * then.response) / np.linalg.norm(now.response)
     print(f"{now.title}: {kept:.2f} x the early filter, and {100 * new**2:.0f} % of its energy is new")
