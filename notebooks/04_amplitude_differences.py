@@ -163,7 +163,7 @@ def keep_output(name, at):
 
 
 for name, method in distiller.methods.items():
-    for at, module in enumerate(features.leaving(method)):
+    for at, module in enumerate(method.compared()):
         module.register_forward_hook(keep_output(name, at))
 
 # %%
