@@ -9,13 +9,15 @@
 # %% [markdown]
 # # 1. Train a student from the terminal and read the run
 #
-# Distillation trains a small network, the *student*, with the help of a large one that is trained already, the
-# *teacher*. In this notebook you train such a pair with one command, then read everything that it left on disk. The
-# data are 1,797 scans of handwritten digits that come with scikit-learn, 8 x 8 pixels each, so all of it takes about
-# a minute on two cores and nothing is downloaded.
+# Knowledge distillation trains a small network, the *student*, with the help of a large, trained network, the
+# *teacher*. In this notebook you train such a pair with one command. Then you read every file that the training
+# writes.
 #
-# `RUNS` is the folder that holds runs. `RUN` is the run that the notebook reads: put the path of one of yours there
-# and it reads that one instead.
+# The data are 1,797 scans of handwritten digits, 8 x 8 pixels each. They come with scikit-learn, so nothing is
+# downloaded. Everything takes about a minute on two cores.
+#
+# `RUNS` is the folder in which runs are stored. `RUN` is the run that this notebook shows. To show one of your own
+# runs, set `RUN` to its path.
 
 # %%
 import os
@@ -31,31 +33,33 @@ from famviz import plots
 # %%
 PYTHON = sys.executable
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-os.environ |= {"TERM": "dumb", "COLUMNS": "110"}  # a plain terminal: no bar that moves
-RUN = ""  # a run of yours, say "runs/cifar100/resnet56-resnet20/fam_review-seed0"; left empty, the one trained below
+os.environ |= {"TERM": "dumb", "COLUMNS": "110"}  # a plain terminal, without a moving progress bar
+RUN = ""  # path of a run, such as "runs/cifar100/resnet56-resnet20/fam_review-seed0"; empty: the run trained below
 
 # %% [markdown]
 # ## Train
 #
-# Lines that start with `!` go to the terminal. There you would type `famkd train quickstart`; `{PYTHON} -m famkd` is
-# the same command, of the Python that this notebook runs in.
+# A line that starts with `!` runs in the terminal. In your own terminal you would type `famkd train quickstart`.
+# `{PYTHON} -m famkd` is the same command; it uses the Python of this notebook.
 #
-# A *recipe* says who teaches whom and how. `quickstart` names a teacher that does not exist yet, so that is trained
-# first, then the student alone for comparison, then the student with its teacher. Run the cell twice: the second time
-# everything is there and only the table comes.
+# A *recipe* says which networks are trained, on which data, and by which method. The recipe `quickstart` trains three
+# networks: first the teacher, then the student without a teacher (for comparison), then the student with the teacher.
+#
+# You can run the cell again. Runs that are finished are not repeated, so the second time only the table is printed.
 
 # %%
 # !{PYTHON} -m famkd train quickstart --resume --runs {RUNS}
 
 # %% [markdown]
-# Look at the two lower rows. Same network, same data, same number of epochs: the difference is what the teacher did,
-# *with this seed*. The test set has 360 images, so one image is worth 0.28 points. Is the difference more than luck?
-# One run cannot tell; notebook 6 repeats it with other seeds.
+# Compare the last two rows. Both are the same network, with the same data, seed and number of epochs. The difference
+# is what the teacher contributed *for this seed*. The test set has 360 images, so one image is worth 0.28 points. A
+# single run cannot tell whether the difference is more than chance. Notebook 6 repeats the training with other seeds.
 #
-# ## What is on disk
+# ## The files of a run
 #
-# A run is a folder of plain files. No file needs famkd to be read but `resume.pt` and the copy before it, which let a
-# broken training go on; when it is done you may delete them.
+# A run is a folder of plain files. You can read all of them without famkd, except `resume.pt` and its previous
+# version. Those two are needed to continue an interrupted training; delete them when the training is finished if you
+# need the space.
 
 # %%
 path = Path(RUN or f"{RUNS}/quickstart/fam_review-seed0")
@@ -63,26 +67,28 @@ for file in sorted(path.rglob("[!.]*")):
     print(f"{file.stat().st_size:>9,}  {file.relative_to(path)}")
 
 # %% [markdown]
-# `recipe.yaml` holds every setting, the defaults too. `famkd train` takes it back: a run can always be repeated. All of
-# it is long, so here is only what differs from the defaults.
+# `recipe.yaml` contains every setting, including the defaults. `famkd train` accepts this file, so every run can be
+# repeated. The file is long, so we print only the settings that differ from the defaults.
 
 # %%
 recipe = famkd.Run.open(path).recipe
-defaults = type(recipe)(method=recipe.method)  # of the same method
+defaults = type(recipe)(method=recipe.method)
+settings = flatten(recipe.to_dict())
 for key in differences(recipe, defaults):
-    print(f"{key}: {flatten(recipe.to_dict()).get(key)}")
+    print(f"{key}: {settings.get(key)}")
 
 # %% [markdown]
-# `metrics.jsonl` holds a line per epoch. `task.ce` is the student's own cross-entropy, `fam_review.review` the
-# distance between the student's filtered stages and the teacher's, which the loss adds to it.
+# `metrics.jsonl` contains one line per epoch. `task.ce` is the student's own cross-entropy. `fam_review.review` is
+# the loss of the method: the distance between the student's filtered feature maps and the teacher's. Both are part of
+# the total loss.
 
 # %%
 run = famkd.Run.open(path)
 famviz.Table(run.metrics())
 
 # %% [markdown]
-# The same as a picture. A loss of the method that does not fall would mean that the student cannot imitate its
-# teacher, or that its weight is too small to matter.
+# Here are the same numbers as curves. The loss of the method should fall. If it does not, the student is not able to
+# imitate the teacher, or the weight of the method is too small.
 
 # %%
 opened = famviz.open(path)
@@ -90,46 +96,48 @@ losses, accuracy = plots.training_curves(opened)
 losses
 
 # %% [markdown]
-# `timing.jsonl` and `machine.json` say how fast it went and where. Times are kept apart from metrics so that two runs
-# of the same seed have the same metrics to the last byte.
+# `timing.jsonl` says how long each epoch took, and `machine.json` on which machine. Times are stored in a file of
+# their own, so that two runs with the same seed have identical `metrics.jsonl` files.
 
 # %%
 print(run.timing()[-1])
 print({key: run.machine[key] for key in ("device", "torch", "command")})
 
 # %% [markdown]
-# ## While it trains
+# ## Watch a training
 #
-# A run can be opened while it trains. The dashboard looks at the folder every two seconds and draws what is new; here
-# the run is finished, so it draws once. Beside accuracy it shows the filters: more on those in notebook 3.
+# You can open a run while it trains. The dashboard reads the folder every two seconds and draws what is new. This run
+# is finished, so it is drawn only once. The dashboard also shows the filters; notebook 3 explains them.
 
 # %%
 famviz.Dashboard(opened)
 
 # %% [markdown]
-# ## Measure and take away
+# ## Evaluate and export
 #
-# `famkd eval` measures the student again from its file; the figure must be that of the last epoch.
+# `famkd eval` loads the student from its file and evaluates it again. The result must be equal to the last epoch's.
 
 # %%
 # !{PYTHON} -m famkd eval {path}
 print(f"last epoch: {run.metrics()[-1]['top1']:.2f}")
 
 # %% [markdown]
-# What you deploy is the student alone. Frequency attention, like most of distillation, exists in training only: the
-# exported network has exactly the parameters of a student that was never taught. `to` may also be `onnx` or `pt2`.
+# For deployment you export the student alone. Like most distillation methods, frequency attention is used only during
+# training: the exported network has exactly the parameters of a student trained without a teacher. Instead of
+# `safetensors` you can also export to `onnx` or `pt2`.
 
 # %%
 print(export.export(path, "safetensors"))
-held, _ = run.method_state()
-print(f"numbers that the method keeps, in training only: {sum(t.numel() for t in held.values()):,}")
+method_state, _ = run.method_state()
+count = sum(tensor.numel() for tensor in method_state.values())
+print(f"parameters and buffers of the method, used in training only: {count:,}")
 
 # %% [markdown]
-# ## Read on, and an exercise
+# ## Next steps and an exercise
 #
-# 2 explains frequency attention, 3 to 5 look into this run or any other, 6 and 7 ask what each part brings and costs,
-# 8 brings your own model and data, 9 the limits.
+# Notebook 2 explains frequency attention. Notebooks 3 to 5 look into this run or any other. Notebooks 6 and 7 measure
+# what each part contributes and what it costs. Notebook 8 uses your own model and data, and notebook 9 shows the
+# limits.
 #
 # **Exercise.** `!{PYTHON} -m famkd train quickstart --help` lists every setting. Train with `--method kd`, then with
-# `--method kd+fam_review`, and put all beside one another with `famkd compare RUNS/quickstart`. Which of the
-# differences would you bet on?
+# `--method kd+fam_review`, and compare all runs with `famkd compare RUNS/quickstart`. Which differences do you trust?

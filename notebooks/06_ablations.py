@@ -9,13 +9,15 @@
 # %% [markdown]
 # # 6. Ablations: branches, high-pass, fusion
 #
-# Which part of frequency attention earns its place? An ablation trains again without the part. Two rules make it
-# worth its time: change one thing, and repeat with other seeds, because a seed alone moves accuracy. This notebook
-# trains the quickstart's pair on digits in nine variants with two seeds each. That took 66 seconds of computing on one
-# core of an AMD EPYC (2 cores, torch 2.15), so expect a bit more than a minute where nothing else computes, and several
-# where something does.
+# Which part of frequency attention is useful? An ablation trains again without that part. Two rules make it
+# meaningful: change one thing at a time, and repeat with other seeds, because the seed alone changes the accuracy.
 #
-# Two seeds are the least that has a spread at all. They show how to read an ablation; they decide nothing.
+# This notebook trains the networks of `quickstart` on digits, in nine variants with two seeds each. That took 66
+# seconds of computing on one core of an AMD EPYC (2 cores, torch 2.15). Expect a bit more than a minute on an idle
+# machine, and several minutes on a busy one.
+#
+# Two seeds are the smallest number that has a spread. They are enough to learn how to read an ablation, and too few
+# to decide anything.
 
 # %%
 import os
@@ -34,13 +36,13 @@ from famviz.figures import effect, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-RUN = ""  # a folder of runs of yours to compare; left empty, the variants below, trained where they are missing
+RUN = ""  # a folder of your own runs to compare; empty: the variants below, which are trained if they are missing
 SEEDS = (0, 1)
 
 # %% [markdown]
 # ## The variants
 #
-# Each is the recipe with some flags, as they would stand behind `famkd train quickstart`.
+# Each variant is the recipe with additional flags, as you would write them after `famkd train quickstart`.
 
 # %%
 VARIANTS = {
@@ -56,8 +58,9 @@ VARIANTS = {
 }
 
 # %% [markdown]
-# A loop over variants and seeds; `resume=True` skips what is finished, and what training says is kept quiet. In the
-# terminal `famkd sweep ablations` does the same with three seeds and more variants, each in a process of its own.
+# We loop over variants and seeds. With `resume=True` finished runs are not repeated. The output of the trainings is
+# hidden. In the terminal, `famkd sweep ablations` does the same with three seeds and more variants, each in a process
+# of its own.
 
 # %%
 folder = Path(RUN or f"{RUNS}/ablations")
@@ -70,20 +73,20 @@ for label, flags in {} if RUN else VARIANTS.items():
     print(f"{label:20}", *(f"{run.metrics()[-1]['top1']:6.2f}" for run in runs))
 
 # %% [markdown]
-# ## Side by side
+# ## Results
 #
-# `compare` groups runs that differ in their seed alone. Mean and standard deviation are over seeds; the difference
-# from the student alone is paired by seed, with its confidence interval. With two seeds that interval comes from one
-# degree of freedom and is huge, as it should be.
+# `compare` groups runs that differ only in their seed. The mean and the standard deviation are over seeds. The
+# difference from the student alone is computed for each seed and shown with its confidence interval. With two seeds
+# this interval has one degree of freedom and is very wide, as it should be.
 
 # %%
 HTML(compare([folder], against="none" if not RUN else "", format="html"))
 
 # %% [markdown]
-# ## Is a difference more than a seed?
+# ## Is a difference larger than that between seeds?
 #
-# The picture shows every run as a dot. Before you say "A is better than B", look whether their dots overlap; and one
-# test image is worth 0.28 points here, so two variants 0.5 apart differ in the answer to two images.
+# Each dot in the figure is a run. Before you say "A is better than B", check whether their dots overlap. One test
+# image is worth 0.28 points here, so two variants that are 0.5 points apart differ in about two images.
 
 # %%
 scores, _ = read_scores(find_runs([folder]))
@@ -99,8 +102,8 @@ ax.set(yticks=range(len(groups)), yticklabels=[group.label for group in groups],
 picture
 
 # %% [markdown]
-# A number for the same: how much of all the spread between runs lies between groups, and how much within them? Where
-# the second is as large as the first, the order of the dots above is mostly luck.
+# The same as numbers: how large is the spread between groups, and how large the spread between the seeds of one
+# group? If the second is as large as the first, the order of the variants is mostly chance.
 
 # %%
 values = [np.array(list(group.last().values())) for group in groups]
@@ -108,60 +111,59 @@ repeated = [v for v in values if len(v) > 1]
 if len(values) > 1 and repeated:
     within = np.mean([v.var(ddof=1) for v in repeated]) ** 0.5
     between = np.std([v.mean() for v in values], ddof=1)
-    print(f"standard deviation between groups' means {between:.2f} points, within a group {within:.2f} points")
+    print(f"standard deviation of the group means {between:.2f} points, within a group {within:.2f} points")
     seeds = min(map(len, repeated))
-    print(f"a mean over {seeds} seeds is itself uncertain by about {within / seeds**0.5:.2f} points")
+    print(f"standard error of a mean over {seeds} seeds: about {within / seeds**0.5:.2f} points")
 else:
-    print("This takes two groups, and one of them with more than one seed.")
+    print("This needs at least two groups, and at least one group with more than one seed.")
 
 # %% [markdown]
 # ## What the parts do, apart from accuracy
 #
-# Accuracy is a coarse witness. The distance that is left between what the student is made to show and what the
-# teacher shows says more directly what a part is good for: how much lower does it get with the part? Variants of one
-# method compare; `layer to layer` has fewer levels to sum over, ReviewKD sums differently, and the student alone has
-# no such loss.
+# Accuracy is a coarse measure. The loss of the method is more direct: it is the distance that remains between the
+# student's output and the teacher's features. Does a part make this distance smaller? Compare only variants of one
+# method: `layer to layer` has fewer levels to sum over, ReviewKD sums differently, and the student alone has no such
+# loss.
 
 # %%
 rows = []
 for score in scores:
     last = famkd.Run(score.path).metrics()[-1]
-    gap = next((value for key, value in last.items() if key.startswith("fam")), None)
-    rows.append({"run": score.path.name, "distance to the teacher, last epoch": gap, "top-1 %": last["top1"]})
+    distance = next((value for key, value in last.items() if key.startswith("fam")), None)
+    rows.append({"run": score.path.name, "distance to the teacher, last epoch": distance, "top-1 %": last["top1"]})
 famviz.Table(sorted(rows, key=lambda row: row["distance to the teacher, last epoch"] or np.inf))
 
 # %% [markdown]
-# **Local only** is FAM without frequency: a 1x1 convolution per level. If it came as close to the teacher as both
-# branches do, the filter would bring nothing on these data. **Global only** cannot pass the mean of a map when the
-# high-pass is on; batch norm after it can put the mean back, the same one for every image.
+# **Local branch only** is FAM without frequencies: a 1x1 convolution at each level. If it comes as close to the
+# teacher as both branches, the filter contributes nothing on these data. **Global branch only** cannot pass the mean
+# of a map if the high-pass is on. The batch norm after it can add a mean, but the same one for every image.
 #
-# Maps of digits have 8, 4 and 2 pixels a side. There is little frequency to speak of, so do not expect much: on
-# `bands` (notebook 2) or CIFAR-100 the same variants can come out differently. That is the point of having them as
-# flags.
+# The feature maps of digits have sides of 8, 4 and 2 pixels. They contain few frequencies, so do not expect much. On
+# `bands` (notebook 2) or CIFAR-100 the same variants may give different results. That is why they are flags.
 #
-# ## Did the filter even use what it has?
+# ## Does the network use the filter?
 #
-# The share of the global branch in the energy that FAM puts out, per variant, on test images. A share near 0 means
-# that training chose not to use it. Beside it the share on white noise, which the weights alone give and which may be
-# far off, because features are not white (notebook 3).
+# The next table shows the share of the global branch in the energy of FAM's output on test images, for each variant.
+# If the share is near 0, training decided not to use the filter. The share for white noise follows from the weights
+# alone. It can be very different, because features are not white noise (notebook 3).
 
 # %%
 first = min(score.recipe.seed for score in scores)
-runs, rows = [famkd.Run(score.path) for score in scores if score.recipe.seed == first], []
-for run in runs:
+rows = []
+for run in [famkd.Run(score.path) for score in scores if score.recipe.seed == first]:
     try:
-        known = effect.effects(run, count=100)
-    except famkd.UserError:  # no classification, or its data are elsewhere
-        known = []
-    for each in known:
+        levels = effect.effects(run, count=100)
+    except famkd.UserError:  # the task is not classification, or the data are not on this machine
+        levels = []
+    for each in levels:
         if each.share is not None:
             row = {"run": run.path.name, "level": each.name, "share of global": each.share}
-            rows.append(row | {"on white noise": each.white_share, "left to the teacher": each.left})
+            rows.append(row | {"for white noise": each.white_share, "left to the teacher": each.left})
 famviz.Table(rows, otherwise="No run here has both branches.")
 
 # %% [markdown]
-# **Question.** Two variants differ by one point over two seeds, and by one point over ten. In which case would you
-# write it into a paper? What else would you have to report in the first?
+# **Question.** Two variants differ by one point over two seeds, and two others by one point over ten seeds. Which of
+# the two results would you publish? What else would you have to report for the first?
 #
-# **Exercise.** Add `--fam_review.init official` and `--fam_review.filter separable`, and a third seed. Does the order
-# of the variants stay?
+# **Exercise.** Add `--fam_review.init official`, `--fam_review.filter separable` and a third seed. Does the order of
+# the variants stay the same?

@@ -7,24 +7,27 @@
 # ---
 
 # %% [markdown]
-# # 7. The cost of frequency attention against spatial attention
+# # 7. The cost of frequency attention and of spatial attention
 #
-# Every attention pays for reach. This notebook counts what each kind costs, then measures it on the machine in front
-# of you. Times are yours: another machine, or another program running beside, gives others.
+# An attention module that sees more pixels costs more. This notebook counts the operations and parameters of each
+# kind of attention, then measures times on your machine. The times depend on the machine and on other programs that
+# run at the same time.
 #
-# For a map of $C$ channels and $N = H \times W$ pixels, forward, per image (FAM with its 1x1 convolution):
+# The table is for a map of $C$ channels and $N = H \times W$ pixels, for the forward pass of one image. FAM includes
+# its 1x1 convolution.
 #
 # | module | sees | multiplications, about | parameters |
 # | --- | --- | --- | --- |
-# | AT's map | its own pixel | $CN$ | 0 |
+# | map of AT | its own pixel | $CN$ | 0 |
 # | sigmoid gate | its own pixel | $6CN$ | $4C$ |
 # | cross attention, 3 x 3 | nine pixels | $3C^2N + 18CN$ | $3C^2$ |
 # | full spatial attention | all pixels | $3C^2N + 2CN^2$ | $3C^2$ |
 # | FAM, dense | all pixels | $3C^2N + 5CN\log_2 N$ | $C^2N + C^2$ |
 # | FAM, separable | all pixels | $2C^2N + 5CN\log_2 N$ | $CN + 2C^2$ |
 #
-# Full spatial attention compares every pixel with every other, hence $N^2$. FAM reaches as far through the Fourier
-# transform, whose cost is almost linear in $N$. The bill comes as parameters: a weight for every frequency.
+# Full spatial attention compares every pixel with every other pixel, therefore $N^2$. FAM also sees all pixels, by
+# means of the Fourier transform, whose cost is almost linear in $N$. The price is the number of parameters: a weight
+# for every frequency.
 
 # %%
 import os
@@ -45,24 +48,25 @@ from famviz.figures import style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-RUN = ""  # a run of yours, for its own method's cost at the end; left empty, the quickstart, trained if missing
+RUN = ""  # path of a run, to count the parameters of its method at the end; empty: the quickstart run
 recipe = famkd.load_recipe("quickstart", "--engine", "eager")
 
 # %% [markdown]
-# ## Modules, at three sizes
+# ## Time of each module, at three sizes
 #
-# `famkd.bench.modules` times forward and backward of each module in turn: a slow moment of the machine hits all. The
-# `naive` rows are the same functions written literally: a complex FFT of the full plane, and nine copies of the map.
+# `famkd.bench.modules` measures the forward and backward pass of all modules in turn, so that a moment in which the
+# machine is slow affects all of them. The rows called `naive` are literal implementations of the same functions: a
+# complex FFT of the full plane, and nine copies of the map.
 
 # %%
 rows = cost.costs(recipe, steps=3, batch=32, sizes=((16, 32), (32, 16), (64, 8)))
 sizes = list(dict.fromkeys((row["channels"], row["side"]) for row in rows))
-times = {(row["module"], row["channels"], row["side"]): row["ms"] for row in rows}
 modules = list(dict.fromkeys(row["module"] for row in rows))
+times = {(row["module"], row["channels"], row["side"]): row["ms"] for row in rows}
 famviz.Table({"ms, batch 32": name} | {f"{c} ch {s} px": times[name, c, s] for c, s in sizes} for name in modules)
 
 # %% [markdown]
-# And their parameters. The same three sizes are the stages of a CIFAR ResNet.
+# The next table shows the number of parameters. These three sizes are those of the stages of a CIFAR ResNet.
 
 # %%
 counts = {(row["module"], row["channels"], row["side"]): row["parameters"] for row in rows}
@@ -73,10 +77,11 @@ famviz.Table(
 )
 
 # %% [markdown]
-# ## How cost grows with the map
+# ## How the cost grows with the map
 #
-# The table above promises: full spatial attention grows with $N^2$, FAM nearly with $N$. We check with 16 channels,
-# from 8 to 32 px, a batch of 8. Full attention is a few lines of PyTorch:
+# According to the table at the beginning, the cost of full spatial attention grows with $N^2$ and that of FAM nearly
+# with $N$. We check this with 16 channels, a batch of 8, and maps from 8 to 32 px. Full attention is a few lines of
+# PyTorch:
 
 
 # %%
@@ -104,7 +109,8 @@ build = {
 
 
 def step(module, x):
-    module(*([x, x] if isinstance(module, CrossAttention) else [x])).sum().backward()
+    inputs = [x, x] if isinstance(module, CrossAttention) else [x]
+    module(*inputs).sum().backward()
 
 
 # %%
@@ -113,7 +119,7 @@ for side in SIDES:
     x = torch.randn(8, 16, side, side, requires_grad=True)
     calls = [partial(step, make(side), x) for make in build.values()]
     for call in calls:
-        call()  # once before the clock starts
+        call()  # once before times are measured
     for name, ms in zip(build, clock.in_turn(calls, 7)):
         found[name].append(ms)
 
@@ -129,14 +135,15 @@ ax.legend(bbox_to_anchor=(1.02, 1), loc="upper left")
 picture
 
 # %% [markdown]
-# $N$ is the side squared, so linear in $N$ is a slope of 2 and quadratic a slope of 4. Slopes are from 16 px on, from
-# three points of a few milliseconds, hence rough; and small maps measure the overhead of calling PyTorch more than
-# any arithmetic.
+# $N$ is the square of the side. So a cost that is linear in $N$ has a slope of 2, and a quadratic cost has a slope of
+# 4. The slopes are computed from the three sizes of 16 px and more. They are rough, since each time is only a few
+# milliseconds. For small maps, calling PyTorch takes longer than the arithmetic.
 #
 # ## Where FAM spends its time
 #
-# Three parts: transform, mix the channels at every frequency, transform back. With more channels the mix takes over,
-# as it is quadratic in them; the transforms are not.
+# FAM has three parts: the Fourier transform, the mixing of channels at every frequency, and the inverse transform.
+# With more channels the mixing takes most of the time, because its cost is quadratic in the number of channels. That
+# of the transforms is linear.
 
 # %%
 parts = []
@@ -144,27 +151,29 @@ for channels in (8, 32, 128):
     x, weight = torch.randn(16, channels, 16, 16), torch.randn(16 * 9, 2 * channels, 2 * channels)
     pairs = torch.randn(16 * 9, 16, 2 * channels)
     calls = [lambda: torch.fft.irfft2(torch.fft.rfft2(x)), lambda: torch.bmm(pairs, weight)]  # noqa: B023
-    there_and_back, mix = clock.in_turn(calls, 7)
-    parts.append({"channels": channels, "transforms, ms": there_and_back, "channel mix, ms": mix})
+    transforms, mix = clock.in_turn(calls, 7)
+    parts.append({"channels": channels, "transforms, ms": transforms, "channel mix, ms": mix})
 famviz.Table(parts)
 
 # %% [markdown]
 # ## A whole training step
 #
-# What counts in the end: how much longer a step takes with the method. `famkd bench RECIPE` times the step's parts.
+# In the end the question is how much longer a training step takes with the method. `famkd bench RECIPE` measures the
+# parts of a step.
 
 # %%
-famviz.Table(
-    {"method": method, "step, ms": figures["ms_per_step"]}
-    | {f"{part}, ms": figures[f"{part}_ms"] for part in bench.PIECES}
-    for method in ("fam", "fam_review", "reviewkd", "at", "kd")
-    for figures in [bench.bench(famkd.load_recipe("quickstart", "--method", method), steps=5)]
-)
+rows = []
+for method in ("fam", "fam_review", "reviewkd", "at", "kd"):
+    figures = bench.bench(famkd.load_recipe("quickstart", "--method", method), steps=5)
+    row = {"method": method, "step, ms": figures["ms_per_step"]}
+    rows.append(row | {f"{part}, ms": figures[f"{part}_ms"] for part in bench.PIECES})
+famviz.Table(rows)
 
 # %% [markdown]
-# ## And when it is deployed?
+# ## After deployment
 #
-# Nothing. Filters, fusion and connectors stay behind: the student that leaves has its own layers only.
+# After training the method costs nothing. Filters, fusion and connectors are not part of the exported student, which
+# has only its own layers.
 
 # %%
 path = RUN or famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True).path
@@ -173,8 +182,8 @@ for name, part in {"student": distiller.deployed, "method, in training": distill
     print(f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters")
 
 # %% [markdown]
-# **Question.** Your maps have 56 x 56 pixels and 256 channels. Compute parameters and multiplications of the rows in
-# the first table. Which would you train, and what would you have to give up? Notebook 9 goes on from here.
+# **Question.** Your maps have 56 x 56 pixels and 256 channels. Compute the parameters and multiplications of the rows
+# of the first table. Which module would you train, and what would you have to give up? Notebook 9 continues here.
 #
-# **Exercise.** `famkd bench cifar100/resnet56-resnet20 --against naive --noise` compares a full step with its literal
-# form, without the data set. Where is the gain: in FAM, or in the cross attention?
+# **Exercise.** `famkd bench cifar100/resnet56-resnet20 --against naive --noise` compares a full training step with a
+# literal implementation, without the data set. Which part becomes faster, FAM or cross attention?

@@ -9,9 +9,11 @@
 # %% [markdown]
 # # 8. Your own model and data
 #
-# famkd learns everything about a network by looking: it runs one batch through, notes where the maps change size, and
-# builds the frequency filters to fit. So any PyTorch module can be student or teacher. This notebook brings a network
-# and images of its own, then goes one layer deeper and writes the training loop by hand.
+# famkd learns what it has to know about a network by running it: it sends one batch through the network, records
+# where the feature maps change their size, and builds frequency filters of the right shapes. So any PyTorch module
+# can be a student or a teacher.
+#
+# This notebook uses a network and images of its own. Then it writes the training loop by hand, and a new method.
 
 # %%
 import os
@@ -32,23 +34,26 @@ from famviz.figures import cam
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-RUN = ""  # a run of yours, to look at in the end; left empty, the one trained below
+RUN = ""  # path of a run to look at in the end; empty: the run trained below
 
 # %% [markdown]
 # ## Your data
 #
-# The simplest way in is an `.npz` with `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`:
-# bytes (N, H, W) or (N, H, W, 3), and whole numbers from 0. Folders of images work too (`--data folder --root
-# PATH@64`).
+# The simplest format is an `.npz` file with `x_train`, `y_train`, `x_test`, `y_test` and, optionally, `class_names`.
+# Images are bytes of shape (N, H, W) or (N, H, W, 3), and labels are integers from 0. You can also use folders of
+# images (`--data folder --root PATH@64`).
 #
-# Ours are 16 x 16 pictures of a cross, a ring and a square in noise, at random places.
+# Our images are 16 x 16 pictures of a cross, a ring or a square, in noise and at random positions.
 
 
 # %%
 def draw(kind, rng):
     y, x = np.mgrid[:16, :16] - rng.uniform(5, 10, 2)[:, None, None]
-    far = np.maximum(abs(x), abs(y))
-    shape = [(np.minimum(abs(x), abs(y)) < 1) & (far < 4), abs(np.hypot(x, y) - 3.5) < 0.8, abs(far - 3) < 0.8][kind]
+    distance = np.maximum(abs(x), abs(y))
+    cross = (np.minimum(abs(x), abs(y)) < 1) & (distance < 4)
+    ring = abs(np.hypot(x, y) - 3.5) < 0.8
+    square = abs(distance - 3) < 0.8
+    shape = (cross, ring, square)[kind]
     return np.clip(90 + 70 * shape + 35 * rng.standard_normal((16, 16)), 0, 255).astype(np.uint8)
 
 
@@ -57,24 +62,28 @@ y = rng.integers(0, 3, 800)
 x = np.stack([draw(kind, rng) for kind in y])
 
 # %%
-place = Path(RUNS) / "own" / "shapes.npz"
-place.parent.mkdir(parents=True, exist_ok=True)
+file = Path(RUNS) / "own" / "shapes.npz"
+file.parent.mkdir(parents=True, exist_ok=True)
 names = np.array(["cross", "ring", "square"])
-np.savez(place, x_train=x[:600], y_train=y[:600], x_test=x[600:], y_test=y[600:], class_names=names)
+np.savez(file, x_train=x[:600], y_train=y[:600], x_test=x[600:], y_test=y[600:], class_names=names)
 
 # %% [markdown]
 # ## Your model
 #
-# An ordinary module: its argument is the number of classes. Putting it into the table `famkd.MODELS` gives it a name
-# that recipes can use. (From timm and torchvision any model is there already, as `timm:NAME` and `torchvision:NAME`.)
+# The model is an ordinary module that is built from the number of classes. If you add it to the table `famkd.MODELS`,
+# recipes can use it by name. All models of timm and torchvision are available already, as `timm:NAME` and
+# `torchvision:NAME`.
 
 
 # %%
 class Small(nn.Module):
     def __init__(self, classes, width=8):
         super().__init__()
-        sizes = [(3, width), (width, 2 * width), (2 * width, 4 * width)]
-        self.body = nn.Sequential(*(self.block(*size, stride=1 + (n > 0)) for n, size in enumerate(sizes)))
+        self.body = nn.Sequential(
+            self.block(3, width, stride=1),
+            self.block(width, 2 * width, stride=2),
+            self.block(2 * width, 4 * width, stride=2),
+        )
         self.classifier = nn.Linear(4 * width, classes)
 
     def block(self, c_in, c_out, stride):
@@ -84,32 +93,34 @@ class Small(nn.Module):
         return self.classifier(self.body(x).mean((2, 3)))
 
 
+# %%
 famkd.MODELS["small"] = Small
 famkd.MODELS["wide"] = lambda classes: Small(classes, width=32)
 
 # %% [markdown]
-# Where would famkd look at it? These are the *taps*, found by a probe. If you want others, name any module paths by
-# `--student.taps` and `--teacher.taps`.
+# Which layers would famkd compare? These layers are called *taps*. They are found by running the model. To use
+# others, pass their module paths with `--student.taps` and `--teacher.taps`.
 
 # %%
 print(default_taps(Small(3), "stages", torch.zeros(2, 3, 16, 16)))
 
 # %% [markdown]
-# ## A recipe of your own
+# ## Your recipe
 #
-# A recipe is a small YAML file with what differs from the defaults. Two files: one for the teacher, one for the pair,
-# which points at the run of the first. `baseline: true` trains the student alone as well, to compare with.
+# A recipe is a YAML file with the settings that differ from the defaults. We write two of them: one for the teacher,
+# and one for the pair, which names the teacher's run. With `baseline: true` the student is also trained alone, for
+# comparison.
 
 # %%
-DATA = f"data: {{name: npz, root: '{place}', batch_size: 50}}\n"
+DATA = f"data: {{name: npz, root: '{file}', batch_size: 50}}\n"
 OPTIM = "optim: {epochs: 12, lr: 0.1, schedule: cosine, lr_warmup: 2}\n"
-teacher = place.with_name("teacher.yaml")
+teacher = file.with_name("teacher.yaml")
 teacher.write_text("name: own/teacher\nstudent: {model: wide}\n" + DATA + OPTIM)
 taught = famkd.train(famkd.load_recipe(teacher), runs=RUNS, resume=True)
 print(f"teacher: {taught.metrics()[-1]['top1']:.1f} %")
 
 # %%
-pair = place.with_name("pair.yaml")
+pair = file.with_name("pair.yaml")
 text = f"name: own/pair\nstudent: {{model: small}}\nteacher: {{model: wide, weights: '{taught.path}'}}\n"
 method = "method: fam_review\nbaseline: true\nfam_review: {warmup: 2, weight: 0.1}\nfam: {warmup: 2, weight: 0.1}\n"
 pair.write_text(text + method + DATA + OPTIM)
@@ -117,44 +128,49 @@ run = famkd.train(famkd.load_recipe(pair), runs=RUNS, resume=True)
 
 # %%
 alone = networks.student_alone(run)
-scores = {"teacher": taught, "student alone": alone, "student by fam_review": run}
-famviz.Table({"": name, "last epoch top-1 %": each.metrics()[-1]["top1"]} for name, each in scores.items())
+runs = {"teacher": taught, "student alone": alone, "student by fam_review": run}
+famviz.Table({"": name, "last epoch top-1 %": each.metrics()[-1]["top1"]} for name, each in runs.items())
 
 # %% [markdown]
-# Did it help? Not measurably. The student alone is as good as its teacher here, so there is little left to teach: over
-# the seeds 0, 1 and 2 we got 93.0, 96.0, 95.0 % alone, 95.5, 93.0, 96.0 % by `fam_review` and 96.0, 95.0, 94.0 % by
-# `fam`, the same within the noise of 200 test images. It can also hurt: with the default `weight: 1` the distance to
-# the teacher's maps outweighs the student's own loss for most of twelve short epochs, and seed 0 ended at 81.0 %. With
-# a pair of your own, look at both losses (below) before you blame the method: the weight is the first thing to tune.
+# Did distillation help? Not measurably. Here the student alone is as good as its teacher, so there is little to learn
+# from it. With the seeds 0, 1 and 2 we got 93.0, 96.0, 95.0 % alone, 95.5, 93.0, 96.0 % by `fam_review` and 96.0,
+# 95.0, 94.0 % by `fam`. With 200 test images these do not differ.
 #
-# No line so far says how many channels anything has. In the terminal the same would be `famkd train pair.yaml`; there
-# the model has to be found by name too, so put the two `MODELS` lines into a script that then calls `famkd.train`.
+# Distillation can also hurt. With the default `weight: 1`, the distance to the teacher's maps is larger than the
+# student's own loss for most of the twelve short epochs, and seed 0 ended at 81.0 %. With your own pair, look at both
+# losses (below) first. The weight is the first setting to tune.
 #
-# All of famviz works on the result.
+# Nowhere did we have to write how many channels a layer has. In the terminal the same training is `famkd train
+# pair.yaml --plugins models.py`, where `models.py` is a file with the model and the two `MODELS` lines.
+#
+# All views of famviz can show the result.
 
 # %%
 run = famkd.Run.open(RUN) if RUN else run
-pair_of = [each for each in (networks.student_alone(run), run) if each]
-losses, accuracy = plots.training_curves(famviz.open(pair_of))
+both = [each for each in (networks.student_alone(run), run) if each]
+losses, accuracy = plots.training_curves(famviz.open(both))
 losses
 
 # %%
-held = famviz.open(run).filters
-strongest = [tuple(map(int, np.unravel_index(each.energy().argmax(), each.channels))) for each in held[:1]]
-plots.overview(held[0], *strongest) if held else print(f"{run.recipe.method} has no frequency filters.")
+filters = famviz.open(run).filters
+if filters:
+    strongest = np.unravel_index(filters[0].energy().argmax(), filters[0].channels)
+    display(plots.overview(filters[0], *map(int, strongest)))
+else:
+    print(f"{run.recipe.method} has no frequency filters.")
 
 # %%
 cam.grid_figure(run, 3)
 
 # %% [markdown]
-# ## Your own loop
+# ## Your own training loop
 #
-# If you have a training loop already, take only the `Distiller`: called with a batch it answers every loss by name.
-# Its parameters are the student's and the method's, so one optimiser holds both. Here in full, for a plain PyTorch
-# loop.
+# If you already have a training loop, use only the `Distiller`. Called with a batch, it returns all losses by name.
+# Its parameters are those of the student and of the method, so one optimizer trains both. Here is a complete loop in
+# plain PyTorch.
 
 # %%
-data = npz(str(place))
+data = npz(str(file))
 pixels = torch.from_numpy(data.x_train).permute(0, 3, 1, 2) / 255
 pixels = (pixels - torch.tensor(data.mean)[:, None, None]) / torch.tensor(data.std)[:, None, None]
 labels = torch.from_numpy(data.y_train)
@@ -177,14 +193,14 @@ for epoch in range(3):
 # %% [markdown]
 # ## Your own method
 #
-# A method is a class with a `forward` that answers losses; its keyword-only arguments become settings of the recipe
-# and show up in `--help`. This one compares amplitude spectra and leaves phases alone: a frequency loss with no
-# filter. It stands beside `fam` here.
+# A method is a class whose `forward` returns losses by name. The keyword-only arguments of its `__init__` become
+# settings of the recipe and appear in `--help`. The method below compares amplitude spectra and ignores phases. It is
+# a frequency loss without a filter, and we use it together with `fam`.
 
 
 # %%
 class Amplitudes(famkd.Method):
-    """Match the mean amplitude spectrum of the last stages, relative to their size.
+    """Match the mean amplitude spectrum of the last stage, relative to its mean.
 
     Args:
         power: exponent of the amplitude.
@@ -196,10 +212,12 @@ class Amplitudes(famkd.Method):
         super().__init__()
         self.power = power
 
+    def spectrum(self, view: famkd.View) -> torch.Tensor:
+        amplitude = torch.fft.rfft2(view.feats[-1]).abs().pow(self.power).mean(1)
+        return amplitude / amplitude.mean((1, 2), keepdim=True)
+
     def forward(self, student, teacher, batch):
-        spectra = [torch.fft.rfft2(view.feats[-1]).abs().pow(self.power).mean(1) for view in (student, teacher)]
-        own, other = (s / s.mean((1, 2), keepdim=True) for s in spectra)
-        return {"amplitudes": (own - other).square().mean()}
+        return {"amplitudes": (self.spectrum(student) - self.spectrum(teacher)).square().mean()}
 
 
 # %%
@@ -209,7 +227,7 @@ both = famkd.train(famkd.load_recipe(pair, *flags), runs=RUNS, resume=True)
 famviz.Table(both.metrics()[-1:])
 
 # %% [markdown]
-# Does it help? On one seed and 200 test images this notebook cannot say; notebook 6 shows how to ask.
+# Does it help? With one seed and 200 test images this notebook cannot answer that; notebook 6 shows how to find out.
 #
-# **Exercise.** Take `torchvision:resnet18` as the teacher's model, without training it. What does a student learn
-# from a teacher that knows nothing? The losses tell before the accuracy does.
+# **Exercise.** Use `torchvision:resnet18` as the teacher, without training it. What does a student learn from a
+# teacher that knows nothing? You see it in the losses before you see it in the accuracy.

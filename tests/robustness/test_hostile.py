@@ -328,7 +328,8 @@ def header(shape, kind: str) -> bytes:
 
 @pytest.mark.parametrize(("shape", "kind", "words"), [
     ((10**6, 10**6), "|u1", "claims to be"), ((1 << 62, 4), "|u1", "claims to be"),
-    ((10**12,), "<U0", "claims to be"), ((-1, 4, 4, 3), "|u1", "negative"), ((3,), "|O", "Object arrays cannot be loaded"),
+    ((10**12,), "<U0", "claims to be"), ((-1, 4, 4, 3), "|u1", "negative"),
+    ((3,), "|O", "Object arrays cannot be loaded"),
 ])  # fmt: skip
 def test_an_array_that_claims_too_much_is_never_allocated(tmp_path, shape, kind, words):
     file = tmp_path / "a.npz"
