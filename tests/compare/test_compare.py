@@ -85,10 +85,15 @@ def test_one_seed_has_a_difference_without_interval_and_p(runs):
     assert "last epoch against none, one seed; two or more have a p" in text
 
 
-def test_equal_differences_have_no_p():
+def test_equal_differences_have_no_p(tmp_path):
     test = paired({0: 1.1, 1: 2.1, 2: 3.1}, {0: 1.0, 1: 2.0, 2: 3.0})
     assert test.difference == pytest.approx(0.1)
     assert math.isnan(test.p)
+    for method, seed, score in (("none", 0, 50.0), ("none", 1, 52.0), ("kd", 0, 51.5), ("kd", 1, 53.5)):
+        write_run(tmp_path / f"{method}-{seed}", "--method", method, "--seed", str(seed), last=score)
+    text = compare([tmp_path])
+    assert re.search(r"kd +2 +52\.50 .* \+1\.50\n", text)
+    assert "kd differs from none by the same amount for every seed: no t-test." in text
 
 
 def test_another_baseline_turns_the_difference_round(runs):
@@ -133,7 +138,7 @@ def test_a_damaged_run_does_not_stop_the_others(runs, capsys):
     (write_run(runs / "foreign") / "recipe.yaml").write_text("no_such_field: 1\n")
     text = compare([runs])
     assert text.count("Unreadable: ") == 2
-    assert f"{runs / 'foreign'}: its recipe does not parse: Unrecognized options: --no_such_field, 1." in text
+    assert f"{runs / 'foreign'}: In the recipe recipe: Unrecognized options: --no_such_field, 1." in text
     assert "kd" in text
     assert capsys.readouterr().err == ""
 
