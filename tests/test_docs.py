@@ -1,4 +1,4 @@
-"""What the documents say about the code is true: files that they name exist, and the table of imports is the tested one."""
+"""The documents tell the truth about the code: files and targets exist, and the table of imports is the tested one."""
 
 import re
 from pathlib import Path
