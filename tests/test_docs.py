@@ -1,0 +1,37 @@
+"""The documents tell the truth about the code: files and targets exist, and the table of imports is the tested one."""
+
+import re
+from pathlib import Path
+
+import pytest
+from test_imports import MAY
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_that_a_document_names_exists(document):
+    text = (ROOT / document).read_text()
+    named = re.findall(r"`((?:famkd|famviz|tests|tools|benchmarks|docs|notebooks)/[\w./]*)`", text)
+    named += re.findall(r"\]\(([\w/]+\.\w+)\)", text)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_target_that_a_document_names_is_in_the_makefile(document):
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"`?make ([\w-]+)", (ROOT / document).read_text())
+    named = [name for name in named if f"`make {name}" in (ROOT / document).read_text()]
+    assert set(named) <= set(targets)
+
+
+def test_contributing_shows_the_table_of_imports():
+    shown = {}
+    for left, right in re.findall(r"^\| (`.*?) \| (.*?) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE):
+        for part in re.findall(r"`(\w+)`", left):
+            shown[part] = set() if right == "nothing" else set(right.split(", "))
+    for part, others in MAY.items():
+        if part != "errors":
+            assert shown[part] == set(others.split()), part
