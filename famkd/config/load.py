@@ -72,7 +72,8 @@ def parse_recipe(
     methods = _known_methods(choice.method)
     _must_be_known("task", choice.task, TASKS)
     _must_be_known("data set", choice.data.name, DATA)
-    settings = as_flags(_of_chosen(_with_task_defaults(tree, choice.task, methods), methods))
+    tree = _of_chosen(_with_task_defaults(tree, choice.task, methods), methods, choice.data.name)
+    settings = as_flags(tree)
     _refuse_options_of_others([*settings, *flags], methods, choice.data.name)
     kind = recipe_type(methods, choice.data.name)
     saved = parse(kind, settings, prog=prog, where=f"the recipe {name}")
@@ -202,9 +203,17 @@ def _must_be_known(kind: str, name: str, known: Mapping[str, Any]) -> None:
     )
 
 
-def _of_chosen(tree: dict[str, Any], methods: tuple[str, ...]) -> dict[str, Any]:
-    """The settings without sections of other methods: a recipe may hold the options of several."""
-    return {key: value for key, value in tree.items() if key in methods or key not in METHODS}
+def _of_chosen(tree: dict[str, Any], methods: tuple[str, ...], data: str) -> dict[str, Any]:
+    """The settings without those of other methods, and without options of the file's data set if a flag chose another.
+
+    A recipe may hold the options of several methods, and be used with another data set.
+    """
+    chosen = {key: value for key, value in tree.items() if key in methods or key not in METHODS}
+    section = tree.get("data")
+    if isinstance(section, dict) and section.get("name", data) != data:
+        foreign = data_options(str(section["name"])).keys() - data_options(data).keys()
+        chosen["data"] = {key: value for key, value in section.items() if key not in foreign}
+    return chosen
 
 
 def _with_task_defaults(tree: dict[str, Any], task: str, methods: tuple[str, ...]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def test_what_fetches_is_seen_and_told(small, python):
     code, out, err = python("-c", FETCHING)
     assert code == 2
     assert "asked for" in out
-    assert "CIFAR-100 is not under nowhere and could not be fetched" in err.splitlines()[-1]
+    assert "CIFAR-100 is not under nowhere and could not be downloaded" in err.splitlines()[-1]
 
 
 def test_the_hub_is_not_asked_again_and_again_where_its_name_is_unknown(monkeypatch):

@@ -131,14 +131,14 @@ def test_a_recipe_cannot_use_the_parsers_own_flags(tmp_path, monkeypatch, capsys
     ("a: &a [x]\nb: *a", r"\*a stands for another value"),
     ("seed: 1\nseed: 2", "'seed' is set twice"),
     ("optim: {lr: 1, lr: 2}", "'lr' is set twice"),
-    ("<<: {seed: 1}", "'<<' is no name of a setting"),
-    ("1: 2", "'1' is no name of a setting"),
+    ("<<: {seed: 1}", "'<<' is not the name of a setting"),
+    ("1: 2", "'1' is not the name of a setting"),
     ("? [a, b]\n: c", "unhashable key"),
-    ("[" * 3000, "nests too deep"),
+    ("[" * 3000, "nested too deep"),
     ("# " + "x" * 40_000, "larger than 32,768 bytes"),
     ('name: "\\e]0;owned\\a"', "characters that cannot be printed"),
     ('"\\u202e": 1', "characters that cannot be printed"),
-    ("method: [kd, at]", "The setting method is one word"),
+    ("method: [kd, at]", "The setting method takes one word"),
     ("data: {sides: [[1], 2]}", "The setting data.sides cannot hold"),
 ])  # fmt: skip
 def test_yaml_that_is_more_than_settings_is_told(tmp_path, text, words):

@@ -14,6 +14,7 @@ from famkd.cli import main
 from famkd.config.builtin import builtin_recipes
 from famkd.config.load import load_recipe
 from famkd.config.validate import validated
+from famkd.distill.types import Scores
 from famkd.errors import UserError
 from famkd.export import export
 from famkd.models import DETECTORS, build_model
@@ -392,7 +393,7 @@ def test_a_warm_up_by_steps_raises_the_rate_in_the_first_epoch(tiny, monkeypatch
         step(self, piece)
 
     monkeypatch.setattr(training.Step, "__call__", note)
-    monkeypatch.setattr(Detection, "evaluate", lambda *a: {"AP": 0.0})
+    monkeypatch.setattr(Detection, "evaluate", lambda *a: Scores({"AP": 0.0}))
     train(tiny("--optim.warmup_steps", "2", "--data.batch_size", "1", "--epochs", "2", "--method", "mimic"), out="run")
     assert rates == pytest.approx([0.005, 0.01, 0.01, 0.01, 0.01] + [0.01] * 5)
 
@@ -429,13 +430,16 @@ class _Oracle(torch.nn.Module):
 REFUSED = {
     "a classifier": (
         ("--student.model", "resnet20"),
-        "resnet20 finds no objects in images: detection takes fasterrcnn",
+        "resnet20 is a network for classification, not for detection: detection takes fasterrcnn",
     ),
     "a detector that classifies": (("--task", "classification"), "pass --task detection"),
-    "small images": (("--data", "digits"), "data set digits does not fit the task detection: pass --data coco"),
-    "logits": (("--method", "kd"), "as a whole: detection takes methods of stages: fam, fam_review, reviewkd"),
+    "small images": (
+        ("--data", "digits"),
+        "data set digits is for classification, not for detection",
+    ),
+    "logits": (("--method", "kd"), "as a whole: detection takes methods that compare stages, such as fam"),
     "embeddings": (("--method", "fam+rkd"), "rkd compares"),
-    "a graph": (("--engine", "graph"), "leave --engine graph out"),
+    "a graph": (("--engine", "graph"), "cannot run on --engine graph, .* leave it out"),
     "no such folder": (("--data.root", "nowhere"), r"There is no nowhere/annotations/instances_val2017\.json"),
 }
 
@@ -449,7 +453,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence(tiny, case):
 
 
 def test_coco_with_a_classifier():
-    with pytest.raises(UserError, match="data set coco does not fit the task classification"):
+    with pytest.raises(UserError, match="data set coco is for detection, not for classification"):
         validated(load_recipe("quickstart", "--data", "coco"))
 
 

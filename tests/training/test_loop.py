@@ -13,6 +13,7 @@ from helpers.processes import finish, wait_for_epochs
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Optim
 from famkd.config.validate import validated
+from famkd.distill.types import Scores
 from famkd.errors import TrainingStopped, UserError
 from famkd.evaluate import evaluate_run
 from famkd.models import build_model
@@ -278,7 +279,7 @@ def test_last_and_best_weights(pair, monkeypatch):
         states.append(self.student_state())
 
     monkeypatch.setattr(Run, "write_epoch", write_epoch)
-    monkeypatch.setattr(Classification, "evaluate", lambda *a: {"top1": next(scores), "top5": 100.0})
+    monkeypatch.setattr(Classification, "evaluate", lambda *a: Scores({"top1": next(scores), "top5": 100.0}))
     run = train(pair("--epochs", "4"), out="run")
     for best, epoch in ((False, 4), (True, 2)):  # of equal scores the first
         state = run.student_state(best)
