@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import environment
+from helpers.processes import environment
 from safetensors.torch import save_file
 
 from famkd.errors import UserError, nearest
