@@ -1,1 +1,1 @@
-"""Building blocks of methods: frequency filters, fusion of neighbouring stages, connectors."""
+"""Building blocks of methods, in torch only: frequency filters and the fusion of neighbouring stages."""

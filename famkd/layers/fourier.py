@@ -1,12 +1,13 @@
-"""Frequency attention: a learned filter over the spectrum of a feature map, beside a 1x1 convolution.
+"""Frequency attention: a learned filter over the spectrum of a feature map, and a 1x1 convolution next to it.
 
-The input is real and only the real part of the output is kept, so the Hermitian half of a filter is all that
-acts. That half is stored as real pairs: half the memory of the full plane, and no complex parameter for DDP,
-autocast or safetensors to stumble over.
+The input is real and only the real part of the output is kept, so only the Hermitian half of a filter acts. That half
+is stored as real pairs. It needs half the memory of the full plane, and DDP, autocast and safetensors, which handle
+complex parameters badly, see only real ones.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import reduce
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
@@ -19,9 +20,12 @@ FilterKind = Literal["dense", "separable", "lowrank"]
 Branch = Literal["both", "global", "local"]
 Init = Literal["balanced", "zero", "official"]
 
-# Up to this many pixels the DFT as one matrix product beats an FFT library (benchmarks/spectral.py prints it). A rule
-# fixed per device, not a stopwatch at start-up: a run and its resumption must take the same path to the last bit.
+# Up to this many pixels the DFT as one matrix product is faster than an FFT library (benchmarks/spectral.py measures
+# it). The limit is fixed per device and not timed at start-up: a resumed run must compute the same to the last bit.
 MATRIX_PIXELS_CPU, MATRIX_PIXELS_CUDA = 64, 1024
+
+Size = tuple[int, int]  # height and width
+Modes = tuple[int, int, int]  # rows from frequency 0 up, rows below 0, and columns of a half spectrum
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,17 @@ class FilterOptions:
     """Options of a frequency attention module, and of the methods that are built from such modules.
 
     Args:
-        branch: what FAM adds up: the global filter, the local 1x1 convolution, or both.
-        highpass: which low frequencies the global filter drops: ideal, butterworth or gaussian (centred, at least the
-            mean), none, or official (the released code's window, empty below 20 px).
+        branch: branches of FAM: the global filter, the local 1x1 convolution, or the sum of both.
+        highpass: which low frequencies the global filter removes: ideal, butterworth or gaussian (centred, they remove
+            at least the mean), none, or official (the window of the released code, empty below 20 px).
         cutoff: radius of the high-pass as a fraction of the Nyquist frequency.
         order: steepness of the butterworth high-pass.
-        init: how the global filter starts: zero (all that is seen later was learned), balanced (noise as strong as the
-            local branch) or official (the released code's draw); with branch global, zero means balanced.
-        filter: dense (every channel pair, every frequency), separable, or lowrank.
-        rank: channels inside a lowrank filter.
-        grid: largest side of a filter; a larger map is filtered in its lowest grid x grid frequencies. 0: no limit.
+        init: initial global filter: zero (a later filter shows only what was learned), balanced (noise with the
+            variance of the local branch) or official (as the released code draws it). With branch global, zero means
+            balanced.
+        filter: dense (one weight per channel pair and frequency), separable or lowrank.
+        rank: number of channels inside a lowrank filter.
+        grid: largest side of a filter. Of a larger map the lowest grid x grid frequencies are filtered. 0: no limit.
     """
 
     branch: Branch = "both"
@@ -52,29 +57,34 @@ class FilterOptions:
 
 
 class FourierFilter(nn.Module):
-    """A learned filter K over the spectrum of (B, C_in, H, W) maps: Re F^-1(highpass * K F(x)), (B, C_out, H, W).
+    """A learned filter K over the spectrum of maps: Re F^-1(highpass * K F(x)), (B, C_in, H, W) to (B, C_out, H, W).
 
-    Every frequency sees every pixel, so each output pixel attends to the whole map.
+    Every frequency depends on every pixel, so each output pixel attends to the whole map.
 
     Args:
-        c_in, c_out: channels before and after.
-        size: (h, w) of the filter. On a larger map only its lowest h x w frequencies are kept; on a smaller one
-            the filter's highest frequencies are idle.
-        filter: `dense` mixes channels at every frequency, C_in C_out h w real numbers; `separable` filters each
-            channel, then mixes; `lowrank` mixes down to `rank` channels, filters them, mixes up.
-        init: `zero` starts from no filter at all, so that whatever is seen later was learned; `balanced` gives it the
-            variance of a default 1x1 convolution on white input; `official` is the released code's all-positive draw,
-            and its gradient scale, so that SGD follows the same trajectory.
+        c_in, c_out: channels of the input and of the output.
+        size: (h, w) of the filter. Of a larger map only the lowest h x w frequencies are kept. On a smaller map the
+            filter's highest frequencies are not used.
+        filter: `dense` mixes channels at every frequency, with C_in C_out h w real numbers; `separable` filters each
+            channel, then mixes; `lowrank` mixes down to `rank` channels, filters them, then mixes up.
+        init: `zero` starts with a filter of zeros, so that a later filter shows only what was learned. `balanced` has
+            the variance of a default 1x1 convolution on white input. `official` draws as the released code does, all
+            positive, and scales gradients as its full-plane storage does, so that SGD follows the same trajectory.
 
     Shapes: dense `weight` (h, w // 2 + 1, C_in, 2, C_out), the 2 being (re, im), ready for one real batched product;
     otherwise `weight` (h, w // 2 + 1, 2, R), `up` (C_out, R) and, low-rank only, `down` (R, C_in).
     """
 
+    gain: Tensor
+    slope: Tensor | None
+    dft: Tensor | None
+    idft: Tensor | None
+
     def __init__(
         self,
         c_in: int,
         c_out: int,
-        size: tuple[int, int],
+        size: Size,
         *,
         filter: FilterKind = "dense",
         rank: int = 16,
@@ -84,15 +94,18 @@ class FourierFilter(nn.Module):
         order: int = 2,
     ):
         super().__init__()
-        self.c_in, self.c_out, self.size, self.kind = c_in, c_out, tuple(size), filter
+        self.c_in, self.c_out, self.kind = c_in, c_out, filter
+        self.size: Size = (size[0], size[1])
         self.register_buffer("gain", highpass_gain(highpass, size, cutoff, order))
         self.register_buffer("slope", None, persistent=False)
         self.options = {"init": init, "highpass": highpass, "cutoff": cutoff, "order": order}
-        self.up = self.down = None
+        self.up: nn.Parameter | None = None
+        self.down: nn.Parameter | None = None
         if init == "official" and filter != "dense":
             raise ValueError(f"init official is defined for the dense filter only, not for {filter}")
         if filter == "dense":
-            k = official_draw(c_in, c_out, size, highpass, cutoff) if init == "official" else _white(c_out, c_in, size)
+            is_official = init == "official"
+            k = official_draw(c_in, c_out, size, highpass, cutoff) if is_official else _white(c_out, c_in, size)
             self.weight = nn.Parameter(torch.view_as_real(k).permute(2, 3, 1, 4, 0).contiguous())
         elif filter in ("separable", "lowrank"):
             rank = c_in if filter == "separable" else min(rank, c_in, c_out)
@@ -107,56 +120,69 @@ class FourierFilter(nn.Module):
             nn.init.zeros_(self.weight)
         elif init == "official":
             self.slope = official_slope(size, highpass, cutoff)
+        self._keep_dft_matrices()
+
+    def _keep_dft_matrices(self) -> None:
         h, w = self.size
-        if h * w <= (MATRIX_PIXELS_CUDA if torch.cuda.is_available() else MATRIX_PIXELS_CPU):
-            forward, inverse = dft_matrices(h, w)
-            self.register_buffer("dft", forward, persistent=False)
-            self.register_buffer("idft", inverse, persistent=False)
-        else:
-            self.dft = self.idft = None
+        most = MATRIX_PIXELS_CUDA if torch.cuda.is_available() else MATRIX_PIXELS_CPU
+        forward, inverse = dft_matrices(h, w) if h * w <= most else (None, None)
+        self.register_buffer("dft", forward, persistent=False)
+        self.register_buffer("idft", inverse, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept, size = x.dtype, tuple(x.shape[-2:])
-        with torch.autocast(x.device.type, enabled=False):  # FFTs know no half precision beyond powers of two
-            x = x.float() if self.down is None else torch.einsum("bchw,rc->brhw", x.float(), self.down)
+        dtype = x.dtype
+        size = (x.shape[2], x.shape[3])
+        # FFTs have no half precision except for powers of two
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            if self.down is not None:
+                x = torch.einsum("bchw,rc->brhw", x, self.down)
             weight, gain, shared = self._sloped(self.weight), self.gain, None
             if size != self.size:
                 shared = shared_modes(size, self.size)
-                weight, gain = (_lowest(each, *shared, 0) for each in (weight, gain))
+                weight, gain = _lowest(weight, shared, 0), _lowest(gain, shared, 0)
             spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
             y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
             if self.up is not None:
                 y = torch.einsum("brhw,or->bohw", y, self.up)
-        return y.to(kept)
+        return y.to(dtype)
 
-    def _by_matrix(self, x: Tensor, shared: tuple[int, int, int] | None) -> bool:
-        return shared is None and self.dft is not None and (x.is_cuda or len(self.dft) <= MATRIX_PIXELS_CPU)
+    def _matrices(self, x: Tensor, shared: Modes | None) -> tuple[Tensor, Tensor] | None:
+        """The DFT and its inverse as matrices, or None if an FFT is to be used for `x`."""
+        if shared is not None or self.dft is None or self.idft is None:
+            return None
+        return (self.dft, self.idft) if x.is_cuda or len(self.dft) <= MATRIX_PIXELS_CPU else None
 
-    def _analyse(self, x: Tensor, shared: tuple[int, int, int] | None) -> Tensor:
-        """Map (B, C, H, W) to the modes that the filter holds, frequency first: (F, 2, B, C)."""
+    def _analyse(self, x: Tensor, shared: Modes | None) -> Tensor:
+        """Map (B, C, H, W) to the frequencies of the filter, which come first: (F, 2, B, C)."""
         b, c = x.shape[:2]
-        if self._by_matrix(x, shared):
-            return (x.reshape(b * c, -1) @ self.dft).view(b, c, -1, 2).permute(2, 3, 0, 1)
+        matrices = self._matrices(x, shared)
+        if matrices is not None:
+            return (x.reshape(b * c, -1) @ matrices[0]).view(b, c, -1, 2).permute(2, 3, 0, 1)
         spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
-        if shared:
-            spectrum = _lowest(spectrum, *shared, 2)
+        if shared is not None:
+            spectrum = _lowest(spectrum, shared, 2)
         return spectrum.flatten(2, 3).permute(2, 3, 0, 1)
 
-    def _synthesise(self, pairs: Tensor, size: tuple[int, int], shared: tuple[int, int, int] | None) -> Tensor:
-        """Modes (B, C, F, 2) back to a map (B, C, H, W); frequencies that the filter does not hold are zero."""
-        (b, c), (h, w) = pairs.shape[:2], size
-        if self._by_matrix(pairs, shared):
-            return (pairs.reshape(b * c, -1) @ self.idft).view(b, c, h, w)
-        if shared:
-            low, high, cols = shared
-            held, pairs = pairs.reshape(b, c, low + high, cols, 2), pairs.new_zeros(b, c, h, w // 2 + 1, 2)
-            pairs[:, :, :low, :cols], pairs[:, :, h - high :, :cols] = held[:, :, :low], held[:, :, low:]
+    def _synthesise(self, pairs: Tensor, size: Size, shared: Modes | None) -> Tensor:
+        """Frequencies (B, C, F, 2) back to a map (B, C, H, W). Those that the filter does not have are zero."""
+        b, c = pairs.shape[:2]
+        h, w = size
+        matrices = self._matrices(pairs, shared)
+        if matrices is not None:
+            return (pairs.reshape(b * c, -1) @ matrices[1]).view(b, c, h, w)
+        if shared is None:
+            half = pairs.reshape(b, c, h, w // 2 + 1, 2)
         else:
-            pairs = pairs.reshape(b, c, h, w // 2 + 1, 2)
-        return torch.fft.irfft2(torch.view_as_complex(pairs.contiguous()), s=size, norm="ortho")
+            low, high, cols = shared
+            held = pairs.reshape(b, c, low + high, cols, 2)
+            half = pairs.new_zeros(b, c, h, w // 2 + 1, 2)
+            half[:, :, :low, :cols] = held[:, :, :low]
+            half[:, :, h - high :, :cols] = held[:, :, low:]
+        return torch.fft.irfft2(torch.view_as_complex(half.contiguous()), s=size, norm="ortho")
 
     def _sloped(self, weight: Tensor) -> Tensor:
-        """The weight, its gradient scaled as the released full-plane storage scales it (`init: official` only)."""
+        """The weight with its gradient scaled as in the released full-plane storage (`init: official` only)."""
         if self.slope is None:
             return weight
         slope = self.slope.view(*self.slope.shape, 1, 1, 1)
@@ -164,15 +190,15 @@ class FourierFilter(nn.Module):
 
     @torch.no_grad()
     def response(self) -> Tensor:
-        """What the filter does to each frequency, high-pass included: complex (C_out, C_in, h, w // 2 + 1).
+        """The frequency response, with the high-pass: complex (C_out, C_in, h, w // 2 + 1).
 
-        The columns that hold both signs of a frequency are projected on their Hermitian part, which is all that acts.
+        Columns that hold both signs of a frequency are projected on their Hermitian part, because only that part acts.
         """
         weight = self.weight.float()
-        if self.kind == "dense":
-            k = torch.complex(weight[..., 0, :], weight[..., 1, :]).permute(3, 2, 0, 1)
+        parts = torch.complex(weight[..., 0, :], weight[..., 1, :])
+        if self.up is None:
+            k = parts.permute(3, 2, 0, 1)
         else:
-            parts = torch.complex(weight[..., 0, :], weight[..., 1, :])
             down = torch.eye(self.c_in, device=parts.device) if self.down is None else self.down.float()
             k = torch.einsum("or,hwr,rc->ochw", self.up.to(parts), parts, down.to(parts))
         k = k * self.gain
@@ -182,21 +208,23 @@ class FourierFilter(nn.Module):
         return k
 
     def describe(self) -> dict[str, object]:
+        """Notes that are saved with the weights, so that the filter can be built again."""
         return {"filter": self.kind, "size": list(self.size), "channels": [self.c_in, self.c_out], **self.options}
 
     @torch.no_grad()
     def summary(self) -> dict[str, Tensor]:
-        """A small picture of the filter for one epoch: RMS amplitude per frequency and energy per channel pair."""
+        """A small summary of the filter for one epoch: RMS amplitude per frequency and energy per channel pair."""
         power = self.response().abs().square()
-        twice = torch.full_like(self.gain, 2.0)  # an interior column stands for both signs of its frequency
-        twice[:, self_conjugate_columns(self.size[1])] = 1
-        return {"amplitude": power.mean((0, 1)).sqrt(), "energy": (power * twice).sum((2, 3)) / twice.sum()}
+        count = torch.full_like(self.gain, 2.0)  # an interior column stands for both signs of its frequency
+        count[:, self_conjugate_columns(self.size[1])] = 1
+        energy = (power * count).sum((2, 3)) / count.sum()
+        return {"amplitude": power.mean((0, 1)).sqrt(), "energy": energy}
 
 
 def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
-    """Complex product in real pairs at every frequency: (F, 2, B, C) with a weight to (B, C_out, F, 2).
+    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2).
 
-    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul, a depthwise one (F, 2, C) scales them.
+    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
     """
     f, _, b, c = spectrum.shape
     if weight.ndim == 4:
@@ -204,8 +232,9 @@ def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
     else:
         mixed = spectrum[:, :, :, None] * weight[:, None, None]
     from_re, from_im = mixed.unbind(1)
-    pairs = torch.stack((from_re[:, :, 0] - from_im[:, :, 1], from_re[:, :, 1] + from_im[:, :, 0]), -1)
-    return pairs.permute(1, 2, 0, 3)
+    re = from_re[:, :, 0] - from_im[:, :, 1]
+    im = from_re[:, :, 1] + from_im[:, :, 0]
+    return torch.stack((re, im), -1).permute(1, 2, 0, 3)
 
 
 def dft_matrices(h: int, w: int) -> tuple[Tensor, Tensor]:
@@ -217,20 +246,21 @@ def dft_matrices(h: int, w: int) -> tuple[Tensor, Tensor]:
     return forward.float(), inverse.float()
 
 
-def shared_modes(map_size: tuple[int, int], filter_size: tuple[int, int]) -> tuple[int, int, int]:
-    """Of the frequencies in both half spectra: rows of those from 0 up, rows of those below 0, and columns."""
-    (h, w), (fh, fw) = map_size, filter_size
-    n = min(h, fh)
-    return (n + 1) // 2, n // 2, min(w, fw) // 2 + 1
+def shared_modes(map_size: Size, filter_size: Size) -> Modes:
+    """How many frequencies two half spectra share: rows from frequency 0 up, rows below 0, and columns."""
+    rows = min(map_size[0], filter_size[0])
+    cols = min(map_size[1], filter_size[1]) // 2 + 1
+    return (rows + 1) // 2, rows // 2, cols
 
 
-def _lowest(half: Tensor, low: int, high: int, cols: int, dim: int) -> Tensor:
-    """The lowest frequencies of a half spectrum whose rows are `dim`: first and last rows, first columns."""
+def _lowest(half: Tensor, modes: Modes, dim: int) -> Tensor:
+    """The lowest frequencies of a half spectrum with rows along `dim`: the first and last rows, the first columns."""
+    low, high, cols = modes
     half = half.narrow(dim + 1, 0, cols)
     return torch.cat((half.narrow(dim, 0, low), half.narrow(dim, half.shape[dim] - high, high)), dim)
 
 
-def _white(c_out: int, c_in: int, size: tuple[int, int]) -> Tensor:
+def _white(c_out: int, c_in: int, size: Size) -> Tensor:
     """Zero-mean Hermitian noise with E|K|^2 = 1 / (3 C_in), the variance of a default 1x1 convolution's weights."""
     return torch.fft.rfft2(torch.randn(c_out, c_in, *size), norm="ortho") / (3 * c_in) ** 0.5
 
@@ -238,25 +268,31 @@ def _white(c_out: int, c_in: int, size: tuple[int, int]) -> Tensor:
 class FAM(nn.Module):
     """Frequency attention module: gamma_1 F_global + gamma_2 F_local, (B, C_in, H, W) to (B, C_out, H, W).
 
-    F_global is a `FourierFilter`, F_local a 1x1 convolution. A 1x1 map has a mean and no frequency: only the local
-    branch runs there, unless `highpass` is official. Source: Pham et al., WACV 2024.
+    F_global is a `FourierFilter`, F_local a 1x1 convolution. A 1x1 map has a mean and no other frequency, so only the
+    local branch is used there, unless `highpass` is official. Source: Pham et al., WACV 2024.
+
+    Args:
+        size: (h, w) of the maps.
+        branch, grid: as in `FilterOptions`.
+        options: the other arguments of `FourierFilter`.
     """
 
-    def __init__(
-        self, c_in: int, c_out: int, size: tuple[int, int], *, branch: Branch = "both", grid: int = 0, **options
-    ):
+    def __init__(self, c_in: int, c_out: int, size: Size, *, branch: Branch = "both", grid: int = 0, **options: Any):
         super().__init__()
         if branch not in ("both", "global", "local"):
             raise ValueError(f"unknown branch {branch!r}: both, global or local")
-        point = tuple(size) == (1, 1) and options.get("highpass") != "official"
-        use_global, use_local = branch != "local" and not point, branch != "global" or point
-        size = tuple(min(n, grid) if grid else n for n in size)
+        one_pixel = tuple(size) == (1, 1) and options.get("highpass") != "official"
+        use_global = branch != "local" and not one_pixel
+        use_local = branch != "global" or one_pixel
+        if grid:
+            size = (min(size[0], grid), min(size[1], grid))
         if not use_local and options.get("init") == "zero":
-            options["init"] = "balanced"  # nothing at all would be left to normalise
+            options["init"] = "balanced"  # an output of zeros could not be normalised
         self.filter = FourierFilter(c_in, c_out, size, **options) if use_global else None
         self.local = nn.Conv2d(c_in, c_out, 1) if use_local else None
         self.gamma = nn.Parameter(torch.full((2 if use_global and use_local else 1,), 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        branches = [branch(x) for branch in (self.filter, self.local) if branch is not None]
-        return sum(g * y for g, y in zip(self.gamma, branches, strict=True))
+        outputs = [branch(x) for branch in (self.filter, self.local) if branch is not None]
+        scaled = [gamma * output for gamma, output in zip(self.gamma, outputs, strict=True)]
+        return reduce(torch.add, scaled)

@@ -1,4 +1,4 @@
-"""High-pass masks on a half spectrum, and the bookkeeping of its two kinds of columns."""
+"""High-pass masks on a half spectrum, and its columns that hold both signs of a frequency."""
 
 from typing import Literal
 
@@ -17,22 +17,19 @@ def frequencies(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def highpass_gain(kind: HighPass, size: tuple[int, int], cutoff: float = 0.1, order: int = 2) -> Tensor:
     """Gain in 0..1 of a high-pass on a half spectrum, (H, W // 2 + 1).
 
-    `cutoff` is a radius as a fraction of the Nyquist frequency. Every kind but `none` and `official` removes at least
-    the mean of the map. `official` is the window of the released code, rows and columns c - r : c + r of the shifted
-    full plane: empty below 20 px, off-centre above.
+    Args:
+        kind: ideal, butterworth and gaussian remove at least the mean of the map. official is the window of the
+            released code, rows and columns c - r : c + r of the shifted full plane. It is empty below 20 px and
+            off-centre above.
+        cutoff: radius as a fraction of the Nyquist frequency.
+        order: steepness of butterworth.
     """
     h, w = size
     ky, kx = frequencies(size)
     if kind == "none":
         return torch.ones(h, w // 2 + 1)
     if kind == "official":
-        rows, cols = official_window(h, cutoff), official_window(w, cutoff)
-        full = 1 - torch.outer(rows, cols)
-        here, mirror = full[:, : w // 2 + 1], mirrored(full)[:, : w // 2 + 1]
-        gain = (here + mirror) / 2
-        edges = self_conjugate_columns(w)
-        gain[:, edges] = here[:, edges]  # both signs of these frequencies are stored, each with its own gain
-        return gain
+        return _official_gain(size, cutoff)
     radius = torch.hypot(ky / (h / 2), kx / (w / 2))
     if kind == "ideal":
         gain = (radius > cutoff).float()
@@ -46,8 +43,19 @@ def highpass_gain(kind: HighPass, size: tuple[int, int], cutoff: float = 0.1, or
     return gain
 
 
+def _official_gain(size: tuple[int, int], cutoff: float) -> Tensor:
+    """Mean gain of a frequency and its mirror image, which is what acts on a real map."""
+    h, w = size
+    full = 1 - torch.outer(official_window(h, cutoff), official_window(w, cutoff))
+    here, mirror = full[:, : w // 2 + 1], mirrored(full)[:, : w // 2 + 1]
+    gain = (here + mirror) / 2
+    edges = self_conjugate_columns(w)
+    gain[:, edges] = here[:, edges]  # both signs of these frequencies are stored, each with its own gain
+    return gain
+
+
 def official_window(n: int, cutoff: float) -> Tensor:
-    """1 where the released code's slice c - r : c + r of a shifted axis of `n` bins falls, in unshifted order."""
+    """1 inside the released code's slice c - r : c + r of a shifted axis of `n` bins, in unshifted order."""
     centre = n // 2
     radius = int(cutoff * centre)
     shifted = torch.zeros(n)
@@ -56,9 +64,10 @@ def official_window(n: int, cutoff: float) -> Tensor:
 
 
 def mirrored(plane: Tensor) -> Tensor:
-    """Value at -k for each frequency k of a full plane (..., H, W)."""
+    """The value at -k for each frequency k of a full plane (..., H, W)."""
     return plane.flip(-2, -1).roll((1, 1), (-2, -1))
 
 
 def self_conjugate_columns(w: int) -> list[int]:
+    """Columns of a half spectrum that hold both signs of a frequency: 0, and the Nyquist column of an even width."""
     return [0, w // 2] if w % 2 == 0 else [0]

@@ -1,4 +1,4 @@
-"""The released code's full-plane filter, folded onto the half spectrum that acts: its draw, its gradient, its files."""
+"""The full-plane filter of the released code on our half spectrum: its initial values, gradients and checkpoints."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from famkd.layers.highpass import HighPass, mirrored, official_window, self_conj
 
 
 def official_draw(c_in: int, c_out: int, size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
-    """The released draw, uniform in [0, 1) / (C_in C_out) on the full plane, folded onto the half that acts."""
+    """Initial filter of the released code, uniform in [0, 1) / (C_in C_out) on the full plane, as a half spectrum."""
     w = size[1]
     full = torch.rand(c_in, c_out, *size, dtype=torch.cfloat).transpose(0, 1) / (c_in * c_out)
     return fold_full_plane(full, kind, cutoff)[..., : w // 2 + 1]
 
 
 def fold_full_plane(full: Tensor, kind: HighPass = "official", cutoff: float = 0.1) -> Tensor:
-    """The half-spectrum weight that acts like a raw full-plane filter (..., H, W) of the released code."""
+    """The half-spectrum weight with the same effect as a raw full-plane filter (..., H, W) of the released code."""
     h, w = full.shape[-2:]
     open_here = open_plane((h, w), kind, cutoff)
     open_mirror = mirrored(open_here)
@@ -27,7 +27,7 @@ def fold_full_plane(full: Tensor, kind: HighPass = "official", cutoff: float = 0
 
 
 def open_plane(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
-    """1 where the full plane passes the asymmetric released window; all ones for the symmetric kinds."""
+    """1 where the full plane passes the asymmetric window of the released code; all ones for the symmetric kinds."""
     h, w = size
     if kind != "official":
         return torch.ones(h, w)
@@ -35,10 +35,10 @@ def open_plane(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
 
 
 def official_slope(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
-    """Share of a half-spectrum gradient that full-plane storage would pass on, (H, W // 2 + 1).
+    """Factor of a half-spectrum gradient that gives the gradient of full-plane storage, (H, W // 2 + 1).
 
-    An interior column stands for two frequencies and so collects twice what either would: half of it is due, or all
-    of it where the off-centre window shuts one of the two.
+    An interior column stands for two frequencies and collects the gradient of both. The factor is 1/2, or 1 where the
+    off-centre window blocks one of the two.
     """
     w = size[1]
     plane = open_plane(size, kind, cutoff)

@@ -1,4 +1,4 @@
-"""Ways to teach, by name: each a short class beside a pure loss function, in a file of its kind."""
+"""Distillation methods by name. Each is a short class, with its loss as a plain function next to it."""
 
 from famkd.distill.types import Method
 from famkd.methods.contrast import CRD

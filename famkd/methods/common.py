@@ -1,8 +1,8 @@
-"""What many methods share: pairing and fitting taps, float32 losses, the 1x1 connector."""
+"""Helpers of several methods: pairing and fitting taps, losses in float32, the 1x1 connector."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce, wraps
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,28 +14,34 @@ T = TypeVar("T")
 
 
 def precise(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compute a loss in float32 even under autocast: Gram matrices and means of squares do not survive bfloat16.
+    """Compute a loss in float32 even under autocast: bfloat16 is too coarse for Gram matrices and means of squares.
 
-    On a GPU products may still round what they read to TF32, ten bits of it.
+    Matrix products on a GPU may still round their inputs to TF32, which has a mantissa of ten bits.
     """
 
     @wraps(loss)
-    def in_float32(first: Tensor, *rest, **options) -> Tensor:
+    def in_float32(first: Tensor, *rest: Any, **options: Any) -> Tensor:
         with torch.autocast(first.device.type, enabled=False):
             return loss(_lift(first), *map(_lift, rest), **options)
 
     return in_float32
 
 
-def _lift(value):
-    half = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-    return value.float() if half else value
+def _lift(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+        return value.float()
+    return value
+
+
+def add_up(losses: Iterable[Tensor]) -> Tensor:
+    """Sum of several losses, in their order."""
+    return reduce(torch.add, losses)
 
 
 def pair(student: Sequence[T], teacher: Sequence[T]) -> list[tuple[T, T]]:
-    """Pair the taps of two networks from the deepest backwards, returned shallow to deep.
+    """Pair the taps of two networks from the deepest backwards. The pairs are returned shallow to deep.
 
-    Where one network has more taps, its shallowest ones stay unpaired (as in OFD's public code).
+    If one network has more taps, its shallowest ones stay unpaired (as in OFD's public code).
     Raises ValueError if either has none.
     """
     if not student or not teacher:
@@ -48,14 +54,15 @@ def pair(student: Sequence[T], teacher: Sequence[T]) -> list[tuple[T, T]]:
 
 
 def pair_maps(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """`pair`, for taps that must be maps (B, C, H, W); raises ValueError naming the shape that is not one."""
+    """`pair` for taps that must be maps (B, C, H, W). Raises ValueError with the shape of one that is not."""
     pairs = pair(student, teacher)
-    for feat in (feat for both in pairs for feat in both):
-        if feat.dim() != 4:
-            raise ValueError(
-                f"this method needs maps (batch, channels, height, width), but a tap has shape {tuple(feat.shape)}: "
-                "tap a convolutional module instead"
-            )
+    for feats in pairs:
+        for feat in feats:
+            if feat.dim() != 4:
+                raise ValueError(
+                    f"this method needs maps (batch, channels, height, width), but a tap has shape "
+                    f"{tuple(feat.shape)}: tap a convolutional module instead"
+                )
     return pairs
 
 
@@ -66,7 +73,7 @@ def match_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average-pool a map to (height, width), or hand it back as it is where it has that size."""
+    """Average-pool a map to (height, width). A map of that size is returned unchanged."""
     return feat if tuple(feat.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(feat, size)
 
 
@@ -74,11 +81,11 @@ def several_classes(probe: Probe) -> None:
     """Raise ValueError unless there are classes other than the true one to compare."""
     logits = probe.student.logits
     if logits is not None and logits.shape[1] < 2:
-        raise ValueError("it compares the other classes than the true one, and there are none: take kd")
+        raise ValueError("it compares the classes other than the true one, and there are none: use kd")
 
 
 def flat(embed: Tensor) -> Tensor:
-    """An embedding (B, C) from (B, C) or from (B, C, H, W), whose positions are averaged."""
+    """An embedding (B, C) from (B, C), or from a map (B, C, H, W) by averaging its positions."""
     if embed.dim() == 4:
         return embed.mean((2, 3))
     if embed.dim() != 2:
@@ -92,8 +99,12 @@ def flat(embed: Tensor) -> Tensor:
 def connector(student: Tensor, teacher: Tensor, relu: bool = False) -> nn.Sequential:
     """1x1 convolution and batch norm from the student's channels to the teacher's, with OFD's normal initialisation.
 
-    In training its batch norm needs more than one value per channel: not a single image with a 1x1 map.
+    In training the batch norm needs more than one value per channel, which a single image with a 1x1 map lacks.
     """
-    conv = nn.Conv2d(student.shape[1], teacher.shape[1], 1, bias=False)
+    channels = teacher.shape[1]
+    conv = nn.Conv2d(student.shape[1], channels, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out")
-    return nn.Sequential(conv, nn.BatchNorm2d(teacher.shape[1]), *([nn.ReLU()] if relu else []))
+    layers = nn.Sequential(conv, nn.BatchNorm2d(channels))
+    if relu:
+        layers.append(nn.ReLU())
+    return layers

@@ -1,4 +1,4 @@
-"""CRD: contrast each sample's student and teacher embeddings against a memory of the whole training set."""
+"""CRD: contrast the student and teacher embeddings of a sample with a memory of the whole training set."""
 
 import math
 from typing import Annotated, Literal
@@ -17,11 +17,16 @@ from famkd.methods.common import flat, pair, precise
 def nce_loss(scores: Tensor, constant: Tensor, size: int, eps: float = 1e-7) -> Tensor:
     """Noise-contrastive loss of one anchor network, mean over the batch.
 
-    Scores (B, 1 + K) are similarities over the temperature, the positive first; `constant` is the
-    normaliser Z, `size` the number of training images. Tian et al., ICLR 2020, equation 18.
+    Tian et al., ICLR 2020, equation 18.
+
+    Args:
+        scores: similarities over the temperature, (B, 1 + K), the positive first.
+        constant: the normaliser Z.
+        size: number of training images.
     """
     noise = (scores.shape[1] - 1) / size
-    log_p, floor = scores - constant.log(), math.log(noise + eps)
+    log_p = scores - constant.log()
+    floor = math.log(noise + eps)
     log_sum = floor + F.softplus(log_p - floor)  # log(p + noise + eps)
     positive = log_p[:, 0] - log_sum[:, 0]
     negatives = math.log(noise) - log_sum[:, 1:]
@@ -31,19 +36,27 @@ def nce_loss(scores: Tensor, constant: Tensor, size: int, eps: float = 1e-7) -> 
 class CRD(Method):
     """Contrastive representation distillation: Tian et al., ICLR 2020.
 
-    Negatives are drawn on the device, with replacement (the published code: without). The published sum with KD,
-    `crd+kd`, gives each weight: pass --kd.weight 1 --kd.task_weight 1.
+    Negatives are drawn on the device with replacement; the published code draws without. For the published sum with KD
+    pass --method crd+kd --kd.weight 1 --kd.task_weight 1.
 
     Args:
         dim: Width of the common embedding.
-        negatives: How many negatives per sample (K).
+        negatives: Number of negatives per sample (K).
         temperature: Divides the similarities.
-        momentum: How much of the old memory an update keeps.
-        mode: The positive is the image itself ("exact"), or another of its class ("relax"); negatives are of other
-            classes.
+        momentum: Share of the old memory that an update keeps.
+        mode: The positive is the image itself ("exact") or another image of its class ("relax"). Negatives are images
+            of other classes.
     """
 
     wants, weight = "embed", 0.8
+    memory_student: Tensor
+    memory_teacher: Tensor
+    constant_student: Tensor
+    constant_teacher: Tensor
+    labels: Tensor  # class of each training image
+    counts: Tensor  # images of each class
+    starts: Tensor  # position of each class in `by_class`
+    by_class: Tensor  # training images sorted by class
 
     def __init__(
         self,
@@ -57,20 +70,21 @@ class CRD(Method):
     ):
         super().__init__()
         if probe.labels is None:
-            raise ValueError("CRD needs the class of every training image: use a data set that tells its labels")
+            raise ValueError("CRD needs the class of every training image: use a data set with labels")
         if bool((probe.labels == probe.labels[0]).all()):
             raise ValueError("CRD needs at least two classes in the training set: there would be no negatives")
         self.negatives, self.temperature, self.momentum, self.mode = negatives, temperature, momentum, mode
-        s, t = (flat(feat) for feat in pair(probe.student.feats, probe.teacher.feats)[-1])
-        self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
-        size, spread = len(probe.labels), 1 / math.sqrt(dim / 3)
-        # Scored by one product with all of it and then gathered: far fewer bytes than to gather K vectors a sample.
-        # Of several processes each writes what all of them saw, so these stay alike as long as nobody broadcasts them.
+        s, t = pair(probe.student.feats, probe.teacher.feats)[-1]
+        self.student, self.teacher = nn.Linear(flat(s).shape[1], dim), nn.Linear(flat(t).shape[1], dim)
+        spread = 1 / math.sqrt(dim / 3)
+        # Every process writes the samples of all processes, so that the memories stay equal without a broadcast.
         for name in ("memory_student", "memory_teacher"):
-            self.register_buffer(name, torch.empty(size, dim).uniform_(-spread, spread))
-        for name in ("constant_student", "constant_teacher"):  # -1 until the first batch has measured them
-            self.register_buffer(name, torch.tensor(-1.0))
-        labels = probe.labels.long().cpu()
+            self.register_buffer(name, torch.empty(len(probe.labels), dim).uniform_(-spread, spread))
+        for name in ("constant_student", "constant_teacher"):
+            self.register_buffer(name, torch.tensor(-1.0))  # until the first batch has measured it
+        self._index_classes(probe.labels.long().cpu())
+
+    def _index_classes(self, labels: Tensor) -> None:
         counts = torch.bincount(labels)
         self.register_buffer("labels", labels, persistent=False)
         self.register_buffer("counts", counts, persistent=False)
@@ -78,12 +92,14 @@ class CRD(Method):
         self.register_buffer("by_class", labels.argsort(stable=True), persistent=False)
 
     def draw(self, index: Tensor) -> Tensor:
-        """Positions (B, 1 + K) of a positive for each of `index`, then of negatives of other classes."""
+        """Positions (B, 1 + K) in the memory: a positive for each of `index`, then negatives of other classes."""
         label = self.labels[index][:, None]
         start, count = self.starts[label], self.counts[label]
         same = index[:, None] if self.mode == "exact" else self.by_class[start + _below(count, 1)]
-        place = _below(len(self.labels) - count, self.negatives)  # in a row of all images by class, without this class
-        return torch.cat([same, self.by_class[place + count * (place >= start)]], 1)
+        # Draw a place among the images sorted by class as if this class were left out, then skip over this class.
+        place = _below(len(self.labels) - count, self.negatives)
+        place = place + count * (place >= start)
+        return torch.cat([same, self.by_class[place]], 1)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
@@ -101,8 +117,10 @@ class CRD(Method):
         return loss
 
     def _side(self, anchor: Tensor, memory: Tensor, constant: Tensor, chosen: Tensor) -> Tensor:
+        """Loss of one network's embeddings (B, dim) against the other network's memory."""
         size = len(memory)
-        # a copy, because the memory is overwritten below before backward needs it
+        # One product with the whole memory moves far fewer bytes than gathering K vectors per sample. The memory is
+        # copied, because it is overwritten before the backward pass reads it.
         scores = (anchor @ memory.clone().T).gather(1, chosen) / self.temperature
         with torch.no_grad():
             fresh = distributed.all_reduce_mean(scores.exp().mean()) * size

@@ -1,4 +1,4 @@
-"""Frequency attention from layer to layer: every student stage is filtered towards the teacher's stage."""
+"""Frequency attention from layer to layer: each student stage is filtered to match the teacher's stage."""
 
 from dataclasses import asdict
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, FilterOptions
 from famkd.layers.fusion import resize
-from famkd.methods.common import pair_maps
+from famkd.methods.common import add_up, pair_maps
 
 
 def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions) -> nn.Sequential:
@@ -25,7 +25,7 @@ def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions) -> nn.Sequen
 
 
 class FAMLayers(Method):
-    """Each stage through a frequency attention module of its own, compared with the teacher's stage by MSE.
+    """Each stage goes through its own frequency attention module and is compared with the teacher's by MSE.
 
     Source: Pham et al., Frequency Attention for Knowledge Distillation, WACV 2024.
     """
@@ -45,5 +45,8 @@ class FAMLayers(Method):
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         pairs = pair_maps(student.feats, teacher.feats)
-        losses = [F.mse_loss(fam(resize(s, t.shape[-2:])), t) for fam, (s, t) in zip(self.stages, pairs, strict=True)]
-        return {"mse": sum(losses)}
+        losses = []
+        for fam, (s, t) in zip(self.stages, pairs, strict=True):
+            resized = resize(s, (t.shape[2], t.shape[3]))
+            losses.append(F.mse_loss(fam(resized), t))
+        return {"mse": add_up(losses)}

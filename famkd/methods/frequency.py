@@ -1,4 +1,4 @@
-"""Frequency relatives of FAM with a fixed wavelet: FreeKD on maps, FiGKD on logits."""
+"""Other methods in the frequency domain, with a fixed wavelet: FreeKD on maps, FiGKD on logits."""
 
 import math
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import match_size, pair, pair_maps, precise
+from famkd.methods.common import add_up, match_size, pair, pair_maps, precise
 from famkd.methods.logits import logits_of
 from famkd.methods.maps import mse_loss
 
@@ -17,16 +17,18 @@ from famkd.methods.maps import mse_loss
 def haar2d(feat: Tensor) -> tuple[Tensor, Tensor]:
     """One orthonormal Haar level of (B, C, H, W): the low band (B, C, h, w) and the details (B, C, 3, h, w).
 
-    h and w are halves, rounded up: an odd edge is repeated once, so that it makes no detail of its own.
+    h and w are halves of H and W, rounded up: an odd edge is repeated once, so that it adds no detail.
     """
     feat = F.pad(feat, (0, feat.shape[3] % 2, 0, feat.shape[2] % 2), mode="replicate")
-    a, b, c, d = feat[..., 0::2, 0::2], feat[..., 0::2, 1::2], feat[..., 1::2, 0::2], feat[..., 1::2, 1::2]
+    top, bottom = feat[..., 0::2, :], feat[..., 1::2, :]
+    a, b = top[..., 0::2], top[..., 1::2]
+    c, d = bottom[..., 0::2], bottom[..., 1::2]
     details = torch.stack([a + b - c - d, a - b + c - d, a - b - c + d], 2)
     return (a + b + c + d) / 2, details / 2
 
 
 def haar1d(signal: Tensor) -> tuple[Tensor, Tensor]:
-    """One orthonormal Haar level of (B, N): low and high band (B, ceil(N / 2)); an odd last value is repeated."""
+    """One orthonormal Haar level of (B, N): low and high band (B, ceil(N / 2)). An odd last value is repeated."""
     if signal.shape[1] % 2:
         signal = torch.cat([signal, signal[:, -1:]], 1)
     a, b = signal[:, 0::2], signal[:, 1::2]
@@ -37,8 +39,8 @@ def haar1d(signal: Tensor) -> tuple[Tensor, Tensor]:
 def detail_loss(student: Tensor, teacher: Tensor, levels: int, mask: bool) -> Tensor:
     """Mean |difference| of the Haar details of two maps (B, C, H, W) of equal shape, summed over levels.
 
-    With `mask`, positions count in proportion to the teacher's own detail there (mean weight 1 per sample).
-    Levels end early where the map has shrunk to one pixel.
+    With `mask`, a position counts in proportion to the teacher's detail there (mean weight 1 per sample).
+    Fewer levels are used if the map shrinks to one pixel.
     """
     loss = student.new_zeros(())
     for _ in range(levels):
@@ -70,15 +72,15 @@ def figkd_loss(student: Tensor, teacher: Tensor, levels: int, keep: str) -> Tens
 class FreeKD(Method):
     """Haar details of maps in the manner of FreeKD, without its prompts: Zhang et al., CVPR 2024.
 
-    From the public code: a 1x1 convolution to the teacher's channels, three Haar levels, L1 on the
-    details only, and beside it 5 times the plain mean squared error. Not from it: the published mask comes from
-    prompts tuned beforehand inside the teacher; here the teacher's own detail energy takes its place.
-    Published for detectors, on feature pyramids. Where sizes differ the larger map is pooled.
+    As in the public code: a 1x1 convolution to the teacher's channels, three Haar levels, L1 on the details only, and
+    5 times the plain mean squared error added to it. Different: the published mask comes from prompts tuned beforehand
+    inside the teacher; here it is the teacher's detail energy. Published for detectors, on feature pyramids. If sizes
+    differ, the larger map is pooled.
 
     Args:
         levels: Haar levels, fewer on maps too small for them.
-        map_weight: Weight of the plain mean squared error beside the details.
-        mask: Weigh positions by the teacher's detail energy.
+        map_weight: Weight of the plain mean squared error of the maps.
+        mask: Weight positions by the teacher's detail energy.
     """
 
     wants = "stages"
@@ -97,26 +99,25 @@ class FreeKD(Method):
         self.connectors = nn.ModuleList(nn.Conv2d(s.shape[1], t.shape[1], 1) for s, t in pairs)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        details = plain = 0
-        for convolution, both in zip(self.connectors, pair(student.feats, teacher.feats)):
-            s, t = match_size(*both)
+        details, plain = [], []
+        for convolution, feats in zip(self.connectors, pair(student.feats, teacher.feats)):
+            s, t = match_size(*feats)
             s = convolution(s)
-            details = details + detail_loss(s, t, self.levels, self.mask)
-            plain = plain + mse_loss(s, t)
-        return {"details": details, "maps": self.map_weight * plain}
+            details.append(detail_loss(s, t, self.levels, self.mask))
+            plain.append(mse_loss(s, t))
+        return {"details": add_up(details), "maps": self.map_weight * add_up(plain)}
 
 
 class FiGKD(Method):
     """Details of the logits in a wavelet basis: Kim, "FiGKD", arXiv 2505.11897.
 
-    From the paper's abstract: a discrete wavelet transform of the logits, of which only the details are
-    transferred while the low band is dropped, as the labels convey it already. Not from it, since neither code nor
-    equations were at hand: the Haar wavelet, one level, the mean squared error and the weight 1.
-    The details depend on the order in which classes happen to be numbered.
+    From the paper's abstract: a discrete wavelet transform of the logits, of which only the details are transferred,
+    because the labels already contain the low band. Our choice, since neither code nor equations were available: the
+    Haar wavelet, one level, the mean squared error and the weight 1. The details depend on the order of the classes.
 
     Args:
         levels: Haar levels over the class axis.
-        keep: Bands to compare: "high" as published, "low" and "both" to see the difference.
+        keep: Bands to compare: "high" as published; "low" and "both" for comparison.
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
@@ -134,4 +135,5 @@ class FiGKD(Method):
         self.levels, self.keep, self.standardize = levels, keep, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"figkd": figkd_loss(*logits_of(student, teacher, self.standardize), self.levels, self.keep)}
+        s, t = logits_of(student, teacher, self.standardize)
+        return {"figkd": figkd_loss(s, t, self.levels, self.keep)}

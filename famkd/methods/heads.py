@@ -1,6 +1,6 @@
-"""Methods that use the classifier itself: SimKD reuses the teacher's, CAT-KD compares class activation maps."""
+"""Methods that use the classifier: SimKD reuses the teacher's, CAT-KD compares class activation maps."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,13 @@ from famkd.methods.common import fit, pair, pair_maps, precise
 from famkd.methods.maps import mse_loss
 
 
-def head_weight(head: nn.Module | None, feat: Tensor, who: str) -> Tensor:
-    """The weight (classes, C) of a linear or 1x1-convolution head that reads the map `feat` (B, C, H, W).
+def linear_head(head: nn.Module | None, feat: Tensor, who: str) -> tuple[Tensor, Tensor | None]:
+    """Weight (classes, C) and bias (classes,) of a classifier that reads the map `feat` (B, C, H, W).
 
-    Raises ValueError for any other head, or where the channels do not fit.
+    Raises ValueError unless it is one linear layer or 1x1 convolution with the channels of the map.
     """
-    linear = isinstance(head, nn.Linear)
-    if not linear and not (isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1):
+    is_pointwise = isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1
+    if not isinstance(head, nn.Linear | nn.Conv2d) or not (is_pointwise or isinstance(head, nn.Linear)):
         raise ValueError(
             f"this method needs a {who} whose classifier is one nn.Linear or one 1x1 convolution, not "
             f"{type(head).__name__}: choose a method that compares logits or stages"
@@ -29,13 +29,14 @@ def head_weight(head: nn.Module | None, feat: Tensor, who: str) -> Tensor:
             f"the {who}'s classifier reads {weight.shape[1]} channels but its last tap has {feat.shape[1]}: "
             "tap the map that enters the global pooling"
         )
-    return weight
+    return weight, head.bias
 
 
 def _check_teacher(view: View) -> None:
     """Raise ValueError unless pooling the last tap and applying the head gives the teacher's own logits."""
-    feat, head = view.feats[-1].float(), view.head
-    logits = F.linear(feat.mean((2, 3)), head_weight(head, feat, "teacher").float(), head.bias)
+    feat = view.feats[-1].float()
+    weight, bias = linear_head(view.head, feat, "teacher")
+    logits = F.linear(feat.mean((2, 3)), weight.float(), bias)
     if view.logits is None or (logits - view.logits).abs().max() > 0.05 * view.logits.abs().max() + 1e-3:
         raise ValueError(
             "the teacher's classifier does not follow its last tap by global average pooling alone (a norm, an "
@@ -49,14 +50,15 @@ def cat_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
     Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023.
     """
-    return F.mse_loss(F.normalize(student, dim=(2, 3)), F.normalize(teacher, dim=(2, 3)))
+    over_map: Any = (2, 3)  # torch's annotation allows one dimension only
+    return F.mse_loss(F.normalize(student, dim=over_map), F.normalize(teacher, dim=over_map))
 
 
 @precise
 def class_maps(feat: Tensor, weight: Tensor, size: int) -> Tensor:
     """Class activation maps pooled to (B, classes, size, size), from a map (B, C, H, W) and a weight (classes, C).
 
-    No bias, as published. Pooling and head are both linear, so the cheap order, pooling first, is exact.
+    As published, there is no bias. Pooling and head are both linear, so that pooling first, which is cheaper, is exact.
     """
     return F.conv2d(F.adaptive_avg_pool2d(feat, size), weight[:, :, None, None])
 
@@ -64,7 +66,8 @@ def class_maps(feat: Tensor, weight: Tensor, size: int) -> Tensor:
 class Projector(nn.Module):
     """SimKD's bottleneck, 1x1 - 3x3 - 1x1, from the student's channels to the teacher's.
 
-    A student map larger than the teacher's on the probe is first pooled by that ratio, in use as in training.
+    If the student's map is larger than the teacher's on the probe, it is first pooled by that ratio, for images of any
+    size.
     """
 
     def __init__(self, student: Tensor, teacher: Tensor, factor: int):
@@ -89,7 +92,7 @@ class Projector(nn.Module):
 
 
 class DeployedStudent(nn.Module):
-    """The student that SimKD trains: images to logits through student body, projector and teacher's classifier."""
+    """The network that SimKD trains: images to logits by the student's body, a projector and the teacher's classifier."""
 
     def __init__(self, student: nn.Module, projector: nn.Module, head: nn.Module):
         super().__init__()
@@ -103,13 +106,13 @@ class DeployedStudent(nn.Module):
 class SimKD(Method):
     """The teacher's classifier reused on a projected student: Chen et al., CVPR 2022.
 
-    Its loss is the mean squared difference of the projected map and the teacher's last, the larger one pooled down.
+    The loss is the mean squared difference of the projected map and the teacher's last map; the larger one is pooled.
 
-    The student's own classifier is never trained: evaluated and exported are student, projector and teacher's head.
-    The projector ends in a ReLU: the teacher's last tap should not be negative.
+    The student's own classifier is not trained: student, projector and the teacher's classifier together are evaluated
+    and exported. The projector ends in a ReLU, so the teacher's last tap should not be negative.
 
     Args:
-        factor: How many times narrower than the teacher's channels the bottleneck is.
+        factor: Ratio of the teacher's channels to those of the bottleneck.
     """
 
     wants, weight, task_weight = "last", 1.0, 0.0
@@ -119,26 +122,27 @@ class SimKD(Method):
         s, t = pair_maps(probe.student.feats, probe.teacher.feats)[-1]
         _check_teacher(probe.teacher)
         self.projector = Projector(s, t, factor)
-        weight, bias = head_weight(probe.teacher.head, t, "teacher"), probe.teacher.head.bias
+        weight, bias = linear_head(probe.teacher.head, t, "teacher")
         self.head = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None).requires_grad_(False)
-        self.head.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
+        state = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+        self.head.load_state_dict(state)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
         return {"simkd": mse_loss(self.projector(s), t)}
 
     def deploy_as(self, student: nn.Module) -> nn.Module:
-        """The trained network, images to logits, around a `student` that answers (logits, feats) for images.
+        """The trained network, images to logits. `student` returns (logits, feats).
 
-        It shares projector and head with the method: its eval mode has to be taken back before training goes on.
+        Projector and head are those of the method, so that eval mode must be undone before training continues.
         """
         return DeployedStudent(student, self.projector, self.head)
 
 
 class CATKD(Method):
-    """Class attention transfer: Guo et al., CVPR 2023; the student's live classifier makes its maps.
+    """Class attention transfer: Guo et al., CVPR 2023. The student's current classifier computes its maps.
 
-    The published weight differs per pair from .7 to 600; the default is that of ResNet32x4 to ResNet8x4.
+    The published weight is between 0.7 and 600, depending on the pair. The default is that of ResNet32x4 to ResNet8x4.
 
     Args:
         size: Height and width to which the class maps are pooled; 4 for ShuffleNet students.
@@ -150,11 +154,13 @@ class CATKD(Method):
         super().__init__()
         s, _ = pair_maps(probe.student.feats, probe.teacher.feats)[-1]
         _check_teacher(probe.teacher)
-        head_weight(probe.student.head, s, "student")
+        linear_head(probe.student.head, s, "student")
         self.size = size
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
         with torch.no_grad():
-            goal = class_maps(t, head_weight(teacher.head, t, "teacher"), self.size)
-        return {"catkd": cat_loss(class_maps(s, head_weight(student.head, s, "student"), self.size), goal)}
+            weight, _ = linear_head(teacher.head, t, "teacher")
+            target = class_maps(t, weight, self.size)
+        weight, _ = linear_head(student.head, s, "student")
+        return {"catkd": cat_loss(class_maps(s, weight, self.size), target)}

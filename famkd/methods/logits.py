@@ -15,16 +15,16 @@ from famkd.methods.common import precise, several_classes
 def standardized(logits: Tensor) -> Tensor:
     """Z-score of each sample's logits (B, classes): (z - mean) / (1e-7 + std), std unbiased (Sun et al., CVPR 2024).
 
-    Logits that are all alike, and so those of a single class, become 0.
+    Logits that are all equal become 0, and so do those of a single class.
     """
     std, mean = torch.std_mean(logits, dim=1, keepdim=True, correction=min(1, logits.shape[1] - 1))
     return (logits - mean) / (1e-7 + std)
 
 
 def logits_of(student: View, teacher: View, standardize: bool) -> tuple[Tensor, Tensor]:
-    """Both logits (B, classes), standardised on request; raises ValueError if a network shows none."""
+    """Both logits (B, classes), standardised on request. Raises ValueError if a network returns none."""
     if student.logits is None or teacher.logits is None:
-        raise ValueError("this method compares logits, but a network shows none: choose a method that compares feats")
+        raise ValueError("this method compares logits, but a network returns none: choose a method that compares feats")
     if standardize:
         return standardized(student.logits), standardized(teacher.logits)
     return student.logits, teacher.logits
@@ -46,7 +46,7 @@ def _is_target(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _others(logits: Tensor, target: Tensor) -> Tensor:
-    """Log-probabilities (B, classes) among the classes that are not the target; the target's entry is -inf."""
+    """Log-probabilities (B, classes) among the classes other than the target. The target's entry is -inf."""
     return F.log_softmax(logits.masked_fill(target, -torch.inf), 1)
 
 
@@ -57,25 +57,30 @@ def dkd_loss(
     """alpha TCKD + beta NCKD, times T^2, mean over the batch; logits (B, classes), targets (B,).
 
     TCKD is the KL of (target, rest), NCKD the KL among the rest, which is 0 for two classes.
-    All in logarithms, so that saturated logits give no NaN. Zhao et al., CVPR 2022.
+    Computed in logarithms, so that saturated logits do not give NaN. Zhao et al., CVPR 2022.
     """
     target = _is_target(student, targets)
     s, t = student / temperature, teacher / temperature
-    binary = [torch.stack([_log_mass(z, target), _log_mass(z, ~target)], 1) for z in (s, t)]
-    tckd = F.kl_div(*binary, reduction="batchmean", log_target=True)
+    s_binary, t_binary = _target_or_rest(s, target), _target_or_rest(t, target)
+    tckd = F.kl_div(s_binary, t_binary, reduction="batchmean", log_target=True)
     log_p, log_q = _others(s, target).masked_fill(target, 0), _others(t, target)
     nckd = (log_q.exp() * (log_q.masked_fill(target, 0) - log_p)).sum(1).mean()
     return (alpha * tckd + beta * nckd) * temperature**2
 
 
+def _target_or_rest(logits: Tensor, target: Tensor) -> Tensor:
+    """Log-probabilities (B, 2) of the target and of all other classes together."""
+    return torch.stack([_log_mass(logits, target), _log_mass(logits, ~target)], 1)
+
+
 def _log_mass(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Log of the probability (B,) of all chosen classes together."""
+    """Log of the total probability (B,) of the chosen classes."""
     return logits.masked_fill(~chosen, -torch.inf).logsumexp(1) - logits.logsumexp(1)
 
 
 @precise
 def pearson(a: Tensor, b: Tensor, dim: int, eps: float = 1e-8) -> Tensor:
-    """Pearson correlation of two equal shapes along `dim`; 0 where either is constant."""
+    """Pearson correlation of two tensors of equal shape along `dim`; 0 where either is constant."""
     a, b = a - a.mean(dim, keepdim=True), b - b.mean(dim, keepdim=True)
     norms = torch.linalg.vector_norm(a, dim=dim) * torch.linalg.vector_norm(b, dim=dim)
     return (a * b).sum(dim) / (norms + eps)
@@ -86,7 +91,7 @@ def dist_loss(student: Tensor, teacher: Tensor, beta: float, gamma: float, tempe
     """T^2 (beta (1 - correlation of classes per sample) + gamma (1 - correlation of samples per class)).
 
     Logits (B, classes). Huang et al., "Knowledge Distillation from a Stronger Teacher", NeurIPS 2022.
-    A batch of one sample has no relation between samples: that part is then the constant gamma T^2.
+    A batch of one sample has no relation between samples. That part is then the constant gamma T^2.
     """
     p, q = F.softmax(student / temperature, 1), F.softmax(teacher / temperature, 1)
     inter, intra = 1 - pearson(p, q, dim=1).mean(), 1 - pearson(p, q, dim=0).mean()
@@ -97,7 +102,7 @@ def dist_loss(student: Tensor, teacher: Tensor, beta: float, gamma: float, tempe
 def nkd_loss(student: Tensor, teacher: Tensor, targets: Tensor, gamma: float, temperature: float) -> Tensor:
     """-q_target log p_target, plus gamma T^2 times the cross-entropy among the other classes, mean over the batch.
 
-    Logits (B, classes), targets (B,); the target part has temperature 1. Yang et al., ICCV 2023.
+    Logits (B, classes), targets (B,). The target part has temperature 1. Yang et al., ICCV 2023.
     """
     target = _is_target(student, targets)
     matched = _log_mass(teacher, target).exp() * _log_mass(student, target)
@@ -119,10 +124,10 @@ def wttm_loss(student: Tensor, teacher: Tensor, power: float) -> Tensor:
 
 
 class KD(Method):
-    """Softened classes: Hinton et al., 2015. With `standardize`, published as KD+LS: temperature 2, weight 9.
+    """Softened classes: Hinton et al., 2015. `standardize` was published as KD+LS with temperature 2 and weight 9.
 
     Args:
-        temperature: Softening of both networks' logits.
+        temperature: Divides the logits of both networks.
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
@@ -133,7 +138,8 @@ class KD(Method):
         self.temperature, self.standardize = temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"kd": kd_loss(*logits_of(student, teacher, self.standardize), self.temperature)}
+        s, t = logits_of(student, teacher, self.standardize)
+        return {"kd": kd_loss(s, t, self.temperature)}
 
 
 class DKD(Method):
@@ -141,8 +147,8 @@ class DKD(Method):
 
     Args:
         alpha: Weight of the target-class part.
-        beta: Weight of the non-target part; published per pair between 2 and 8.
-        temperature: Softening of both networks' logits.
+        beta: Weight of the non-target part; published values are between 2 and 8, depending on the pair.
+        temperature: Divides the logits of both networks.
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
@@ -162,17 +168,17 @@ class DKD(Method):
         self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        logits = logits_of(student, teacher, self.standardize)
-        return {"dkd": dkd_loss(*logits, batch.targets, self.alpha, self.beta, self.temperature)}
+        s, t = logits_of(student, teacher, self.standardize)
+        return {"dkd": dkd_loss(s, t, batch.targets, self.alpha, self.beta, self.temperature)}
 
 
 class DIST(Method):
-    """Correlations in place of KL: Huang et al., NeurIPS 2022.
+    """Correlations instead of the KL divergence: Huang et al., NeurIPS 2022.
 
     Args:
         beta: Weight of the relation between classes.
         gamma: Weight of the relation between samples.
-        temperature: Softening of both networks' logits; 1 on ImageNet.
+        temperature: Divides the logits of both networks; 1 on ImageNet.
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
@@ -191,8 +197,8 @@ class DIST(Method):
         self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        logits = logits_of(student, teacher, self.standardize)
-        return {"dist": dist_loss(*logits, self.beta, self.gamma, self.temperature)}
+        s, t = logits_of(student, teacher, self.standardize)
+        return {"dist": dist_loss(s, t, self.beta, self.gamma, self.temperature)}
 
 
 class NKD(Method):
@@ -200,7 +206,7 @@ class NKD(Method):
 
     Args:
         gamma: Weight of the non-target part.
-        temperature: Softening of the non-target part.
+        temperature: Divides the logits in the non-target part.
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
@@ -219,14 +225,14 @@ class NKD(Method):
         self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        logits = logits_of(student, teacher, self.standardize)
-        return {"nkd": nkd_loss(*logits, batch.targets, self.gamma, self.temperature)}
+        s, t = logits_of(student, teacher, self.standardize)
+        return {"nkd": nkd_loss(s, t, batch.targets, self.gamma, self.temperature)}
 
 
 class WTTM(Method):
     """Weighted transformed-teacher matching: Zheng and Yang, ICLR 2024.
 
-    The weight is tuned per pair in the paper; the defaults are those of the public example for VGG13 to VGG8.
+    The paper tunes the weight for each pair. The defaults are those of the public example for VGG13 to VGG8.
 
     Args:
         power: Exponent on the teacher's probabilities, the inverse of a temperature.
@@ -240,4 +246,5 @@ class WTTM(Method):
         self.power, self.standardize = power, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"wttm": wttm_loss(*logits_of(student, teacher, self.standardize), self.power)}
+        s, t = logits_of(student, teacher, self.standardize)
+        return {"wttm": wttm_loss(s, t, self.power)}

@@ -9,12 +9,12 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import connector, match_size, pair, pair_maps, precise
+from famkd.methods.common import add_up, connector, match_size, pair, pair_maps, precise
 
 
 @precise
 def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two maps (B, C, H, W) of equal channels; the larger one is pooled down."""
+    """Mean squared difference of two maps (B, C, H, W) with equal channels. The larger one is pooled down."""
     return F.mse_loss(*match_size(student, teacher))
 
 
@@ -22,7 +22,7 @@ def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def at_loss(student: Tensor, teacher: Tensor, p: float) -> Tensor:
     """Mean squared difference of the unit-norm attention maps, the channel mean of |x|^p.
 
-    Maps (B, C, H, W), any channels; the larger one is pooled down first. Zagoruyko and Komodakis, ICLR 2017.
+    Maps (B, C, H, W) with any channels. The larger one is pooled down first. Zagoruyko and Komodakis, ICLR 2017.
     """
 
     def attention(feat: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def at_loss(student: Tensor, teacher: Tensor, p: float) -> Tensor:
 def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared maximum mean discrepancy between channels, with the kernel (cosine of two channel maps)^2.
 
-    Maps (B, C, H, W), any channels; the larger one is pooled down first. Huang and Wang, 2017.
+    Maps (B, C, H, W) with any channels. The larger one is pooled down first. Huang and Wang, 2017.
     """
     student, teacher = match_size(student, teacher)
     s, t = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
@@ -51,7 +51,7 @@ def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def vid_loss(mean: Tensor, teacher: Tensor, log_scale: Tensor, eps: float) -> Tensor:
     """Gaussian negative log-likelihood of the teacher's map (B, C, H, W), without its constant.
 
-    Per channel the variance is softplus(log_scale) + eps, log_scale (C,). Ahn et al., CVPR 2019.
+    The variance of a channel is softplus(log_scale) + eps, with log_scale (C,). Ahn et al., CVPR 2019.
     """
     variance = (F.softplus(log_scale) + eps)[:, None, None]
     return 0.5 * ((mean - teacher).square() / variance + variance.log()).mean()
@@ -61,8 +61,8 @@ def vid_loss(mean: Tensor, teacher: Tensor, log_scale: Tensor, eps: float) -> Te
 def ofd_loss(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     """Partial squared distance to max(teacher, margin), summed over C, H, W and averaged over the batch.
 
-    Maps (B, C, H, W), equal channels, the larger one pooled down; margin (C, 1, 1), negative.
-    No loss where the teacher is not positive and the student is already below. Heo et al., ICCV 2019.
+    Maps (B, C, H, W) with equal channels; the larger one is pooled down. Margin (C, 1, 1), negative.
+    There is no loss where the teacher is not positive and the student is below the target. Heo et al., ICCV 2019.
     """
     student, teacher = match_size(student, teacher)
     goal = torch.maximum(teacher, margin)
@@ -74,26 +74,28 @@ def ofd_loss(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
 def margins(preact: Tensor) -> Tensor:
     """E[x | x < 0] of a Gaussian with each channel's mean and deviation: (B, C, H, W) to (C, 1, 1).
 
-    A channel that is negative with probability below .001 gets -3 deviations, as published.
+    A channel that is negative with a probability below 0.001 gets -3 deviations, as published.
     """
     std, mean = torch.std_mean(preact, dim=(0, 2, 3), correction=0)
     std = std.clamp_min(1e-6)
     ratio = mean / std
     log_negative = torch.special.log_ndtr(-ratio)
-    hazard = torch.exp(-0.5 * ratio.square() - 0.5 * math.log(2 * math.pi) - log_negative)
-    return torch.where(log_negative > math.log(0.001), mean - std * hazard, -3 * std)[:, None, None]
+    log_density = -0.5 * ratio.square() - 0.5 * math.log(2 * math.pi)
+    hazard = torch.exp(log_density - log_negative)
+    margin = torch.where(log_negative > math.log(0.001), mean - std * hazard, -3 * std)
+    return margin[:, None, None]
 
 
 class FitNet(Method):
-    """Hints: Romero et al., ICLR 2015, trained jointly as in the common code base.
+    """Hints: Romero et al., ICLR 2015, trained jointly as in RepDistiller and mdistiller.
 
-    A 1x1 convolution and batch norm take the student's map to the teacher's channels, rectified only where the
-    teacher's tap is never negative; where sizes differ the larger map is average-pooled (the common code base
-    uses a strided or a transposed convolution there).
+    A 1x1 convolution and batch norm bring the student's map to the teacher's channels. A ReLU follows if the teacher's
+    tap is never negative. If sizes differ, the larger map is average-pooled (mdistiller uses a strided or a transposed
+    convolution).
 
     Args:
-        stage: Which pair of taps, 0 the shallowest, -1 the deepest; 1 is the published "hint layer 2", which counts
-            the stem.
+        stage: Index of the pair of taps: 0 is the shallowest, -1 the deepest. 1 is the published "hint layer 2", which
+            counts the stem.
     """
 
     wants, weight = "stages", 100.0
@@ -126,11 +128,11 @@ class AT(Method):
         self.p = p
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"at": sum(at_loss(s, t, self.p) for s, t in pair(student.feats, teacher.feats))}
+        return {"at": add_up(at_loss(s, t, self.p) for s, t in pair(student.feats, teacher.feats))}
 
 
 class NST(Method):
-    """Neuron selectivity transfer: Huang and Wang, 2017; it has no options."""
+    """Neuron selectivity transfer: Huang and Wang, 2017. It has no options."""
 
     wants, weight = "stages", 50.0
 
@@ -139,14 +141,14 @@ class NST(Method):
         pair_maps(probe.student.feats, probe.teacher.feats)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"nst": sum(nst_loss(s, t) for s, t in pair(student.feats, teacher.feats))}
+        return {"nst": add_up(nst_loss(s, t) for s, t in pair(student.feats, teacher.feats))}
 
 
 class VID(Method):
-    """Variational information: Ahn et al., CVPR 2019. Its log-scales are parameters and are trained.
+    """Variational information distillation: Ahn et al., CVPR 2019. Its log-scales are trained parameters.
 
     Args:
-        init_variance: Variance that every channel starts with.
+        init_variance: Initial variance of every channel.
         eps: Smallest variance.
     """
 
@@ -165,12 +167,12 @@ class VID(Method):
         self.log_scales = nn.ParameterList(nn.Parameter(torch.full((t.shape[1],), start)) for _, t in pairs)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        loss = 0
+        losses = []
         pairs = pair(student.feats, teacher.feats)
-        for regressor, log_scale, both in zip(self.regressors, self.log_scales, pairs):
-            s, t = match_size(*both)
-            loss = loss + vid_loss(regressor(s), t, log_scale, self.eps)
-        return {"vid": loss}
+        for regressor, log_scale, feats in zip(self.regressors, self.log_scales, pairs):
+            s, t = match_size(*feats)
+            losses.append(vid_loss(regressor(s), t, log_scale, self.eps))
+        return {"vid": add_up(losses)}
 
 
 def _vid_regressor(student: int, teacher: int) -> nn.Sequential:
@@ -180,12 +182,11 @@ def _vid_regressor(student: int, teacher: int) -> nn.Sequential:
 
 
 class OFD(Method):
-    """Overhaul of feature distillation: Heo et al., ICCV 2019; stage i of L counts 1 / 2^(L - 1 - i).
+    """Overhaul of feature distillation: Heo et al., ICCV 2019. Stage i of L has the weight 1 / 2^(L - 1 - i).
 
-    The published margin takes each channel's mean and deviation from the batch norm before the ReLU. Any
-    teacher may be tapped here, so they are measured on the probe batch's pre-activations and then kept:
-    this is also right behind a residual sum, where the last batch norm alone is not what the ReLU receives.
-    It has no options.
+    The published margin takes each channel's mean and deviation from the batch norm before the ReLU. Here they are
+    measured on the pre-activations of the probe batch and then kept, so that any teacher can be tapped: after a
+    residual sum the input of the ReLU is not the output of a batch norm. It has no options.
     """
 
     wants, weight = "preact", 1e-3
@@ -198,8 +199,9 @@ class OFD(Method):
             self.register_buffer(f"margin{i}", margins(t.detach()))
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        loss, deepest = 0, len(self.connectors) - 1
+        losses = []
+        deepest = len(self.connectors) - 1
         for i, (s, t) in enumerate(pair(student.feats, teacher.feats)):
-            stage = ofd_loss(self.connectors[i](s), t, getattr(self, f"margin{i}"))
-            loss = loss + stage / 2 ** (deepest - i)
-        return {"ofd": loss}
+            loss = ofd_loss(self.connectors[i](s), t, getattr(self, f"margin{i}"))
+            losses.append(loss / 2 ** (deepest - i))
+        return {"ofd": add_up(losses)}

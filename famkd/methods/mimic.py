@@ -1,16 +1,16 @@
-"""Feature imitation: the student's maps made equal to the teacher's, level by level."""
+"""Feature imitation: the student's maps are matched to the teacher's, stage by stage."""
 
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import pair_maps
+from famkd.methods.common import add_up, pair_maps
 from famkd.methods.maps import mse_loss
 
 
 class Mimic(Method):
-    """Every stage through a 1x1 convolution to the teacher's by MSE, the mean over stages; it has no options.
+    """Each stage after a 1x1 convolution is compared with the teacher's by MSE, mean over stages. It has no options.
 
-    The plain baseline of distillation for detectors, whose pyramids have the same sizes on both sides.
+    This is the plain baseline for detectors, whose pyramids have equal sizes in student and teacher.
     """
 
     wants = "stages"
@@ -23,4 +23,4 @@ class Mimic(Method):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         pairs = pair_maps(student.feats, teacher.feats)
         losses = [mse_loss(connector(s), t) for connector, (s, t) in zip(self.connectors, pairs, strict=True)]
-        return {"mimic": sum(losses) / len(losses)}
+        return {"mimic": add_up(losses) / len(losses)}

@@ -13,7 +13,7 @@ from famkd.methods.common import flat, pair, precise
 
 @precise
 def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference of the row-normalised sample Gram matrices, over B^2; any shapes (B, ...).
+    """Squared difference of the row-normalised Gram matrices of the samples, over B^2. Any shapes (B, ...).
 
     Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019.
     """
@@ -23,30 +23,30 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 @precise
 def cc_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours; both (B, D).
+    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours. Both are (B, D).
 
-    Peng et al., "Correlation Congruence", ICCV 2019, as the public code has it. A batch of one gives 0.
+    Peng et al., "Correlation Congruence", ICCV 2019, as in the public code. A batch of one gives 0.
     """
     delta = (student - teacher).abs()
     return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
 
 
 def _relations(embed: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
-    """Distances (B, B) over their mean, and cosines (B, B, B) of the angle at the first sample of each triple."""
+    """Distances (B, B) over their mean, and cosines (B, B, B) of the angles at the first sample of each triple."""
     lines = embed[None] - embed[:, None]
     n = len(embed)
-    apart = ~torch.eye(n, dtype=torch.bool, device=embed.device)
-    distance = lines.square().sum(2).clamp_min(eps**2).sqrt() * apart
-    distance = distance / (distance.sum() / max(n * (n - 1), 1)).clamp_min(eps)
+    others = ~torch.eye(n, dtype=torch.bool, device=embed.device)
+    distance = lines.square().sum(2).clamp_min(eps**2).sqrt() * others
+    mean = distance.sum() / max(n * (n - 1), 1)
     unit = F.normalize(lines, dim=2, eps=eps)
-    return distance, unit @ unit.mT
+    return distance / mean.clamp_min(eps), unit @ unit.mT
 
 
 @precise
 def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
-    """Huber loss of all relative distances and of all angles between samples; embeddings (B, D), any D each.
+    """Huber loss of all relative distances and of all angles between samples. Embeddings (B, D), with any D each.
 
-    Needs B^2 D and B^3 values. Park et al., "Relational Knowledge Distillation", CVPR 2019.
+    It needs memory for B^2 D and B^3 values. Park et al., "Relational Knowledge Distillation", CVPR 2019.
     """
     (s_far, s_angle), (t_far, t_angle) = _relations(student), _relations(teacher)
     return distance * F.smooth_l1_loss(s_far, t_far) + angle * F.smooth_l1_loss(s_angle, t_angle)
@@ -54,9 +54,9 @@ def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) ->
 
 @precise
 def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
-    """KL between the conditional probabilities of samples made from shifted cosines, mean over B^2 entries.
+    """KL between conditional probabilities of samples, computed from shifted cosines, mean over B^2 entries.
 
-    Embeddings (B, D), any D each. Passalis and Tefas, ECCV 2018.
+    Embeddings (B, D), with any D each. Passalis and Tefas, ECCV 2018.
     """
 
     def neighbours(embed: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def _embeddings(student: View, teacher: View) -> tuple[Tensor, Tensor]:
 
 
 class SP(Method):
-    """Similarity-preserving distillation of the deepest stage: Tung and Mori, ICCV 2019; it has no options."""
+    """Similarity-preserving distillation of the deepest stage: Tung and Mori, ICCV 2019. It has no options."""
 
     wants, weight = "stages", 3000.0
 
@@ -83,14 +83,15 @@ class SP(Method):
         pair(probe.student.feats, probe.teacher.feats)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"sp": sp_loss(*pair(student.feats, teacher.feats)[-1])}
+        s, t = pair(student.feats, teacher.feats)[-1]
+        return {"sp": sp_loss(s, t)}
 
 
 class CC(Method):
     """Correlation congruence: Peng et al., ICCV 2019, with a trained linear embedding of each network.
 
-    As published both embeddings are trained, so nothing but weight decay and the small weight
-    forbids the trivial answer in which both shrink to nothing.
+    As published, both embeddings are trained. Only weight decay and the small weight of the loss keep them from the
+    trivial solution in which both shrink to zero.
 
     Args:
         dim: Width of the common embedding.
@@ -124,11 +125,12 @@ class RKD(Method):
         self.distance, self.angle = distance, angle
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"rkd": rkd_loss(*_embeddings(student, teacher), self.distance, self.angle)}
+        s, t = _embeddings(student, teacher)
+        return {"rkd": rkd_loss(s, t, self.distance, self.angle)}
 
 
 class PKT(Method):
-    """Probabilistic knowledge transfer: Passalis and Tefas, ECCV 2018; it has no options."""
+    """Probabilistic knowledge transfer: Passalis and Tefas, ECCV 2018. It has no options."""
 
     wants, weight = "embed", 30000.0
 
@@ -137,4 +139,5 @@ class PKT(Method):
         _embeddings(probe.student, probe.teacher)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        return {"pkt": pkt_loss(*_embeddings(student, teacher))}
+        s, t = _embeddings(student, teacher)
+        return {"pkt": pkt_loss(s, t)}

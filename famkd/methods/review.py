@@ -1,6 +1,7 @@
-"""Knowledge review: a walk from the deepest stage to the shallowest that fuses as it goes.
+"""Knowledge review: from the deepest stage to the shallowest, each stage is fused with what was fused before.
 
-ReviewKD and FAM-review are the same walk with three knobs: how a level fuses, how it leaves, how it is compared.
+ReviewKD and FAM-review differ in three things: how a level is fused, how it is mapped to the teacher's shape and how it
+is compared.
 """
 
 from typing import Literal
@@ -11,32 +12,38 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
-from famkd.methods.common import pair_maps
+from famkd.methods.common import add_up, pair_maps
 from famkd.methods.fam import leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
 
 
 class Level(nn.Module):
-    """One step of the review: a student stage fused with what comes from below, then sent to the teacher's shape.
+    """One step of the review: a student stage is fused with the deeper feature and mapped to the teacher's shape.
 
-    `enter` brings the stage, `bring` the deeper feature to the level's channels; `fuse` is None at the deepest level.
+    Args:
+        enter: maps the stage to the level's channels.
+        bring: maps the deeper feature to the level's channels.
+        fuse: fuses the two; None at the deepest level, where there is no deeper feature.
+        leave: maps the fused feature to the teacher's channels.
     """
 
-    def __init__(self, enter: nn.Module, bring: nn.Module | None, fuse: nn.Module | None, leave: nn.Module):
+    def __init__(self, enter: nn.Module, bring: nn.Module, fuse: nn.Module | None, leave: nn.Module):
         super().__init__()
         self.enter, self.bring, self.fuse, self.leave = enter, bring, fuse, leave
 
     def forward(self, stage: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The feature to compare with the teacher's map of a size, and the fused feature for the next level."""
         fused = self.enter(stage)
-        if self.fuse is not None:
-            fused = self.fuse(fused, resize(self.bring(deeper), fused.shape[-2:]))
+        if self.fuse is not None and deeper is not None:
+            brought = resize(self.bring(deeper), (fused.shape[2], fused.shape[3]))
+            fused = self.fuse(fused, brought)
         fused = resize(fused, size)
         return self.leave(fused), fused
 
 
 class Review(Method):
-    """The walk itself; a subclass fills `levels`, shallow to deep, and says how to compare."""
+    """The loop over levels. A subclass fills `levels`, shallow to deep, and defines `compare`."""
 
     wants = "stages+embed"
     warmup = 20
@@ -47,21 +54,22 @@ class Review(Method):
         raise NotImplementedError
 
     def compared(self) -> list[nn.Module]:
-        return [level.leave for level in self.levels]
+        return [level.get_submodule("leave") for level in self.levels]
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        deeper, total = None, 0.0
+        deeper = None
+        losses = []
         pairs = pair_maps(maps(student), maps(teacher))
         for level, (stage, target) in zip(reversed(self.levels), reversed(pairs), strict=True):
-            own, deeper = level(stage, deeper, target.shape[-2:])
-            total = total + self.compare(own, target)
-        return {"review": total}
+            own, deeper = level(stage, deeper, (target.shape[2], target.shape[3]))
+            losses.append(self.compare(own, target))
+        return {"review": add_up(losses)}
 
 
 class ReviewKD(Review):
-    """Knowledge review with a sigmoid gate, 3x3 convolutions and a pyramid of pooled MSEs.
+    """Knowledge review with a sigmoid gate, 3x3 convolutions and MSEs of maps pooled to several sizes.
 
-    The student's stages are led to the teacher's before their activation, as published.
+    As published, the targets are the teacher's stages before their activation.
     Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021.
     """
 
@@ -73,21 +81,24 @@ class ReviewKD(Review):
         width = min(MOST_CHANNELS, pairs[-1][0].shape[1])
         self.levels = nn.ModuleList()
         for depth, (stage, target) in enumerate(pairs):
-            deepest = depth == len(pairs) - 1
-            enter, leave = _conv_bn(stage.shape[1], width, 1), _conv_bn(width, target.shape[1], 3)
-            self.levels.append(Level(enter, nn.Identity(), None if deepest else Gate(width), leave))
+            is_deepest = depth == len(pairs) - 1
+            enter = _conv_bn(stage.shape[1], width, 1)
+            leave = _conv_bn(width, target.shape[1], 3)
+            fuse = None if is_deepest else Gate(width)
+            self.levels.append(Level(enter, nn.Identity(), fuse, leave))
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
         return hierarchical_mse(own, target)
 
 
 class FAMReview(Review):
-    """Knowledge review with cross attention for fusion and frequency attention on the way to the teacher.
+    """Knowledge review with cross attention for fusion and frequency attention before the comparison.
 
     Source: Pham et al., Frequency Attention for Knowledge Distillation, WACV 2024.
 
     Args:
-        fuse: how a stage meets the deeper feature: cross (local 3x3 cross attention) or sigmoid (ReviewKD's gate).
+        fuse: how a stage is fused with the deeper feature: cross (local 3x3 cross attention) or sigmoid (ReviewKD's
+            gate).
     """
 
     def __init__(
@@ -99,12 +110,15 @@ class FAMReview(Review):
     ):
         super().__init__()
         fusion = {"cross": CrossAttention, "sigmoid": Gate}[fuse]
-        self.levels, below = nn.ModuleList(), None
+        self.levels = nn.ModuleList()
+        below = 0  # channels of the deeper level; 0 for none
         for stage, target in reversed(pair_maps(maps(probe.student), maps(probe.teacher))):
             width = min(MOST_CHANNELS, stage.shape[1])
             leave = leave_by_fam(width, target, filter)
-            bring = None if below is None else _same_or_conv(below, width)
-            self.levels.insert(0, Level(_same_or_conv(stage.shape[1], width), bring, bring and fusion(width), leave))
+            bring = _same_or_conv(below, width) if below else nn.Identity()
+            enter = _same_or_conv(stage.shape[1], width)
+            level = Level(enter, bring, fusion(width) if below else None, leave)
+            self.levels.insert(0, level)
             below = width
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
@@ -112,15 +126,15 @@ class FAMReview(Review):
 
 
 def hierarchical_mse(own: Tensor, target: Tensor, sides: tuple[int, ...] = (4, 2, 1)) -> Tensor:
-    """MSE of (B, C, H, W) maps and of their averages over 4x4, 2x2 and 1x1 cells, each half the weight of the last."""
+    """MSE of maps (B, C, H, W), and of both pooled to 4x4, 2x2 and 1x1, each with half the weight of the one before."""
     loss, weight, total = F.mse_loss(own, target), 1.0, 1.0
     for side in sides:
         if side >= own.shape[-2]:
             continue
         weight /= 2
         total += weight
-        pooled = (F.adaptive_avg_pool2d(t, side) for t in (own, target))
-        loss = loss + weight * F.mse_loss(*pooled)
+        pooled_own, pooled_target = F.adaptive_avg_pool2d(own, side), F.adaptive_avg_pool2d(target, side)
+        loss = loss + weight * F.mse_loss(pooled_own, pooled_target)
     return loss / total
 
 

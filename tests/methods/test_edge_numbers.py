@@ -22,7 +22,7 @@ from famkd.tasks import Classification
 from famkd.training.loop import train
 
 ENTERS_POOLED = ("fam_review", "reviewkd")  # they compare the pooled features too, behind a batch norm
-OTHERS_ONLY = {"dkd": "there are none: take kd", "nkd": "there are none: take kd", "crd": "at least two classes"}
+OTHERS_ONLY = {"dkd": "there are none: use kd", "nkd": "there are none: use kd", "crd": "at least two classes"}
 STANDARDISING = [name for name in METHODS if "standardize" in method_options(METHODS[name])]
 THREE = np.array(["a", "b", "c"])
 
