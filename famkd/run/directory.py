@@ -1,19 +1,19 @@
-"""The run directory, the contract between training and looking.
+"""The run directory: everything that a training writes and that other commands and famviz read.
 
-recipe.yaml            every value, resolved
+recipe.yaml            the recipe, every value resolved
 machine.json           versions, device, command, git commit
-teacher.json           test-set figures of the teacher, where its weights are of no run
-metrics.jsonl          a line per epoch: losses by name, held-out figures, learning rate; the same for the same seed
+teacher.json           test-set figures of the teacher, if its weights do not come from a run
+metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
-student.safetensors    plain state dict of the raw student after the last epoch; best.safetensors after the best
-method.safetensors     plain state dict of the methods; header: format version, taps, notes per filter
+student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch
+method.safetensors     state dict of the methods; its header holds the format version, the taps, and notes per filter
 filters/0060.safetensors  small summaries of each filter after an epoch
-resume.pt              all that --resume needs, for famkd only; resume.previous.pt the one before; one found
-                       damaged is put aside as resume.damaged.pt
+resume.pt              the state that --resume continues from, for famkd only; resume.previous.pt is the one before;
+                       a damaged one is renamed to resume.damaged.pt
 
-resume.pt is written first, so it is never behind the others, and whatever else is damaged can be written anew from it.
+resume.pt is written first, so it is never behind the other files, and any of them can be rewritten from it.
 Tensors carry checksums, so that damaged weights are reported and never taken for trained ones. Rows are plain JSON
-lines; one that is truncated is reported.
+lines; a truncated one is reported.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -30,67 +31,70 @@ import filelock
 import torch
 from torch import Tensor, nn
 
-from famkd.config.load import Recipe, load_recipe
+from famkd.config.load import load_recipe
+from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
 
 FORMAT = "1"
-LOG = "train.log"  # what a training that a sweep started has said
-MOST_SUMMARIES = 80  # of each filter in a run: enough to replay its life, small enough to hand on
+LOG = "train.log"  # output of a training that a sweep started
+MOST_SUMMARIES = 80  # of each filter in a run: enough for an animation of the training, and still a small folder
 
 
 class Run:
-    """A run directory, for writing while it trains and for reading ever after."""
+    """A run directory, for the training that writes it and for everything that reads it."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """An existing run; UserError where the path holds none."""
+        """An existing run; UserError if the path is not a run directory."""
         run = cls(path)
-        if not (run.path / "recipe.yaml").is_file():
+        if not run._recipe_path.is_file():
             raise UserError(f"{path} is no run directory: it holds no recipe.yaml.")
         return run
 
     # reading ---------------------------------------------------------------------------------------------------------
     @property
     def recipe(self) -> Recipe:
-        return load_recipe(self.path / "recipe.yaml")
+        return load_recipe(self._recipe_path)
 
     @property
     def machine(self) -> dict[str, Any]:
-        path = self.path / "machine.json"
-        with reading(path):
-            return dict(json.loads(path.read_text()))
+        return _read_json(self.path / "machine.json")
 
     @property
     def teacher(self) -> dict[str, float]:
-        """Test-set figures of a teacher whose weights are of no run, {} where none were taken."""
+        """Test-set figures of a teacher whose weights do not come from a run; {} if it was not evaluated."""
         path = self.path / "teacher.json"
-        with reading(path):
-            return dict(json.loads(path.read_text())) if path.is_file() else {}
+        return _read_json(path) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict per epoch."""
+        """Losses, test-set figures and learning rate, one dict per epoch."""
         return read_rows(self.path / "metrics.jsonl")
 
     def timing(self) -> list[dict[str, Any]]:
+        """Seconds, images/s and peak memory, one dict per epoch."""
         return read_rows(self.path / "timing.jsonl")
 
     @property
     def begun(self) -> bool:
-        """Whether a first epoch is done, so that there is something to lose."""
-        left = ("metrics.jsonl", *(path.name for path in self._resumes))
-        return (self.path / "recipe.yaml").is_file() and any((self.path / name).is_file() for name in left)
+        """Whether the first epoch is finished, so that there is something to lose."""
+        if not self._recipe_path.is_file():
+            return False
+        written = (self.path / "metrics.jsonl", *self._resume_paths)
+        return any(path.is_file() for path in written)
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs of the recipe are done."""
         rows = self.metrics()
+        if not rows or not self._recipe_path.is_file():
+            return False
         with reading(self.path / "metrics.jsonl"):
-            whole = (self.path / "recipe.yaml").is_file() and bool(rows)
-            return whole and rows[-1]["epoch"] >= self.recipe.optim.epochs
+            return rows[-1]["epoch"] >= self.recipe.optim.epochs
 
     @property
     def intact(self) -> bool:
@@ -103,7 +107,9 @@ class Run:
         return all(parts)
 
     def student_state(self, best: bool = False) -> dict[str, Tensor]:
-        return read_tensors(self.path / ("best.safetensors" if best else "student.safetensors"))[0]
+        """State dict of the student after the last epoch, or after the best one."""
+        name = "best" if best else "student"
+        return read_tensors(self.path / f"{name}.safetensors")[0]
 
     def method_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State dict of the methods, and the notes of its header: {"taps": ..., "modules": {path: notes}}."""
@@ -116,16 +122,43 @@ class Run:
             return state, {"taps": dict(notes["taps"]), "modules": dict(notes["modules"])}
 
     def filter_epochs(self) -> list[int]:
-        return sorted(int(path.stem) for path in (self.path / "filters").glob("*.safetensors") if path.stem.isdecimal())
+        """Epochs after which summaries of the filters were saved."""
+        names = [path.stem for path in (self.path / "filters").glob("*.safetensors")]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def filter_summary(self, epoch: int) -> dict[str, Tensor]:
-        """Summaries after an epoch, "module path/figure" to tensor."""
-        return read_tensors(self.path / "filters" / f"{epoch:04d}.safetensors")[0]
+        """Summaries of the filters after an epoch, "module path/figure" to tensor."""
+        return read_tensors(self._summary_path(epoch))[0]
+
+    def read_resume(self) -> dict[str, Any] | None:
+        """The newest state that can be read; None if none was ever written.
+
+        A damaged resume.pt is renamed, since the next state that is written would push it over the intact one.
+
+        Errors: UserError if no state can be read.
+        """
+        newest, _ = self._resume_paths
+        damage = ""
+        for path in self._resume_paths:
+            if not path.is_file():
+                continue
+            try:
+                state = _load_resume(path)
+            except Exception as error:  # of the zip, the pickle or the tensor reader
+                damage = damage or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
+                continue
+            if damage:
+                os.replace(newest, self.path / "resume.damaged.pt")
+                warnings.warn(f"{damage}: continuing from the state before, {path.name}.", stacklevel=2)
+            return state
+        if damage:
+            raise UserError(f"{damage}: restore a copy, or move {self.path} away to start over.")
+        return None
 
     # writing ---------------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else writes here meanwhile; the lock goes when its owner ends, however it ends."""
+        """Keep other processes from writing here. The lock ends with the process, even if that is killed."""
         lock = filelock.FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -140,78 +173,111 @@ class Run:
             lock.release()
 
     def begin(self, recipe: Recipe, device: str) -> None:
-        write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
+        """Write what is known before the first epoch."""
+        write_atomically(self._recipe_path, recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(environment_info(device), indent=1).encode())
 
     def write_teacher(self, figures: dict[str, float]) -> None:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
     def write_epoch(
-        self, metrics: list[dict], timing: list[dict], student: nn.Module, methods: nn.Module, notes: dict, best: bool,
+        self,
+        metrics: list[dict[str, Any]],
+        timing: list[dict[str, Any]],
+        student: nn.Module,
+        methods: nn.Module,
+        notes: dict[str, Any],
+        best: bool,
         epochs: int = 1,
-    ) -> None:  # fmt: skip
-        """Everything that readers may look at, after one epoch of `epochs`."""
-        epoch = metrics[-1]["epoch"]
-        for name in ("student", "best")[: 1 + best]:
-            write_tensors(self.path / f"{name}.safetensors", student.state_dict())
-        if len(list(methods.children())):
+    ) -> None:
+        """Write every file that others read, after one epoch of `epochs`; metrics.jsonl last.
+
+        Args:
+            metrics, timing: rows of all epochs so far.
+            notes: for the header of method.safetensors.
+            best: whether this epoch is the best so far.
+        """
+        state = student.state_dict()
+        write_tensors(self.path / "student.safetensors", state)
+        if best:
+            write_tensors(self.path / "best.safetensors", state)
+        if any(True for _ in methods.children()):
             header = {"format": FORMAT, "notes": json.dumps(notes)}
             write_tensors(self.path / "method.safetensors", methods.state_dict(), header)
-            due = epoch % max(1, -(-epochs // MOST_SUMMARIES)) == 0
-            if due and (summaries := summarise(methods)):
-                write_tensors(self.path / "filters" / f"{epoch:04d}.safetensors", summaries)
+            self._write_summary(metrics[-1]["epoch"], epochs, methods)
         write_rows(self.path / "timing.jsonl", timing)
         write_rows(self.path / "metrics.jsonl", metrics)
 
+    def _write_summary(self, epoch: int, epochs: int, methods: nn.Module) -> None:
+        interval = max(1, ceil(epochs / MOST_SUMMARIES))
+        summaries = summarise(methods) if epoch % interval == 0 else {}
+        if summaries:
+            write_tensors(self._summary_path(epoch), summaries)
+
     def write_resume(self, state: dict[str, Any]) -> None:
-        """What `read_resume` answers from now on; the state before stays beside it."""
+        """Write the state that `read_resume` returns; the state before is kept in resume.previous.pt."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        now, before = self._resumes
-        write_atomically(now, buffer.getbuffer(), previous=before)
+        newest, previous = self._resume_paths
+        write_atomically(newest, buffer.getbuffer(), previous=previous)
 
-    def read_resume(self) -> dict[str, Any] | None:
-        """The newest state that is sound, None where none was ever written; UserError where none is sound."""
-        broken = ""
-        for path in filter(Path.is_file, self._resumes):
-            try:
-                with zipfile.ZipFile(path) as archive:
-                    if any(part.compress_type for part in archive.infolist()):  # torch compresses nothing
-                        raise ValueError("it is compressed")
-                    if torn := archive.testzip():  # torch.load looks at no checksum
-                        raise ValueError(f"{torn} has another checksum")
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # a zip, pickle or storage reader's own
-                broken = broken or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
-                continue
-            if broken:  # aside, for the next state to be written would else push it over the sound one
-                os.replace(self._resumes[0], self.path / "resume.damaged.pt")
-                warnings.warn(f"{broken}: going on from the state before, {path.name}.", stacklevel=2)
-            return state
-        if broken:
-            raise UserError(f"{broken}: restore a copy, or move {self.path} away to start over.")
-        return None
+    # paths -----------------------------------------------------------------------------------------------------------
+    @property
+    def _recipe_path(self) -> Path:
+        return self.path / "recipe.yaml"
 
     @property
-    def _resumes(self) -> tuple[Path, Path]:
+    def _resume_paths(self) -> tuple[Path, Path]:
         return self.path / "resume.pt", self.path / "resume.previous.pt"
+
+    def _summary_path(self, epoch: int) -> Path:
+        return self.path / "filters" / f"{epoch:04d}.safetensors"
 
 
 def leading(row: dict[str, Any]) -> str:
-    """Name of the figure that ranks epochs, the first that the task measured: no loss, which has a dot in its name."""
+    """Name of the figure that ranks epochs: the first that is no loss. Names of losses contain a dot."""
     return next(key for key in row if "." not in key and key not in ("epoch", "lr"))
 
 
 def summarise(methods: nn.Module) -> dict[str, Tensor]:
-    """What modules with a `summary()` say of themselves, in bfloat16, which keeps small energies above 0."""
-    return {
-        f"{path}/{key}": value.detach().bfloat16().cpu().contiguous()
-        for path, module in methods.named_modules()
-        if hasattr(module, "summary")
-        for key, value in module.summary().items()
-    }
+    """Summaries of the modules that have a `summary()`, as "module path/figure" to tensor.
+
+    They are bfloat16, whose range keeps small energies above 0.
+    """
+    summaries: dict[str, Tensor] = {}
+    for path, module in methods.named_modules():
+        summary: Callable[[], dict[str, Tensor]] | None = getattr(module, "summary", None)
+        if summary is not None:
+            summaries |= {f"{path}/{key}": _compact(value) for key, value in summary().items()}
+    return summaries
+
+
+def _compact(value: Tensor) -> Tensor:
+    return value.detach().bfloat16().cpu().contiguous()
 
 
 def notes_of(methods: nn.Module) -> dict[str, Any]:
-    """What modules with a `describe()` say of themselves, by module path."""
-    return {path: note for path, m in methods.named_modules() if hasattr(m, "describe") and (note := m.describe())}
+    """Notes of the modules whose `describe()` returns any, by module path."""
+    notes: dict[str, Any] = {}
+    for path, module in methods.named_modules():
+        describe: Callable[[], dict[str, Any]] | None = getattr(module, "describe", None)
+        note = describe() if describe is not None else None
+        if note:
+            notes[path] = note
+    return notes
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    with reading(path):
+        return dict(json.loads(path.read_text()))
+
+
+def _load_resume(path: Path) -> dict[str, Any]:
+    """Load a state; any exception means that the file is damaged."""
+    with zipfile.ZipFile(path) as archive:
+        if any(part.compress_type for part in archive.infolist()):
+            raise ValueError("it is compressed")  # torch.save compresses nothing
+        broken = archive.testzip()  # torch.load does not check checksums
+        if broken:
+            raise ValueError(f"the checksum of {broken} does not match")
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The machine that a run is made on, as its machine.json tells it."""
+"""The machine, the software and the command of a run, for its machine.json."""
 
 import contextlib
 import platform
@@ -14,14 +14,16 @@ from famkd import distributed
 
 
 def environment_info(device: str) -> dict[str, Any]:
-    """Where and with what a run was made."""
+    """The command, the device, the versions and the git commit that a run is made with."""
     import torchvision
 
-    own = Path(sys.argv[0]).stem in ("famkd", "__main__")  # of a notebook, its kernel's
-    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
     return {
-        "command": shlex.join(["famkd", *sys.argv[1:]] if own else sys.argv),
-        "device": gpu or f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
+        "command": _command(),
+        "device": name,
         "processes": distributed.world(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -31,9 +33,17 @@ def environment_info(device: str) -> dict[str, Any]:
     }
 
 
+def _command() -> str:
+    """The command line; `famkd ...` for the command line of this package, whatever its path."""
+    if Path(sys.argv[0]).stem in ("famkd", "__main__"):
+        return shlex.join(["famkd", *sys.argv[1:]])
+    return shlex.join(sys.argv)  # of a notebook, its kernel's
+
+
 def _commit() -> str | None:
+    """The git commit of this package; None where it is not in a repository."""
     here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(here), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     return None

@@ -341,7 +341,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(run):
     weights = (run.path / "resume.pt").read_bytes().index(torch.ones(2).numpy().tobytes())
     assert run.read_resume()["epoch"] == 3
     flip(run.path / "resume.pt", weights)
-    with pytest.warns(UserWarning, match=r"resume\.pt is damaged .*going on from the state before"):
+    with pytest.warns(UserWarning, match=r"resume\.pt is damaged .*continuing from the state before"):
         assert run.read_resume()["epoch"] == 2
     assert not (run.path / "resume.pt").exists()  # as if killed between the two renames
     assert run.read_resume()["epoch"] == 2
