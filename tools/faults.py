@@ -1,10 +1,10 @@
-"""Real faults, struck at real processes and counted: kills, signals, full and read-only disks, damaged files.
+"""Inject faults into real trainings: kills, signals, full and read-only disks, damaged files.
 
-make faults                    all of them: a line for each, then how many were injected and survived
-python tools/faults.py --short what `make test` runs of them
+make faults                       all faults: one line each, then how many were injected and survived
+python tools/faults.py --short    the faults that the slow tests inject
 
-A fault is survived if nothing that was finished is lost, if what cannot go on says why in one sentence, and if the
-training then goes on, with --resume, to the very bits of an undisturbed one.
+A training survives a fault if no finished epoch is lost, if an error is one sentence, and if --resume then gives the
+same bits as a training without faults.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
+HANG = 300  # seconds; only a process that hangs takes this long
 EPOCHS = 4
 TEACHER = f"""student: {{model: resnet8}}
 data: {{name: npz, root: few.npz, batch_size: 16}}
@@ -43,14 +44,14 @@ PARTS = {"step": "famkd.training.step.Step.__call__", "evaluation": "famkd.tasks
 
 
 class Fault(NamedTuple):
-    """One fault: a name, and what strikes in a folder of its own; an error is a fault not survived."""
+    """A name, and a function that injects the fault in a folder of its own; AssertionError if it is not survived."""
 
     name: str
     strike: Callable[[Path], None]
 
 
 class Unavailable(Exception):
-    """This machine does not let the fault be made."""
+    """This machine does not permit the fault."""
 
 
 # trainings as processes ---------------------------------------------------------------------------------------------
@@ -69,8 +70,8 @@ def prepare(folder: Path) -> None:
 
 
 def start(folder: Path, *flags: str, tamper: Callable[[], None] | None = None) -> multiprocessing.Process:
-    """`famkd train student.yaml --out run FLAGS` in a process, its words in `said`; `tamper` is called in it first."""
-    context = multiprocessing.get_context("forkserver")  # a fork of a process that has imported torch and no more
+    """Start `famkd train student.yaml --out run FLAGS`, output to the file `said`; the process calls `tamper` first."""
+    context = multiprocessing.get_context("forkserver")  # forks of a process that has only imported torch
     context.set_forkserver_preload(["famkd.training.loop", "famkd.cli", "famkd.evaluate"])
     process = context.Process(target=_train, args=(folder, flags, tamper), daemon=True)
     process.start()
@@ -93,16 +94,16 @@ def _train(folder: Path, flags: tuple[str, ...], tamper: Callable[[], None] | No
 
 
 def finish(folder: Path, code: int = 0, **options) -> str:
-    """Train to the end, or to the exit code that is expected; the last line that it said."""
+    """Train until the process ends with the expected exit code; returns the last line of its output."""
     process = start(folder, "--resume", **options)
-    process.join(300)
+    process.join(HANG)
     said = (folder / "said").read_text().splitlines()
     assert process.exitcode == code, f"exit code {process.exitcode}: {said[-1:]}"
     return said[-1]
 
 
 def bits(folder: Path) -> dict[str, object]:
-    """What must not depend on any fault: the rows, and every tensor of every file."""
+    """What no fault may change: the rows of metrics, and every tensor of every file."""
     from safetensors import safe_open
 
     found: dict[str, object] = {}
@@ -122,7 +123,7 @@ def same(folder: Path, whole: dict[str, object]) -> None:
 
 
 def strike_in(part: str, call: int, what: str, folder: Path) -> None:
-    """In this very process, send a signal at the nth call of a function, halfway: before it does what it is for."""
+    """Make this process send itself a signal just before the nth call of a function."""
     import pkgutil
 
     owner, _, name = PARTS[part].rpartition(".")
@@ -140,7 +141,7 @@ def strike_in(part: str, call: int, what: str, folder: Path) -> None:
 
 def killed_in(part: str, call: int, whole: dict, folder: Path) -> None:
     process = start(folder, tamper=partial(strike_in, part, call, "SIGKILL", folder))
-    process.join(300)
+    process.join(HANG)
     assert process.exitcode == -signal.SIGKILL, process.exitcode
     assert (folder / "struck").is_file()
     finish(folder)
@@ -148,7 +149,7 @@ def killed_in(part: str, call: int, whole: dict, folder: Path) -> None:
 
 
 def killed_after(share: float, seconds: float, whole: dict, folder: Path) -> None:
-    """Kill at a share of the time that an undisturbed training takes, then, in its resumption, once more."""
+    """Kill after a share of the time that a training without faults takes, then kill the resumed one likewise."""
     for flags in ((), ("--resume",)):
         process = start(folder, *flags)
         process.join(share * seconds)
@@ -173,12 +174,12 @@ def sweep(folder: Path) -> subprocess.Popen:
 
 
 def swept(folder: Path) -> dict[str, object]:
-    assert sweep(folder).wait(600) == 0, (folder / "said").read_text()[-300:]
+    assert sweep(folder).wait(HANG) == 0, (folder / "said").read_text()[-300:]
     return bits(folder)
 
 
 def killed_sweep(begun: int, what: str, whole: dict, folder: Path) -> None:
-    """A sweep and its trainings killed together, or told to stop, once so many runs have an epoch; then swept again."""
+    """Kill or stop a sweep with its trainings once `begun` runs have an epoch, then run the sweep again."""
     process = sweep(folder)
     while len(list(folder.rglob("metrics.jsonl"))) < begun:
         assert process.poll() is None, (folder / "said").read_text()[-300:]
@@ -188,7 +189,7 @@ def killed_sweep(begun: int, what: str, whole: dict, folder: Path) -> None:
         process.wait()
     else:
         process.send_signal(getattr(signal, what))
-        assert process.wait(120) == 75, process.returncode
+        assert process.wait(HANG) == 75, process.returncode
     swept(folder)
     same(folder, whole)
 
@@ -198,7 +199,7 @@ def killed_sweep(begun: int, what: str, whole: dict, folder: Path) -> None:
 
 @contextlib.contextmanager
 def disk(folder: Path) -> Iterator[Path]:
-    """The folder's contents on a small disk of their own, at folder/disk; Unavailable where none may be mounted."""
+    """Copy the folder to a small disk mounted at folder/disk; Unavailable where mounting is not permitted."""
     place = folder / "disk"
     place.mkdir()
     if not _mount("-t", "tmpfs", "-o", "size=16m", "tmpfs", place):
@@ -212,7 +213,7 @@ def disk(folder: Path) -> Iterator[Path]:
 
 
 def _after_epoch(epoch: int, do: Callable[[], None]) -> None:
-    """Have a function called in this process when an epoch has been saved."""
+    """Make this process call a function after it has saved an epoch."""
     from famkd.training.checkpoint import TrainingState
 
     real = TrainingState.save_epoch
@@ -226,7 +227,7 @@ def _after_epoch(epoch: int, do: Callable[[], None]) -> None:
 
 
 def _fill(room: int) -> None:
-    """Leave so many bytes of a disk free."""
+    """Fill the disk until `room` bytes are free."""
     left = os.statvfs(".")
     with open("filler", "wb") as file:
         file.write(b"\0" * max(0, left.f_bavail * left.f_frsize - room))
@@ -245,7 +246,7 @@ def full_disk(room: int, whole: dict, folder: Path) -> None:
 
 
 def file_limit(whole: dict, folder: Path) -> None:
-    """No file may pass a size: what a quota does."""
+    """Limit the size of files, as a quota does."""
     said = finish(folder, code=2, tamper=partial(_after_epoch, 2, _limit))
     assert "File too large. What was there before is untouched" in said, said
     finish(folder)
@@ -260,7 +261,7 @@ def _limit() -> None:
 
 
 def read_only(whole: dict, folder: Path) -> None:
-    """The run directory can no more be written, by a training that runs and by one that begins."""
+    """Make the run directory read-only for a training that runs and for one that starts."""
     run = folder / "run"
     run.mkdir()
     if not _mount("--bind", run, run):
@@ -298,7 +299,7 @@ def damaged(name: str, how: str, whole: dict, folder: Path) -> None:
 
     run, path = Run(folder / "run"), folder / "run" / name
     process = start(folder, tamper=partial(_after_epoch, 3, partial(os._exit, 9)))
-    process.join(300)
+    process.join(HANG)
     content = bytearray(path.read_bytes())
     if how == "cut":
         content = content[: len(content) // 2]
@@ -328,7 +329,7 @@ def complaint(look: Callable[[], object]) -> str:
 
 
 def undisturbed(place: Path) -> tuple[dict[str, object], float]:
-    """What a training comes to that nothing happens to, and its seconds."""
+    """Results of a training without faults, and its seconds."""
     prepare(place)
     start(place).join()  # the first one starts the server that all are forked from
     shutil.rmtree(place / "runs", ignore_errors=True)
@@ -339,7 +340,7 @@ def undisturbed(place: Path) -> tuple[dict[str, object], float]:
 
 
 def short(whole: dict) -> list[Fault]:
-    """What `make test` runs."""
+    """The faults that the slow tests inject."""
     kills = [("step", 3), ("step", 19), ("evaluation", 6), ("write", 9), ("rename", 40)]
     faults = [Fault(f"kill in {part} {n}", partial(killed_in, part, n, whole)) for part, n in kills]
     faults += [Fault("SIGTERM in step 20", partial(told_to_stop, "step", 20, "SIGTERM", whole)),
@@ -379,7 +380,7 @@ def everything(whole: dict, seconds: float, place: Path) -> Iterator[Fault]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="what `make test` runs")
+    parser.add_argument("--short", action="store_true", help="only the faults that the slow tests inject")
     options = parser.parse_args()
     injected, survived = 0, 0
     with tempfile.TemporaryDirectory() as folder:

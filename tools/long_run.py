@@ -1,4 +1,4 @@
-"""Does a long training keep what it takes? Memory, open files, threads, hooks and tensors, measured as it goes.
+"""Train for many epochs and print memory, open files, threads, hooks and tensors: none of them may grow.
 
 python tools/long_run.py --epochs 2000      a few minutes on a CPU; with --accelerator cuda the device's memory too
 """
@@ -23,7 +23,7 @@ teacher: {{model: resnet8, weights: {teacher}}}
 
 
 class Taken(NamedTuple):
-    """What a process holds after an epoch."""
+    """Resources of the process after an epoch."""
 
     epoch: int
     mib: float
@@ -45,7 +45,7 @@ def take(epoch: int, modules: torch.nn.Module) -> Taken:
 
 
 def watched(folder: Path, epochs: int, every: int, *flags: str) -> list[Taken]:
-    """Train in a folder that holds few.npz, and look at this process now and then."""
+    """Train in a folder that holds few.npz, and measure this process every `every` epochs."""
     from famkd.config.load import load_recipe
     from famkd.models import build_model
     from famkd.training.checkpoint import TrainingState

@@ -83,10 +83,12 @@ def static_table(kind: str) -> Iterator[tuple[str, str]]:
 def _dictionary(module: str, table: str) -> Iterator[tuple[str, ast.expr]]:
     """Keys and values of a dictionary that a module defines as a literal."""
     for node in _tree(module).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(target, ast.Name) and target.id == table and isinstance(node.value, ast.Dict):
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Dict):
+            continue
+        if isinstance(node.target, ast.Name) and node.target.id == table:
             for key, value in zip(node.value.keys, node.value.values):
-                yield ast.literal_eval(key), value
+                if isinstance(key, ast.Constant):
+                    yield str(key.value), value
 
 
 def _called_name(value: ast.expr) -> str:

@@ -92,7 +92,7 @@ def parse(
 
     `where` says where the flags come from, if not from the command line. `--help` prints and exits.
     """
-    options = {} if default is None else {"default": default}
+    options: dict[str, Any] = {} if default is None else {"default": default}
     with _refusing(where):
         return tyro.cli(kind, args=list(flags), prog=prog, use_underscores=True, **options)
 

@@ -7,9 +7,9 @@ import tyro
 import yaml
 from annotated_types import Ge, Le
 
-HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
-Engine = Literal["auto", "eager", "compile", "graph"]
+from famkd.distill.types import Engine
 
+HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
 # Fields that do not change the result of a training.
 NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers")
 LARGEST_SEED = (1 << 32) - 1  # of numpy's generator

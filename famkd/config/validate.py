@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from famkd.config.ranges import check_ranges
-from famkd.config.recipe import Engine, Net, Recipe
+from famkd.config.recipe import Net, Recipe
 from famkd.data import DATA
+from famkd.distill.types import Engine
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import must_be_known

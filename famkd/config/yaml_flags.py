@@ -60,18 +60,18 @@ def as_flags(tree: dict, prefix: str = "") -> list[str]:
 class StringLoader(yaml.BaseLoader):
     """Loads tables, lists and strings only, and no aliases."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError(f"*{self.peek_event().anchor} stands for another value: write the value out")
         return super().compose_node(parent, index)
 
-    def construct_scalar(self, node: yaml.Node) -> str:
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
         text = super().construct_scalar(node)
         if text != inert(text):
             raise yaml.YAMLError(f"{inert(text)[:60]!r} holds characters that cannot be printed: leave them out")
         return text
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         table = super().construct_mapping(node, deep)
         keys = [self.construct_object(key) for key, _ in node.value]
         if len(table) < len(keys):

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -225,13 +225,14 @@ class BoxImages(Dataset):
         from torchvision.transforms.v2 import functional as F
         from torchvision.tv_tensors import BoundingBoxes
 
-        image = _decoded_image(self.source, index)
         stored = self.source.sizes[index].tolist()
         scale = min(side / min(stored), self.longest / max(stored))
         size = [max(1, round(length * scale)) for length in stored]
         own = slice(self.source.start[index], self.source.start[index + 1])
         boxes = torch.from_numpy(self.source.boxes[own])
-        boxes = BoundingBoxes(boxes, format="XYXY", canvas_size=(stored[0], stored[1]))
+        canvas = (stored[0], stored[1])
+        boxes: Any = BoundingBoxes(boxes, format="XYXY", canvas_size=canvas)  # pyright: ignore[reportCallIssue]
+        image: Any = _decoded_image(self.source, index)
         image, boxes = F.resize(image, size), F.resize(boxes, size)
         if flip:
             image, boxes = F.horizontal_flip(image), F.horizontal_flip(boxes)

@@ -70,10 +70,10 @@ class Distiller(nn.Module):
         student, teacher = self._probe(probe)
         for name, method in methods.items():
             own_views = self._view(name, student, teacher)
-            self.methods[name] = method(Probe(*own_views, labels), **options.get(name, {}))
+            built = self.methods[name] = method(Probe(*own_views, labels), **options.get(name, {}))
             if method.deploy_as is Method.deploy_as:
                 continue
-            deployed = self.methods[name].deploy_as(Tapped(self.student.model, self.taps(name)[0]))
+            deployed = built.deploy_as(Tapped(self.student.model, self.taps(name)[0]))
             if deployed is not None:
                 self._unregistered = (self.teacher, deployed)
 
@@ -133,7 +133,9 @@ class Distiller(nn.Module):
 
 def total_loss(losses: Losses, weights: Mapping[str, Tensor | float]) -> Tensor:
     """The loss that is minimised: the weighted sum over groups, where a group's loss is the sum of its terms."""
-    return sum(weights[group] * sum(terms.values()) for group, terms in losses.items())
+    total = sum(weights[group] * sum(terms.values()) for group, terms in losses.items())
+    assert isinstance(total, Tensor)  # a student has a loss of its own
+    return total
 
 
 def _sums(who: str, net: Tapped, view: View) -> dict[str, Tensor]:

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from famkd.distill.ranges import check_options
+from famkd.features.taps import Tapped
+
+Engine = Literal["auto", "eager", "compile", "graph"]  # how a training step runs
 
 
 class Batch(NamedTuple):
-    """One step of data."""
+    """One step of data. Images and targets are what the task takes."""
 
-    images: Tensor | list[Tensor]  # (B, 3, H, W) normalised floats; detection: a list of (3, H, W)
-    targets: Tensor | list[dict[str, Tensor]]  # (B,) class indices; detection: boxes and labels
+    images: Any  # Tensor (B, 3, H, W) of normalised floats; detection: a list of (3, H, W)
+    targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
 
 
@@ -152,7 +155,7 @@ class Task(Protocol):
     name: str
     usual_data: str  # data set of a bare checkpoint, unless another one is named
     models: Mapping[str, Callable[..., nn.Module]] | None  # None: `MODELS` and those of timm and torchvision
-    engine: Literal["auto", "eager", "compile", "graph"]  # the only engine that a step can run on; auto for any
+    engine: Engine  # the only engine that a step can run on; auto for any
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
     measures_teacher: bool  # whether a teacher from a bare file is evaluated before training
     exports: bool  # whether `famkd export` can write its networks
@@ -169,12 +172,12 @@ class Task(Protocol):
         """Make the two networks fit each other before training."""
         ...
 
-    def study(self, net: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], View]:
-        """The student's own losses by name, and its view. `net` is a `Tapped` network."""
+    def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
+        """The student's own losses by name, and its view."""
         ...
 
-    def teach(self, net: nn.Module, batch: Batch) -> View:
-        """The teacher's view. `net` is a `Tapped` network."""
+    def teach(self, net: Tapped, batch: Batch) -> View:
+        """The teacher's view."""
         ...
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:

@@ -92,7 +92,7 @@ class Projector(nn.Module):
 
 
 class DeployedStudent(nn.Module):
-    """The network that SimKD trains: images to logits by the student's body, a projector and the teacher's classifier."""
+    """The network that SimKD trains: the student's body, a projector, the teacher's classifier."""
 
     def __init__(self, student: nn.Module, projector: nn.Module, head: nn.Module):
         super().__init__()

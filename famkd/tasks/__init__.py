@@ -4,7 +4,10 @@ from famkd.distill.types import Task
 from famkd.tasks.classification import Classification
 from famkd.tasks.detection import Detection
 
-TASKS: dict[str, Task] = {"classification": Classification(), "detection": Detection()}
+TASKS: dict[str, Task] = {
+    "classification": Classification(),
+    "detection": Detection(),
+}
 
 
 def task_of_model(model: str) -> str:

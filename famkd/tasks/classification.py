@@ -1,6 +1,6 @@
 """Image classification: cross-entropy, and top-1 and top-5 accuracy."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd import distributed
-from famkd.distill.types import Batch, Method, Scores, View
+from famkd.distill.types import Batch, Engine, Method, Scores, View
 from famkd.features.taps import Tapped
 
 
@@ -17,8 +17,8 @@ class Classification:
 
     name = "classification"
     usual_data = "cifar100"
-    models = None
-    engine = "auto"
+    models: Mapping[str, Callable[..., nn.Module]] | None = None
+    engine: Engine = "auto"
     folds_teacher = True
     measures_teacher = True
     exports = True
@@ -34,6 +34,7 @@ class Classification:
 
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
+        assert view.logits is not None
         return {"ce": F.cross_entropy(view.logits, batch.targets)}, view
 
     def teach(self, net: Tapped, batch: Batch) -> View:

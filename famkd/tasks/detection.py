@@ -1,13 +1,13 @@
 """Object detection: a detector's own losses, and COCO's average precision."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from famkd import distributed
-from famkd.distill.types import Batch, Method, Scores, View
+from famkd.distill.types import Batch, Engine, Method, Scores, View
 from famkd.features.taps import Tapped
 from famkd.models import DETECTORS
 from famkd.tasks.coco_ap import Boxes, coco_figures
@@ -20,8 +20,8 @@ class Detection:
 
     name = "detection"
     usual_data = "coco"
-    models = DETECTORS
-    engine = "eager"  # images differ in size, so no step can be captured or compiled once
+    models: Mapping[str, Callable[..., nn.Module]] | None = DETECTORS
+    engine: Engine = "eager"  # images differ in size, so no step can be captured or compiled once
     folds_teacher = False
     measures_teacher = False  # an evaluation of COCO takes many minutes
     exports = False
@@ -48,8 +48,9 @@ class Detection:
 
     def teach(self, net: Tapped, batch: Batch) -> View:
         """The view of the backbone: no method learns from a teacher's proposals and boxes."""
-        images, _ = net.model.transform(batch.images)
-        return View(None, net.through(net.model.backbone, images.tensors)[1])
+        detector: Any = net.model
+        images, _ = detector.transform(batch.images)
+        return View(None, net.through(detector.backbone, images.tensors)[1])
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
@@ -62,7 +63,8 @@ class Detection:
                 truths.append(_scaled(truth, scale))
                 found.append(_scaled(boxes, scale))
         shares = distributed.all_gather_objects((truths, found))
-        classes = model.roi_heads.box_predictor.cls_score.out_features - 1
+        detector: Any = model
+        classes = detector.roi_heads.box_predictor.cls_score.out_features - 1
         figures, by_class = coco_figures(
             [truth for share, _ in shares for truth in share],
             [boxes for _, share in shares for boxes in share],

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import Precision
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -65,8 +66,9 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     # training set. Methods gather what must agree, and running statistics are averaged after each epoch.
     known = signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
     several = devices * nodes > 1
-    strategy = DDPStrategy(gradient_as_bucket_view=True, **{buffers: False}) if several else "auto"
+    strategy = DDPStrategy(**options) if several else "auto"
     try:
         return Fabric(
             accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
@@ -181,8 +183,9 @@ def round_teacher(distiller: Distiller, fabric: Fabric) -> None:
 
     Its classifier stays in full precision, because some methods read its weights.
     """
-    if distiller.teacher is not None and isinstance(fabric.strategy.precision, Autocast):
-        round_weights(distiller.teacher, {distiller.teacher.head})
+    teacher = distiller.teacher
+    if teacher is not None and isinstance(fabric.strategy.precision, Autocast):
+        round_weights(teacher, {teacher.head} if teacher.head is not None else set())
 
 
 def weights_file(net: Net, runs: str | Path = "runs") -> Path:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,18 +15,18 @@ WARM_UP_STEPS = 3
 class Graph:
     """A step captured on the first piece; later pieces are copied into the first one's memory."""
 
-    def __init__(self, step: "Step", piece: NamedTuple):
+    def __init__(self, step: "Step", piece: Any):
         self.inputs = type(piece)(*(column.clone() for column in piece))
         warm_up(step, self.inputs, WARM_UP_STEPS)
         self.replay = _capture(lambda: step.run(self.inputs))
 
-    def __call__(self, piece: NamedTuple) -> None:
+    def __call__(self, piece: Any) -> None:
         for held, new in zip(self.inputs, piece):
             held.copy_(new, non_blocking=True)
         self.replay()
 
 
-def warm_up(step: "Step", piece: NamedTuple, times: int) -> None:
+def warm_up(step: "Step", piece: Any, times: int) -> None:
     """Run a step so that everything it allocates on first use exists, then undo all that it changed."""
     before = step.tensors()
     values = [tensor.detach().clone() for tensor in before]

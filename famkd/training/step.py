@@ -10,16 +10,16 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from famkd import distributed
-from famkd.config.recipe import Engine, Recipe
+from famkd.config.recipe import Recipe
 from famkd.distill.distiller import total_loss
-from famkd.distill.types import Batch, Dataset
+from famkd.distill.types import Batch, Dataset, Engine
 from famkd.errors import UserError
 from famkd.layers.fusion import use_kernels
 from famkd.training.cuda_graph import Graph
@@ -27,8 +27,6 @@ from famkd.training.monitor import NEVER, Monitor
 
 COMPILE_PAYS = 500  # steps on a CPU: compiling the kernels of a CIFAR pair takes up to a minute, once per machine
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
-
-Piece = TypeVar("Piece", bound=NamedTuple)
 
 
 class Step:
@@ -86,7 +84,7 @@ class Step:
             else:
                 group["lr"] = lr
 
-    def __call__(self, piece: NamedTuple) -> None:
+    def __call__(self, piece: Any) -> None:
         self.count += 1
         if self.engine == "graph":
             self._graph = self._graph or Graph(self, piece)
@@ -94,7 +92,7 @@ class Step:
         else:
             self.run(piece)
 
-    def run(self, piece: NamedTuple) -> None:
+    def run(self, piece: Any) -> None:
         """One optimizer step on a piece, in `accumulate` parts whose gradients are averaged."""
         self.optimizer.zero_grad(set_to_none=True)
         self.monitor.step += 1
@@ -142,7 +140,7 @@ class Step:
         if len(each) == distributed.world():
             loss_sums, first_bad, draws = each[distributed.rank()]
         else:
-            loss_sums = sum(sums for sums, _, _ in each) / len(each)
+            loss_sums = torch.stack([sums for sums, _, _ in each]).sum(0) / len(each)
             first_bad, draws = each[0][1], {}
         first_bad = torch.where(first_bad == 0, NEVER, first_bad)  # version 0.1.0 wrote 0 for never
         self.monitor.set_state(self.count, loss_sums, first_bad)
@@ -174,8 +172,8 @@ def _explaining_batch_norm(images: int) -> Iterator[None]:
         ) from error
 
 
-def split(piece: Piece, parts: int) -> list[Piece]:
-    """Cut a piece of a data set into consecutive parts of equal length."""
+def split(piece: Any, parts: int) -> list[Any]:
+    """Cut a piece of a data set, a named tuple, into consecutive parts of equal length."""
     length = len(piece[0]) // parts
     starts = range(0, parts * length, length)
     return [type(piece)(*(column[start : start + length] for column in piece)) for start in starts]

@@ -123,7 +123,7 @@ def test_every_command_takes_plugins_as_real_processes(mine, python, one_process
     assert json.loads(timed)["method"] == "mine"
 
 
-def test_sweeps_seeds_and_several_processes_pass_plugins_on(mine, python):
+def test_a_sweep_passes_plugins_on_to_its_trainings(mine, python):
     Path("grid.yaml").write_text(
         "recipe: small.yaml\nstudent.model: mynet\nmethod: mine\nteacher.model: mynet\noptim.epochs: 1\n"
         'teacher.weights: "recipe:own.yaml"\n'
@@ -133,8 +133,11 @@ def test_sweeps_seeds_and_several_processes_pass_plugins_on(mine, python):
     code, out, err = python("-m", "famkd", "sweep", "grid.yaml", *NAMED)
     assert code == 0, err
     assert re.search(r"small\s+mine\s+1 ", out)
+
+
+def test_seeds_and_devices_pass_plugins_on_to_their_processes(mine, python):
     flags = ("--student.model", "mynet", "--devices", "2", "--accelerator", "cpu", "--epochs", "1", "--optim.steps")
-    code, out, err = python("-m", "famkd", "train", "small.yaml", *flags, "--seeds", "3", *NAMED)
+    code, _, err = python("-m", "famkd", "train", "small.yaml", *flags, "--seeds", "3", *NAMED)
     assert code == 0, err
     assert Run("runs/small/none-seed3").metrics()[-1]["epoch"] == 1
 

@@ -19,12 +19,13 @@ from famkd.training.build import build_distiller
 from famkd.training.schedule import loss_weights
 
 RECIPES = builtin_recipes()
-SMALL_IMAGES = {name: path for name, path in RECIPES.items() if name.startswith("cifar100/")}
-PAIRS = {name: path for name, path in RECIPES.items() if load_recipe(name).teacher.model}
-CLASSIFY = {name: path for name, path in PAIRS.items() if load_recipe(name).task == "classification"}
+LOADED = {name: load_recipe(name) for name in RECIPES}
+SMALL_IMAGES = [name for name in RECIPES if name.startswith("cifar100/")]
+PAIRS = [name for name in RECIPES if LOADED[name].teacher.model]
+CLASSIFY = [name for name in PAIRS if LOADED[name].task == "classification"]
 
 
-def random_images(recipe, n: int = 8) -> Images:
+def random_images(recipe, n: int = 4) -> Images:
     """Noise of the shape of a recipe's data set."""
     size, classes = {"digits": (8, 10), "imagenet": (64, 100)}.get(recipe.data.name, (32, 100))
     generator = torch.Generator().manual_seed(0)
@@ -49,10 +50,16 @@ def test_every_recipe_loads_and_round_trips(name, tmp_path):
     assert differences(again, recipe) == []
 
 
-@pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_can_be_chosen_and_round_trips(name, method, tmp_path):
-    recipe = load_recipe(name, "--method", method)
+def test_every_method_can_be_chosen_and_round_trips(method, tmp_path):
+    recipe = load_recipe("quickstart", "--method", method)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_pair_with_every_method_round_trips(name, tmp_path):
+    recipe = load_recipe(name, "--method", "+".join(METHODS))
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
@@ -60,9 +67,9 @@ def test_every_method_can_be_chosen_and_round_trips(name, method, tmp_path):
 @pytest.mark.parametrize("name", CLASSIFY)
 def test_every_method_takes_one_step_on_every_pair(name):
     """All at once on one pair of networks: each method sees its own taps, all gradients add up."""
-    recipe = load_recipe(name, "--method", "+".join(METHODS), "--data.batch_size", "8")
+    recipe = load_recipe(name, "--method", "+".join(METHODS), "--data.batch_size", "4")
     torch.manual_seed(0)
-    data = InMemory(random_images(recipe), 8)
+    data = InMemory(random_images(recipe), 4)
     distiller = build_distiller(recipe, data, weights=False)
     parameters = [p for p in distiller.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=1e-3)

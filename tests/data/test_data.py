@@ -194,6 +194,13 @@ BAD = {
     "a negative label": ({"y_train": np.array([0, 1, 2, -1, 1, 2])}, "class indices"),
     "labels beyond the names": ({"class_names": np.array(["cat", "dog"])}, "names 2 classes but labels run to 2"),
     "objects": ({"class_names": np.array(["cat", None], object)}, "Cannot read"),
+    "names as one text": ({"class_names": np.array("cat")}, "class_names is .* it must be a row of texts"),
+    "names in two dimensions": ({"class_names": np.array([["a", "b", "c"]])}, "it must be a row of texts"),
+    "names as floats": ({"class_names": np.zeros(3)}, "it must be a row of texts"),
+    "a label without a row": ({"y_train": np.array(1)}, "give one label each"),
+    "a huge label": ({"y_train": np.array([0, 1, 2, 0, 1, 10**17])}, "class indices from 0, as integers below 100,000"),
+    "a label beyond int64": ({"y_test": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "integers below 100,000"),
+    "images without pixels": ({"x_train": np.zeros((6, 0, 4, 3), np.uint8)}, r"6 images, \(0, 4, 3\) each"),
 }
 
 

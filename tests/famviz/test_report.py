@@ -46,6 +46,7 @@ def test_a_notebooks_command_is_named_as_such(run, tmp_path):
     assert "tmp7" not in section
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [700, 1400])
 def test_names_of_facts_stay_on_one_line(run, tmp_path, page, width):
     page.set_viewport_size({"width": width, "height": 800})
@@ -63,6 +64,7 @@ def test_a_dollar_in_a_name_leaves_no_section_out(tmp_path):
     assert curves.count("a$_{b$/$x^{$") >= 3  # in the legend, its words and the table
 
 
+@pytest.mark.slow
 def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
     second = make_run(tmp_path / "second", "--data.root", "nowhere", seed=3, **SMALL)
     path = report.write_report([run.path, second.path], tmp_path / "report.html")
@@ -89,6 +91,7 @@ def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
     assert "A bare checkpoint names no recipe" in text
 
 
+@pytest.mark.slow
 def test_what_users_write_is_never_markup(tmp_path, page):
     run = make_run(tmp_path / f"run{EVIL.replace('/', '_')}", "--data.root", "nowhere", **SMALL)
     recipe = run.path / "recipe.yaml"

@@ -1,4 +1,4 @@
-"""The short half of the faults that `make faults` strikes and counts."""
+"""The short list of the faults that `make faults` injects."""
 
 import sys
 
@@ -11,13 +11,13 @@ NAMES = [fault.name for fault in faults.short({})]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """What a training comes to that nothing happens to."""
+    """Results of a training without faults."""
     return faults.undisturbed(tmp_path_factory.mktemp("whole"))[0]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, mounts and signals of Linux")
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_lost_by(name, whole, tmp_path):
+def test_a_training_survives(name, whole, tmp_path):
     faults.prepare(tmp_path)
     try:
         next(fault for fault in faults.short(whole) if fault.name == name).strike(tmp_path)
@@ -25,8 +25,8 @@ def test_nothing_is_lost_by(name, whole, tmp_path):
         pytest.skip(str(why))
 
 
-def test_a_fault_that_is_not_survived_is_seen(whole, tmp_path):
-    """The comparison itself: one figure of another run is enough."""
+def test_a_changed_figure_is_noticed(whole, tmp_path):
+    """The comparison itself must be able to fail."""
     faults.prepare(tmp_path)
     faults.finish(tmp_path, tamper=None)
     faults.same(tmp_path, whole)
