@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import Net, Recipe
-from famkd.data import DATA
+from famkd.data import task_of_data
 from famkd.distill.types import Engine
 from famkd.errors import UserError
 from famkd.methods import METHODS
@@ -37,7 +37,7 @@ def _networks_known(recipe: Recipe) -> None:
     if not recipe.student.model:
         raise UserError("No student is named: pass --student.model, or a recipe that has one.")
     for net in _networks(recipe):
-        if net.model and task_of_model(net.model) == "classification":
+        if net.model and TASKS[task_of_model(net.model)].models is None:
             must_be_known(net.model)
 
 
@@ -53,7 +53,7 @@ def _networks_fit_task(recipe: Recipe) -> None:
 
 
 def _data_fit_task(recipe: Recipe) -> None:
-    own = getattr(DATA[recipe.data.name], "task", "classification")
+    own = task_of_data(recipe.data.name)
     if own != recipe.task:
         raise UserError(
             f"The data set {recipe.data.name} is for {own}, not for {recipe.task}: pass --task {own} and networks for "
