@@ -114,13 +114,13 @@ def step(module, x):
 
 
 # %%
-clock, found = cost.Clock(torch.device("cpu")), {name: [] for name in build}
+timer, found = cost.Timer(torch.device("cpu")), {name: [] for name in build}
 for side in SIDES:
     x = torch.randn(8, 16, side, side, requires_grad=True)
     calls = [partial(step, make(side), x) for make in build.values()]
     for call in calls:
         call()  # once before times are measured
-    for name, ms in zip(build, clock.in_turn(calls, 7)):
+    for name, ms in zip(build, timer.medians(calls, 7)):
         found[name].append(ms)
 
 # %%
@@ -151,7 +151,7 @@ for channels in (8, 32, 128):
     x, weight = torch.randn(16, channels, 16, 16), torch.randn(16 * 9, 2 * channels, 2 * channels)
     pairs = torch.randn(16 * 9, 16, 2 * channels)
     calls = [lambda: torch.fft.irfft2(torch.fft.rfft2(x)), lambda: torch.bmm(pairs, weight)]  # noqa: B023
-    transforms, mix = clock.in_turn(calls, 7)
+    transforms, mix = timer.medians(calls, 7)
     parts.append({"channels": channels, "transforms, ms": transforms, "channel mix, ms": mix})
 famviz.Table(parts)
 
@@ -166,7 +166,7 @@ rows = []
 for method in ("fam", "fam_review", "reviewkd", "at", "kd"):
     figures = bench.bench(famkd.load_recipe("quickstart", "--method", method), steps=5)
     row = {"method": method, "step, ms": figures["ms_per_step"]}
-    rows.append(row | {f"{part}, ms": figures[f"{part}_ms"] for part in bench.PIECES})
+    rows.append(row | {f"{part}, ms": figures[f"{part}_ms"] for part in bench.PARTS})
 famviz.Table(rows)
 
 # %% [markdown]

@@ -1,7 +1,8 @@
-"""The literal formulation of frequency attention: what `famkd bench --against naive` measures against.
+"""A literal implementation of frequency attention, which `famkd bench --against naive` is compared with.
 
-A full complex FFT, a full-plane complex filter in an einsum, cross attention over unfolded copies, images decoded and
-augmented one by one. Written from the paper's formulas; the same function as the fast modules, none of their tricks.
+It uses a full complex FFT, a complex filter of the full plane in an einsum, cross attention over unfolded copies, and
+images that are decoded and augmented one by one. It is written from the formulas of the paper and computes the same
+functions as the fast modules, without their optimizations.
 """
 
 import io
@@ -18,8 +19,10 @@ from famkd.layers.fourier import FAM, FourierFilter
 from famkd.layers.fusion import CrossAttention
 
 
-class NaiveFilter(nn.Module):
-    """Re F^-1(mask * K F(x)) with a full-plane complex filter (C_out, C_in, H, W)."""
+class ReferenceFilter(nn.Module):
+    """Re F^-1(mask * K F(x)) with a complex filter K of the full plane, (C_out, C_in, H, W)."""
+
+    mask: Tensor  # (H, W), frequency 0 in the middle
 
     def __init__(self, c_in: int, c_out: int, size: tuple[int, int], mask: Tensor):
         super().__init__()
@@ -34,7 +37,7 @@ class NaiveFilter(nn.Module):
 
 
 class ReferenceCrossAttention(CrossAttention):
-    """Cross attention over nine materialised copies of keys and values."""
+    """Cross attention over nine copies of keys and values in memory."""
 
     def forward(self, stage: Tensor, deeper: Tensor) -> Tensor:
         b, c, h, w = stage.shape
@@ -43,53 +46,69 @@ class ReferenceCrossAttention(CrossAttention):
         term = torch.cat((self.row_term[rows], self.column_term[cols]), 1).t()
         keys = F.unfold(k, 3, padding=1).view(b, c, 9, h, w) + term[None, :, :, None, None]
         values = F.unfold(v, 3, padding=1).view(b, c, 9, h, w)
-        return ((q[:, :, None] * keys).softmax(2) * values).sum(2)
+        weights = (q[:, :, None] * keys).softmax(2)
+        return (weights * values).sum(2)
 
 
-def reference_modules(module: nn.Module) -> nn.Module:
-    """Replace every dense filter and cross attention inside a module by its literal form, in place."""
+def use_reference(module: nn.Module) -> nn.Module:
+    """Replace every dense filter and cross attention inside a module by its reference implementation, in place.
+
+    Filters get new random weights; cross attention keeps its own.
+    """
     for child in list(module.modules()):
         if isinstance(child, FAM) and isinstance(child.filter, FourierFilter) and child.filter.kind == "dense":
-            f = child.filter
-            full = torch.zeros(f.size)
-            half = f.gain
-            full[:, : half.shape[1]] = half
-            full[:, half.shape[1] :] = half[:, 1 : f.size[1] - half.shape[1] + 1].flip(1)
-            child.filter = NaiveFilter(f.c_in, f.c_out, f.size, torch.fft.fftshift(full)).to(f.weight.device)
+            child.add_module("filter", _reference_filter(child.filter))
         for name, grandchild in list(child.named_children()):
             if type(grandchild) is CrossAttention:
-                naive = ReferenceCrossAttention(grandchild.query.in_channels).to(grandchild.row_term.device)
-                naive.load_state_dict(grandchild.state_dict())
-                setattr(child, name, naive)
+                child.add_module(name, _reference_attention(grandchild))
     return module
 
 
+def _reference_filter(fast: FourierFilter) -> ReferenceFilter:
+    """A filter of the same high-pass, whose gain is extended from the half spectrum to the full plane."""
+    h, w = fast.size
+    half = fast.get_buffer("gain")
+    columns = half.shape[1]
+    mirrored = half[:, 1 : w - columns + 1].flip(1)
+    full = torch.cat((half, mirrored), 1).cpu()
+    return ReferenceFilter(fast.c_in, fast.c_out, (h, w), torch.fft.fftshift(full)).to(fast.weight.device)
+
+
+def _reference_attention(fast: CrossAttention) -> ReferenceCrossAttention:
+    reference = ReferenceCrossAttention(fast.query.in_channels).to(fast.row_term.device)
+    reference.load_state_dict(fast.state_dict())
+    return reference
+
+
 class ReferenceLoader:
-    """Images kept as encoded files, decoded with PIL and augmented one by one, as the field's loaders do."""
+    """Images kept as encoded files, decoded with PIL and augmented one by one, as usual loaders do."""
 
     def __init__(self, images: Images, batch_size: int, device: torch.device):
         from PIL import Image
         from torchvision.transforms import v2
 
         self.batch_size, self.device, self.labels = batch_size, device, images.y_train
-        self.files = []
+        self.files: list[bytes] = []
         for pixels in images.x_train:
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "png", compress_level=1)
             self.files.append(file.getvalue())
-        flip = [v2.RandomHorizontalFlip()] if images.flip else []
-        size = images.x_train.shape[1:3]
-        self.transform = v2.Compose([
-            v2.RandomCrop(size, padding=images.pad), *flip, v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(images.mean, images.std),
-        ])  # fmt: skip
+        height, width = images.x_train.shape[1:3]
+        steps: list[nn.Module] = [v2.RandomCrop((height, width), padding=images.pad)]
+        if images.flip:
+            steps.append(v2.RandomHorizontalFlip())
+        steps += [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(images.mean, images.std)]
+        self.transform = v2.Compose(steps)
 
     def __iter__(self) -> Iterator[Batch]:
-        from PIL import Image
-
         order = np.random.permutation(len(self.files))
         for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
             index = order[start : start + self.batch_size]
-            x = torch.stack([self.transform(Image.open(io.BytesIO(self.files[i])).convert("RGB")) for i in index])
-            y, index = torch.from_numpy(self.labels[index]), torch.from_numpy(index)
-            yield Batch(x.to(self.device), y.to(self.device), index.to(self.device))
+            images = torch.stack([self._image(place) for place in index])
+            labels, places = torch.from_numpy(self.labels[index]), torch.from_numpy(index)
+            yield Batch(images.to(self.device), labels.to(self.device), places.to(self.device))
+
+    def _image(self, place: int) -> Tensor:
+        from PIL import Image
+
+        return self.transform(Image.open(io.BytesIO(self.files[place])).convert("RGB"))

@@ -1,23 +1,29 @@
-"""Where a training step's time goes, measured on the machine at hand."""
+"""Time a training step and its parts on this machine."""
 
 import csv
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from famkd.bench.reference import ReferenceLoader, reference_modules
-from famkd.bench.timer import Clock
-from famkd.config.load import Recipe
+from famkd.bench.reference import ReferenceLoader, use_reference
+from famkd.bench.timer import Call, Timer
+from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
-from famkd.distill.distiller import Distiller
+from famkd.data.streamed import SIZE
+from famkd.distill.distiller import Distiller, total_loss
+from famkd.distill.types import Batch, Dataset
 from famkd.errors import UserError
+from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
     build_fabric,
@@ -30,65 +36,56 @@ from famkd.training.build import (
 from famkd.training.schedule import loss_weights
 from famkd.training.step import Step
 
-PIECES = ("data", "teacher", "student", "method", "optimiser")
+PARTS = ("data", "teacher", "student", "method", "optimiser")
+WARM_UP = 3  # steps before the timed ones
+CIFAR_SIDE = 32
+MOST_PIECES = 64  # pieces of data that the timed steps cycle through
+
+Figures = dict[str, Any]
 
 
-def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise: bool = False) -> dict[str, object]:
-    """Figures of a recipe's training step: a flat dict of plain keys.
+def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise: bool = False) -> Figures:
+    """Time a recipe's training step; returns a flat dict of figures.
+
+    Teacher and student have random weights, which take as long as trained ones.
 
     Args:
-        steps: timed steps; the median counts.
-        against_naive: also time the literal formulation, in turn with ours, and give the `ratio` of the medians.
-        noise: random images in the data set's place, for where it is not at hand.
-
-    Teacher and student start from random weights: they cost what trained ones cost.
+        steps: number of timed steps; the median is reported.
+        against_naive: also time the reference implementation, in turn with this one, and report the `ratio`.
+        noise: random images in place of the data set.
     """
     recipe = validated(recipe)
     fabric = build_fabric(recipe)
-    streamed = recipe.data.name == "imagenet"
-    if recipe.task == "detection" or (streamed and not noise):
-        if noise or against_naive:
-            which = "A detector's step" if recipe.task == "detection" else "A step on files"
-            raise UserError(f"{which} is timed on its own data and alone: leave --noise and --against out.")
-        data = build_recipe_data(recipe, fabric.device)
-    else:
-        size = {"size": recipe.data.size or 224} if streamed else {}
-        if noise:
-            data = InMemory(noise_images(**size), recipe.data.batch_size, fabric.device)
-        else:
-            data = build_recipe_data(recipe, fabric.device)
+    data = _noise_data(recipe, fabric.device) if noise else build_recipe_data(recipe, fabric.device)
+    reference = _reference_step(recipe, data, fabric.device) if against_naive else None
     step, distiller = prepared_step(recipe, data, fabric)
-    pieces = list(islice(data.epoch(1), 64))
-    turn = iter(range(10**9))
+    pieces = list(itertools.islice(data.epoch(1), MOST_PIECES))
+    endless_pieces = itertools.cycle(pieces)
 
     def ours() -> None:
-        step(pieces[next(turn) % len(pieces)])
+        step(next(endless_pieces))
 
-    clock = Clock(fabric.device)
-    for _ in range(3):
+    timer = Timer(fabric.device)
+    for _ in range(WARM_UP):
         ours()
-    figures: dict[str, object] = {
-        "recipe": recipe.name,
-        "method": recipe.method,
-        **_machine(fabric.device, step.engine),
-    }
+    figures: Figures = {"recipe": recipe.name, "method": recipe.method, **_machine(fabric.device, step.engine)}
     figures["batch"] = data.batch_size
-    if against_naive:
-        literal = _naive_step(recipe, data, fabric)
-        literal()
-        whole, slow = clock.in_turn([ours, literal], max(3, steps // 4))
-        figures |= {"naive_ms_per_step": slow, "ratio": slow / whole}
+    if reference is not None:
+        reference()
+        milliseconds, slow = timer.medians([ours, reference], max(3, steps // 4))
+        figures |= {"naive_ms_per_step": slow, "ratio": slow / milliseconds}
     else:
-        (whole,) = clock.in_turn([ours], steps)
-    figures |= {"ms_per_step": whole, "images_per_s": 1000 * data.batch_size / whole}
-    figures["peak_mib"] = _peak_mib(fabric.device)  # before anything else takes memory
-    parts = _split(step, distiller, data, pieces[0], fabric, whole, steps)
-    figures |= {f"{name}_ms": value for name, value in parts.items()}
-    figures |= _work(distiller, data, pieces[0], fabric, whole)
-    return figures
+        (milliseconds,) = timer.medians([ours], steps)
+    figures |= {"ms_per_step": milliseconds, "images_per_s": 1000 * data.batch_size / milliseconds}
+    figures["peak_mib"] = _peak_mib(fabric.device)  # before the measurements below take memory
+    parts = time_parts(step, distiller, data.take(pieces[0]), lambda: data.take(pieces[0]), steps)
+    parts["method"] = max(0.0, milliseconds - sum(parts.values()))
+    figures |= {f"{name}_ms": parts[name] for name in PARTS}
+    return figures | _work(distiller, data.take(pieces[0]), fabric, milliseconds)
 
 
-def prepared_step(recipe: Recipe, data: InMemory, fabric) -> tuple[Step, Distiller]:
+def prepared_step(recipe: Recipe, data: Dataset, fabric: Fabric) -> tuple[Step, Distiller]:
+    """The step that training runs, with random weights, ready for the first epoch."""
     check_batch_size(recipe, data.batch_size)
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
@@ -98,86 +95,112 @@ def prepared_step(recipe: Recipe, data: InMemory, fabric) -> tuple[Step, Distill
     return step, distiller
 
 
-def _naive_step(recipe: Recipe, data: InMemory, fabric) -> Callable[[], None]:
-    """One step of the literal formulation: plain layout, eager, single precision, a decoding loader."""
+def _noise_data(recipe: Recipe, device: torch.device) -> InMemory:
+    """Random images of the size that the recipe asks for; of CIFAR's if its data set has no such option."""
+    if recipe.task != InMemory.task:
+        raise UserError(f"--noise makes images for {InMemory.task}, not for {recipe.task}: leave it out.")
+    side = getattr(recipe.data, "size", CIFAR_SIDE) or SIZE
+    return InMemory(noise_images(size=side), recipe.data.batch_size, device)
+
+
+def _reference_step(recipe: Recipe, data: Dataset, device: torch.device) -> Call:
+    """A step of the reference implementation: contiguous layout, eager, single precision, a loader that decodes."""
+    if not isinstance(data, InMemory):
+        raise UserError("The naive form takes data sets that are held in memory only: leave --against out.")
     torch.manual_seed(recipe.seed)
-    distiller = (
-        build_distiller(recipe, data, weights=False, fold=False).train().to(memory_format=torch.contiguous_format)
-    )
-    distiller.teacher.to(memory_format=torch.contiguous_format)
-    reference_modules(distiller.methods)
+    distiller = build_distiller(recipe, data, weights=False, fold=False).train()
+    distiller.to(memory_format=torch.contiguous_format)
+    if distiller.teacher is not None:
+        distiller.teacher.to(memory_format=torch.contiguous_format)
+    use_reference(distiller.methods)
     optim = recipe.optim
     optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
     weights = loss_weights(recipe, 1)
-    loader = ReferenceLoader(data.images(), data.batch_size, fabric.device)
-    batches = iter(batch for _ in iter(int, 1) for batch in loader)
+    batches = _endless(ReferenceLoader(data.images(), data.batch_size, device))
 
     def step() -> None:
         losses, _ = distiller(next(batches))
         optimizer.zero_grad()
-        sum(weights[group] * sum(terms.values()) for group, terms in losses.items()).backward()
+        total_loss(losses, weights).backward()
         optimizer.step()
-        sum(value.item() for terms in losses.values() for value in terms.values())  # the usual running average
+        for terms in losses.values():
+            for loss in terms.values():
+                loss.item()  # the running average that a usual trainer shows after each step
 
     return step
 
 
-def _split(step: Step, distiller: Distiller, data: InMemory, piece, fabric, whole: float, steps: int) -> dict:
-    """Milliseconds of each part alone; the method is what the whole step takes beyond the others.
+def _endless(loader: ReferenceLoader) -> Iterator[Batch]:
+    while True:
+        yield from loader
 
-    Parts run one by one, in the step's precision but never captured, so that on a GPU launches weigh more in them
-    than in the whole.
+
+def time_parts(step: Step, distiller: Distiller, batch: Batch, take: Call, steps: int) -> dict[str, float]:
+    """Milliseconds of the parts of a step other than the method, each run alone.
+
+    They run in the step's precision, but never in a CUDA graph, so on a GPU launches weigh more than in a whole step.
+    The method is left out because it needs the features that teacher and student compute: the rest of a whole step.
     """
-    batch, clock = data.take(piece), Clock(fabric.device)
-    compiled = (
-        (lambda f: torch.compile(f, dynamic=False))
-        if step.engine != "eager" and clock.device.type != "cpu"
-        else (lambda f: f)
-    )
-    teach = compiled(lambda: distiller.task.teach(distiller.teacher, batch).logits)
-    study = compiled(lambda: sum(distiller.task.study(distiller.student, batch)[0].values()))
+    task, student, teacher = distiller.task, distiller.student, distiller.teacher
+    autocast = step.fabric.autocast
 
-    def teacher() -> None:
-        with torch.no_grad(), fabric.autocast():
-            teach()
+    def own_loss() -> Tensor:
+        losses, _ = task.study(student, batch)
+        return total_loss({"task": losses}, {"task": 1.0})
 
-    def student() -> None:
-        with fabric.autocast():
-            loss = study()
+    compiled_loss = _as_in_step(own_loss, step)
+
+    def study() -> None:
+        with autocast():
+            loss = compiled_loss()
         loss.backward()
 
-    parts = {
-        "data": lambda: data.take(piece),
-        "teacher": teacher if distiller.teacher else lambda: None,
-        "student": student,
-        "optimiser": step.optimizer.step,
-    }
-    for call in parts.values():
+    calls: dict[str, Call] = {"data": take, "student": study, "optimiser": step.optimizer.step}
+    if teacher is not None:
+        calls["teacher"] = _teacher_call(step, teacher, lambda: task.teach(teacher, batch).logits)
+    for call in calls.values():
         call()
-    times = dict(zip(parts, clock.in_turn(list(parts.values()), steps)))
-    times["method"] = max(0.0, whole - sum(times.values()))
-    return {name: times[name] for name in PIECES}
+    times = Timer(step.data.device).medians(list(calls.values()), steps)
+    return {"teacher": 0.0, **dict(zip(calls, times))}
 
 
-def _work(distiller: Distiller, data: InMemory, piece, fabric, whole: float) -> dict:
-    """Floating-point work of a step against what the device can do at best."""
+def _teacher_call(step: Step, teacher: nn.Module, teach: Call) -> Call:
+    compiled = _as_in_step(teach, step)
+
+    def call() -> None:
+        with torch.no_grad(), step.fabric.autocast():
+            compiled()
+
+    return call
+
+
+def _as_in_step(function: Callable[[], Any], step: Step) -> Callable[[], Any]:
+    """The function compiled where the step is."""
+    if step.engine == "eager" or step.data.device.type == "cpu":
+        return function
+    return torch.compile(function, dynamic=False)
+
+
+def _work(distiller: Distiller, batch: Batch, fabric: Fabric, milliseconds: float) -> Figures:
+    """Floating-point operations of a step, and their share of what the device reaches in a matrix product."""
     with FlopCounterMode(display=False) as counter:
         with fabric.autocast():
-            losses, _ = distiller(data.take(piece))
-        sum(sum(terms.values()) for terms in losses.values()).backward()
+            losses, _ = distiller(batch)
+        total_loss(losses, dict.fromkeys(losses, 1.0)).backward()
     flops = counter.get_total_flops()
+    gflop_per_s = flops / milliseconds / 1e6
     ceiling, bandwidth = ceilings(fabric.device)
     return {
         "gflop_per_step": flops / 1e9,
-        "gflop_per_s": flops / whole / 1e6,
+        "gflop_per_s": gflop_per_s,
         "matmul_ceiling_gflop_per_s": ceiling,
-        "share_of_matmul_ceiling": flops / whole / 1e6 / ceiling,
+        "share_of_matmul_ceiling": gflop_per_s / ceiling,
         "copy_ceiling_gb_per_s": bandwidth,
     }
 
 
 def _peak_mib(device: torch.device) -> float:
-    """Most memory so far: the device's on a GPU, else the process's."""
+    """Largest memory use so far: of the GPU, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     import resource
@@ -186,53 +209,64 @@ def _peak_mib(device: torch.device) -> float:
 
 
 def ceilings(device: torch.device) -> tuple[float, float]:
-    """Best matrix product (GFLOP/s) and copy (GB/s, read and written) that this device shows now."""
-    n, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
-    a, b = torch.randn(2, n, n, device=device, dtype=dtype)
-    source = torch.empty(2**28 if device.type == "cuda" else 2**25, device=device)
-    target, clock = torch.empty_like(source), Clock(device)
-    matmul, copy = clock.in_turn([lambda: a @ b, lambda: target.copy_(source)], 7)
-    return 2 * n**3 / matmul / 1e6, 2 * 4 * source.numel() / copy / 1e6
+    """What this device reaches now: a matrix product in GFLOP/s, and a copy in GB/s, read and written."""
+    on_gpu = device.type == "cuda"
+    side = 8192 if on_gpu else 1024
+    a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16 if on_gpu else torch.float32)
+    source = torch.empty(2**28 if on_gpu else 2**25, device=device)
+    target = torch.empty_like(source)
+    matmul_ms, copy_ms = Timer(device).medians([lambda: a @ b, lambda: target.copy_(source)], 7)
+    bytes_moved = 2 * source.element_size() * source.numel()
+    return 2 * side**3 / matmul_ms / 1e6, bytes_moved / copy_ms / 1e6
 
 
-def save_csv(figures: dict[str, object], folder: Path) -> Path:
+def save_csv(figures: Figures, folder: Path) -> Path:
     """Append a row to <folder>/<device>-torch<version>.csv."""
-    name = "".join(c if c.isalnum() or c in ".-" else "_" for c in f"{figures['device']}-torch{figures['torch']}")
+    wanted = f"{figures['device']}-torch{figures['torch']}"
+    name = "".join(c if c.isalnum() or c in ".-" else "_" for c in wanted)
     path = folder / f"{name}.csv"
     folder.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.open())) if path.is_file() else []
-    rows.append({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in figures.items()})
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    rows: list[Figures] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    rows.append({key: _rounded(value) for key, value in figures.items()})
+    columns = dict.fromkeys(key for row in rows for key in row)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
+        writer = csv.DictWriter(file, list(columns), restval="")
         writer.writeheader()
         writer.writerows(rows)
     return path
 
 
-def as_text(figures: dict[str, object]) -> str:
+def as_text(figures: Figures) -> str:
+    """One line per figure."""
     width = max(map(len, figures))
-    return "\n".join(
-        f"{key:{width}}  {value:.4g}" if isinstance(value, float) else f"{key:{width}}  {value}"
-        for key, value in figures.items()
-    )
+    return "\n".join(f"{key:{width}}  {_rounded(value)}" for key, value in figures.items())
 
 
-def as_json(figures: dict[str, object]) -> str:
+def as_json(figures: Figures) -> str:
     return json.dumps(figures, indent=1)
 
 
-def _machine(device: torch.device, engine: str) -> dict[str, object]:
-    from famkd.run.environment import environment_info
+def _rounded(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
+
+def _machine(device: torch.device, engine: str) -> Figures:
     machine = environment_info(str(device))
     return {
-        "date": date.today().isoformat(), "device": machine["device"], "torch": machine["torch"], "engine": engine,
-    }  # fmt: skip
+        "date": date.today().isoformat(),
+        "device": machine["device"],
+        "torch": machine["torch"],
+        "engine": engine,
+    }
 
 
 def noise_images(n: int = 1280, size: int = 32, classes: int = 100) -> Images:
+    """Random square images, the same ones for training and test."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=generator).numpy()
     y = (torch.arange(n) % classes).numpy()
-    return Images(x, y, x, y, [str(i) for i in range(classes)], (0.5,) * 3, (0.25,) * 3)
+    names = [str(label) for label in range(classes)]
+    return Images(x, y, x, y, names, mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -1,24 +1,28 @@
-"""A stopwatch that waits for the device."""
+"""Time calls on a device."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from famkd.errors import UserError
 
-BLOCK = 20  # calls between two waits for a GPU: in an epoch nothing waits, so the next step is told while one runs
+Call = Callable[[], object]
+
+# Calls per synchronization with a GPU. Training does not synchronize after each step, so neither does this: the next
+# step is launched while one runs.
+CALLS_PER_WAIT = 20
 
 
-class Clock:
-    """Milliseconds of calls, the device waited for."""
+class Timer:
+    """Measures milliseconds of calls on a device, and waits for the device before it reads the clock."""
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.calls = BLOCK if device.type == "cuda" else 1
+        self.calls = CALLS_PER_WAIT if device.type == "cuda" else 1
 
-    def once(self, call: Callable[[], object]) -> float:
-        """Of one call; on a GPU the mean of several one after another."""
+    def once(self, call: Call) -> float:
+        """Milliseconds of a call; on a GPU the mean of several calls in a row."""
         self._wait()
         start = time.perf_counter()
         for _ in range(self.calls):
@@ -26,12 +30,12 @@ class Clock:
         self._wait()
         return 1000 * (time.perf_counter() - start) / self.calls
 
-    def in_turn(self, calls: list[Callable[[], object]], n: int) -> list[float]:
-        """Median of each over n rounds; taking turns lets a machine's drift fall on all alike."""
-        if n < 1:
-            raise UserError(f"Nothing can be timed in {n} steps: pass --steps 1 or more.")
-        rounds = [[self.once(call) for call in calls] for _ in range(n)]
-        return [sorted(times)[n // 2] for times in zip(*rounds)]
+    def medians(self, calls: Sequence[Call], rounds: int) -> list[float]:
+        """Median of each call over several rounds, in which the calls take turns, so that drift affects all alike."""
+        if rounds < 1:
+            raise UserError(f"Nothing can be timed in {rounds} steps: pass --steps 1 or more.")
+        times = [[self.once(call) for call in calls] for _ in range(rounds)]
+        return [sorted(of_call)[rounds // 2] for of_call in zip(*times)]
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

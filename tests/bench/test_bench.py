@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from famkd.bench import step as timing
 from famkd.bench.modules import costs, modules
-from famkd.bench.reference import NaiveFilter, ReferenceLoader, reference_modules
+from famkd.bench.reference import ReferenceFilter, ReferenceLoader, use_reference
 from famkd.bench.step import as_json, bench, noise_images, save_csv
 from famkd.cli.bench import bench_command
 from famkd.config.load import load_recipe
@@ -182,9 +182,9 @@ def test_the_literal_modules_are_the_same_function(size):
     fam, fuse = FAM(3, 4, size), CrossAttention(4)
     x, y = torch.randn(2, 3, *size), torch.randn(2, 4, *size)
     wanted_fam, wanted_fuse, response = fam(x), fuse(y, y), fam.filter.response()
-    literal = reference_modules(nn.ModuleDict({"fam": fam, "fuse": fuse}))
+    literal = use_reference(nn.ModuleDict({"fam": fam, "fuse": fuse}))
     naive = literal["fam"].filter
-    assert isinstance(naive, NaiveFilter)
+    assert isinstance(naive, ReferenceFilter)
     half = size[1] // 2 + 1
     full = torch.zeros(4, 3, *size, dtype=torch.cfloat)
     full[..., :half] = response
@@ -229,7 +229,7 @@ def test_peak_memory_is_the_steps_own(monkeypatch):
 
 def test_bench_times_the_recipes_own_arithmetic(monkeypatch):
     """Parts alone are in the step's precision, and a batch is cut as training cuts it."""
-    seen, whole = [], timing._split
+    seen, time_parts = [], timing.time_parts
     study, teach = Classification.study, Classification.teach
 
     def noting(call):
@@ -239,16 +239,16 @@ def test_bench_times_the_recipes_own_arithmetic(monkeypatch):
 
         return noted
 
-    def split(*arguments):
+    def noted_parts(*arguments):
         assert seen[-1] == (8, True)
         seen.clear()
-        times = whole(*arguments)
+        times = time_parts(*arguments)
         assert set(seen) == {(16, True)}
         return times
 
     monkeypatch.setattr(Classification, "study", noting(study))
     monkeypatch.setattr(Classification, "teach", noting(teach))
-    monkeypatch.setattr(timing, "_split", split)
+    monkeypatch.setattr(timing, "time_parts", noted_parts)
     flags = ("--data.batch_size", "16", "--optim.accumulate", "2", "--precision", "bf16-mixed", "--accelerator", "cpu")
     bench(load_recipe("quickstart", "--engine", "eager", *flags), steps=1)
 
