@@ -1,6 +1,6 @@
-"""The processes that train one student together: which one this is, and what they tell each other.
+"""The processes that train one student together: rank, number, and collective operations.
 
-A process alone is rank 0 of 1, and each function here then costs nothing and changes nothing.
+A single process is rank 0 of 1. Each function then returns its input at no cost.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from famkd.errors import UserError
 
 
 def rank() -> int:
-    """Number of this process; rank 0 alone writes and speaks."""
+    """Number of this process. Only rank 0 writes and prints."""
     return dist.get_rank() if _initialized() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if _initialized() else 1
 
 
 def shard(start: int, stop: int) -> slice:
-    """This process's share of a range: consecutive, every position in exactly one share."""
+    """This process's share of a range: consecutive, and every position is in exactly one share."""
     n, me, all_of_us = stop - start, rank(), world()
     return slice(start + n * me // all_of_us, start + n * (me + 1) // all_of_us)
 
@@ -41,12 +41,15 @@ def all_reduce_mean(x: Tensor) -> Tensor:
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """What every process holds, (N, ...) to (world N, ...) in order of rank; no gradient. N is the same everywhere."""
+    """Concatenate the tensors (N, ...) of all processes to (world N, ...) in order of rank, without gradient.
+
+    N must be the same in all processes.
+    """
     return _gather(x) if world() > 1 else x
 
 
 def on_rank_zero(call: Callable[[], Any]) -> Any:
-    """What rank 0 makes of `call`, told to everyone (so it can be pickled); a UserError there ends every process."""
+    """Run `call` on rank 0 and broadcast its result, which must be picklable. A UserError ends every process."""
     if world() == 1:
         return call()
     box: list[Any] = [None, None]
@@ -61,7 +64,7 @@ def on_rank_zero(call: Callable[[], Any]) -> Any:
 
 
 def on_every_rank(call: Callable[[], Any]) -> Any:
-    """What each process makes of `call`; a UserError in any ends every process, and is told once."""
+    """Run `call` on every process. A UserError in any of them ends all, and is printed once."""
     if world() == 1:
         return call()
     answer, error = None, None
@@ -74,12 +77,12 @@ def on_every_rank(call: Callable[[], Any]) -> Any:
 
 
 def first_nonempty(word: str) -> str:
-    """The first word that any process has to say, "" if none has."""
+    """The first non-empty text of any process, or ""."""
     return next(filter(None, all_gather_objects(word)), "")
 
 
 def all_gather_objects(x: Any) -> list[Any]:
-    """What every process holds, in order of rank; so it can be pickled."""
+    """The objects of all processes, in order of rank. They must be picklable."""
     if world() == 1:
         return [x]
     every: list[Any] = [None] * world()
@@ -88,20 +91,20 @@ def all_gather_objects(x: Any) -> list[Any]:
 
 
 def barrier() -> None:
-    """Go on when all processes have come this far."""
+    """Wait until all processes have reached this point."""
     if world() > 1:
         dist.barrier()
 
 
 def to_sync_batchnorm(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The module with batch norms that take their statistics over the images of all processes; UserError on a CPU."""
+    """The module with batch norms that compute statistics over the images of all processes; UserError on a CPU."""
     if world() > 1 and device.type == "cpu":
         raise UserError("--sync_bn needs GPUs: PyTorch has no synchronised batch norm for the CPU. Leave it out.")
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module) if world() > 1 else module
 
 
 def average_batchnorm(module: torch.nn.Module) -> None:
-    """Give all processes the mean of their batch norms' running statistics, which each took from its own images."""
+    """Average the running statistics of batch norms over all processes, because each used its own images."""
     norms = [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     kept = [t for m in norms for t in (m.running_mean, m.running_var) if t is not None]
     if world() > 1 and kept:
@@ -111,11 +114,11 @@ def average_batchnorm(module: torch.nn.Module) -> None:
 
 
 def _agree(errors: list[UserError | None]) -> None:
-    """Rank 0 raises the first of the errors, the others end in silence."""
-    told = next((error for error in errors if error), None)
-    if told and rank() == 0:
-        raise told
-    if told:
+    """Rank 0 raises the first of the errors; the others exit silently."""
+    first = next((error for error in errors if error), None)
+    if first and rank() == 0:
+        raise first
+    if first:
         raise SystemExit(2)
 
 

@@ -54,6 +54,11 @@ def build_data(
     return InMemory(build(root, **options), batch_size, device, seed, augment)  # a plug-in's function returns Images
 
 
+def task_of_data(name: str) -> str:
+    """The task that a data set is for."""
+    return getattr(DATA[name], "task", "classification")
+
+
 def _must_have(name: str, option: str) -> None:
     """UserError, naming the data sets that have an option, if this one does not."""
     if option in _options(name):

@@ -1,8 +1,9 @@
-"""Several processes for one training: who starts them, and what happens when one of them is lost.
+"""The processes of one training: how they are started, and what happens when one of them is lost.
 
-Each process runs the same `train`. torchrun and SLURM start them all; without those, the first starts the others of its
-machine, each `famkd train` with the recipe in a file, and watches over them as they watch over it. Across machines
-without torchrun or SLURM, start famkd on each with MASTER_ADDR, MASTER_PORT and NODE_RANK in the environment.
+Every process runs the same `train`. torchrun and SLURM start all of them. Without those, the first process starts the
+others of its machine: each runs `famkd train` with the recipe in a file, and the processes watch each other. To train on
+several machines without torchrun or SLURM, start famkd on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK in
+the environment.
 """
 
 import contextlib
@@ -23,23 +24,24 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from famkd import distributed
-from famkd.config.load import Recipe
 from famkd.config.plugins import for_processes
+from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.training.build import build_fabric
 
-GRACE = 5.0  # seconds that a process has to say itself what is wrong before it is ended
+GRACE = 5.0  # seconds that a process gets to print its own error before it is killed
 LOST = re.compile(r"gloo|nccl|connection|peer|tcpstore|heartbeat|broken pipe", re.IGNORECASE)
 PARENT = "FAMKD_STARTED_BY"
 
 
 @contextlib.contextmanager
 def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterator[Fabric]:
-    """Fabric in every process of a recipe's training, once all of them are there.
+    """Fabric in every process of a recipe's training, once all processes have joined.
 
-    Inside a training of several processes, that of its teacher or baseline is of the same ones. UserError where
-    another process has ended; the run directory then holds the last epoch that all of them finished.
+    The training of a teacher or a baseline uses the processes of the training that asks for it.
+
+    Errors: UserError where another process has ended; the run directory then holds the last epoch that all finished.
     """
     devices, nodes = processes(recipe)
     if devices * nodes == 1:
@@ -47,12 +49,13 @@ def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterat
         return
     fabric = build_fabric(recipe, devices, nodes)
     if dist.is_initialized():
-        fabric.launch()  # into the processes that are there
+        fabric.launch()  # joins the existing processes
         yield fabric
         return
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions in channels-last: no matter
-    with _started(recipe, run, resume, runs, devices, nodes), _left():
+    # Strides of 1x1 convolutions in channels-last are ambiguous, which has no effect.
+    warnings.filterwarnings("ignore", "Grad strides do not match")
+    with _other_processes(recipe, run, resume, runs, devices, nodes), _leave_group():
         try:
             fabric.launch()
             yield fabric
@@ -63,13 +66,13 @@ def launched(recipe: Recipe, run: Run, resume: bool, runs: str | Path) -> Iterat
             if distributed.rank() > 0:
                 time.sleep(1)
                 if not _orphan():
-                    raise SystemExit(1) from None  # rank 0 tells, or whoever started this process
+                    raise SystemExit(1) from None  # rank 0 prints the error, or the process that started this one
             raise UserError(_lost(run)) from error
 
 
 @contextlib.contextmanager
-def _left() -> Iterator[None]:
-    """Leave the group at the end: its threads abort a process that ends while they run."""
+def _leave_group() -> Iterator[None]:
+    """Leave the process group at the end: its threads abort a process that exits while they run."""
     try:
         yield
     finally:
@@ -78,29 +81,31 @@ def _left() -> Iterator[None]:
 
 
 def processes(recipe: Recipe) -> tuple[int, int]:
-    """Processes per machine and machines, as torchrun or SLURM tell, else as the recipe says; UserError if they differ.
+    """Processes per machine and number of machines: those of torchrun or SLURM, else those of the recipe.
 
-    SLURM tells it to tasks that srun started.
+    Errors: UserError where the two differ. SLURM counts only in tasks that srun started.
     """
-    told, by = None, ""
+    started, by = None, ""
     if dist.is_available() and dist.is_torchelastic_launched():
         each = int(os.environ["LOCAL_WORLD_SIZE"])
-        told, by = (each, int(os.environ["WORLD_SIZE"]) // each), "torchrun"
+        started, by = (each, int(os.environ["WORLD_SIZE"]) // each), "torchrun"
     elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         tasks, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", 1))
-        told, by = (tasks // nodes, nodes), "SLURM"
+        started, by = (tasks // nodes, nodes), "SLURM"
     asked = (recipe.devices, recipe.nodes)
-    if told and asked not in ((1, 1), told):
+    if started and asked not in ((1, 1), started):
         raise UserError(
-            f"{by} started {told[0]} processes on each of {told[1]} machines, but the recipe asks for --devices "
+            f"{by} started {started[0]} processes on each of {started[1]} machines, but the recipe asks for --devices "
             f"{asked[0]} --nodes {asked[1]}: leave these two out, or make them agree."
         )
-    return told or asked
+    return started or asked
 
 
 @contextlib.contextmanager
-def _started(recipe: Recipe, run: Run, resume: bool, runs: str | Path, devices: int, nodes: int) -> Iterator[None]:
-    """Where nobody else does, start the other processes of this machine; the last to leave, whatever happens."""
+def _other_processes(
+    recipe: Recipe, run: Run, resume: bool, runs: str | Path, devices: int, nodes: int
+) -> Iterator[None]:
+    """Start the other processes of this machine, unless torchrun or SLURM did, and end them at the end."""
     if PARENT in os.environ:
         _watch(_orphan, run, [])
     if any(name in os.environ for name in ("LOCAL_RANK", "SLURM_PROCID")):
@@ -136,7 +141,10 @@ def _started(recipe: Recipe, run: Run, resume: bool, runs: str | Path, devices: 
 
 
 def _watch(lost: Callable[[], bool], run: Run, others: list[subprocess.Popen]) -> threading.Event:
-    """End this process, which may hang in a collective, soon after another was lost, unless the event is set."""
+    """A thread that ends this process, which may hang in a collective, soon after `lost` returns True.
+
+    Setting the returned event stops the thread.
+    """
     stop = threading.Event()
 
     def watch() -> None:
@@ -151,7 +159,7 @@ def _watch(lost: Callable[[], bool], run: Run, others: list[subprocess.Popen]) -
 
 
 def _end(others: list[subprocess.Popen]) -> None:
-    """Let processes end by themselves for some seconds, then end them."""
+    """Give processes some seconds to exit, then kill them."""
     deadline = time.monotonic() + GRACE
     for other in others:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -162,14 +170,14 @@ def _end(others: list[subprocess.Popen]) -> None:
 
 
 def _orphan() -> bool:
-    """Whether the process that started this one has ended."""
+    """Whether the process that started this one has exited."""
     return PARENT in os.environ and os.getppid() != int(os.environ[PARENT])
 
 
 def _lost(run: Run) -> str:
     return (
-        f"Another process of this training has ended, so it cannot go on. {run.path} holds epoch {len(run.metrics())}; "
-        "the same command with --resume goes on from there, on any number of devices."
+        f"Another process of this training has ended, so it cannot continue. {run.path} holds epoch {len(run.metrics())}; "
+        "the same command with --resume continues from there, on any number of devices."
     )
 
 
