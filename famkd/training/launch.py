@@ -1,9 +1,9 @@
 """The processes of one training: how they are started, and what happens when one of them is lost.
 
 Every process runs the same `train`. torchrun and SLURM start all of them. Without those, the first process starts the
-others of its machine: each runs `famkd train` with the recipe in a file, and the processes watch each other. To train on
-several machines without torchrun or SLURM, start famkd on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK in
-the environment.
+others of its machine: each runs `famkd train` with the recipe in a file, and the processes watch each other. To train
+on several machines without torchrun or SLURM, start famkd on each of them with MASTER_ADDR, MASTER_PORT and NODE_RANK
+in the environment.
 """
 
 import contextlib
@@ -176,8 +176,8 @@ def _orphan() -> bool:
 
 def _lost(run: Run) -> str:
     return (
-        f"Another process of this training has ended, so it cannot continue. {run.path} holds epoch {len(run.metrics())}; "
-        "the same command with --resume continues from there, on any number of devices."
+        "Another process of this training has ended, so it cannot continue. "
+        f"{run.path} holds epoch {len(run.metrics())}; the same command with --resume continues from there, on any number of devices."
     )
 
 
