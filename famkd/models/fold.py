@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from famkd.features.taps import find_module
 
@@ -47,7 +47,7 @@ def _fold(model: nn.Module, images: Tensor, keep: Collection[str]) -> list[str]:
         assert isinstance(bn, nn.BatchNorm2d)
         originals |= {conv_path: conv, bn_path: bn}
         folded.append(bn_path)
-        _replace(model, conv_path, fuse_conv_bn_eval(conv, bn).requires_grad_(False))
+        _replace(model, conv_path, _folded(conv, bn))
         _replace(model, bn_path, nn.Identity())
     if _is_close(model(images), before):
         return folded
@@ -109,6 +109,31 @@ def _trace(model: nn.Module, images: Tensor) -> tuple[Counter[str], dict[str, li
         for handle in handles:
             handle.remove()
     return calls, readers
+
+
+def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
+    """A frozen convolution that computes what the pair computes in eval mode.
+
+    It is a new module rather than the copy that torch's `fuse_conv_bn_eval` makes: a new module draws initial weights,
+    and without these draws the methods, which are built next, would start from other weights for the same seed.
+    """
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    folded = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # pyright: ignore[reportArgumentType]  (a tuple of two)
+        conv.stride,  # pyright: ignore[reportArgumentType]
+        conv.padding,  # pyright: ignore[reportArgumentType]
+        conv.dilation,  # pyright: ignore[reportArgumentType]
+        conv.groups,
+        bias=True,
+        padding_mode=conv.padding_mode,  # pyright: ignore[reportArgumentType]
+    )
+    folded.weight = nn.Parameter(weight, requires_grad=False)
+    folded.bias = nn.Parameter(bias, requires_grad=False)
+    return folded.train(conv.training)
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

@@ -177,7 +177,8 @@ def _orphan() -> bool:
 def _lost(run: Run) -> str:
     return (
         "Another process of this training has ended, so it cannot continue. "
-        f"{run.path} holds epoch {len(run.metrics())}; the same command with --resume continues from there, on any number of devices."
+        f"{run.path} holds epoch {len(run.metrics())}; the same command with --resume continues from there, "
+        "on any number of devices."
     )
 
 
