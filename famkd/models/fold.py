@@ -117,6 +117,8 @@ def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
     It is a new module rather than the copy that torch's `fuse_conv_bn_eval` makes: a new module draws initial weights,
     and without these draws the methods, which are built next, would start from other weights for the same seed.
     """
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
     weight, bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
     )
