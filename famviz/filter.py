@@ -66,7 +66,7 @@ class Filter:
         maps, so a frequency of which the window removes one sign is halved.
         """
         plane = spectra.full_plane(self.gain, self.size[1])
-        gain = spectra.effective(plane).real
+        gain = np.real(spectra.effective(plane))
         removed = gain == 0
         halved = ~removed & (gain <= 0.5)
         return int(removed.sum()), int(halved.sum())

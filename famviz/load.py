@@ -134,6 +134,7 @@ def _open_run(run: Run) -> LoadedRun:
 def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[str, dict]) -> Filter:
     """A filter from its saved state and its note, without drawing a random number."""
     own = {key.removeprefix(f"{path}."): value for key, value in state.items() if key.startswith(f"{path}.")}
+    height, width = note["size"]
     module = _module(note, own)
     fam = path.rpartition(".")[0]
     gamma = state.get(f"{fam}.gamma")
@@ -144,7 +145,7 @@ def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[s
         index,
         path,
         module.response().numpy(),
-        module.size,
+        (height, width),
         own["gain"].float().numpy(),
         student=_at(names.get("student", ()), index),
         teacher=_at(names.get("teacher", ()), index),

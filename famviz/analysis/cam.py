@@ -157,7 +157,7 @@ def _result(
     confidence = logits.softmax(1).gather(1, classes[:, None])[:, 0]
     why_empty = []
     for each, label in zip(evidence, classes.tolist()):
-        called = names[label] if len(names) > label else f"class {label}"
+        called = str(names[label]) if len(names) > label else f"class {label}"
         why_empty.append(_why_empty(each, method, layer, called))
     return CamResult(
         maps.cpu().numpy(),

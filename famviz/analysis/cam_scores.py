@@ -53,7 +53,7 @@ def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def pointing_hits(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The pointing game: 1 if the largest value is inside the mask, the share of them if several are; 0 without a map."""
+    """The pointing game: 1 if the largest value is inside the mask, or the share of ties inside; 0 for a constant."""
     top = maps == maps.max((1, 2), keepdims=True)
     return np.where(_constant(maps), 0.0, (top & masks).sum((1, 2)) / top.sum((1, 2)))
 

@@ -5,7 +5,7 @@ norm after them, so they are in the units in which the output of a level is comp
 is one amplitude, the teacher's root mean square over all frequencies but DC; |H| is a gain, in dB of 1.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ class Effect:
 
     @property
     def left(self) -> float:
-        """AC energy of the residual, as a part of the teacher's: 0 is perfect, 1 is what a constant output would get."""
+        """AC energy of the residual, in parts of the teacher's: 0 is perfect, 1 is what a constant output would get."""
         residual = without_dc(self.power["residual"]).sum()
         teacher = without_dc(self.power["teacher"]).sum()
         return float(residual / max(teacher, LOWEST))
@@ -180,14 +180,20 @@ class _Level:
 
     def watch(self) -> Iterator[RemovableHandle]:
         """Hooks that keep what enters the level, the output of each branch, and the output of the level."""
-        yield self.fam.register_forward_pre_hook(lambda module, args: self._keep("enters", args[0]))
-        yield self.layers.register_forward_hook(lambda module, args, out: self._keep("output", out))
-        yield self.filter.register_forward_hook(lambda module, args, out: self._keep("global", out))
+        yield self.fam.register_forward_pre_hook(self._keep_input)
+        yield self.layers.register_forward_hook(self._keeper("output"))
+        yield self.filter.register_forward_hook(self._keeper("global"))
         if self.fam.local is not None:
-            yield self.fam.local.register_forward_hook(lambda module, args, out: self._keep("local", out))
+            yield self.fam.local.register_forward_hook(self._keeper("local"))
 
-    def _keep(self, name: str, maps: Tensor) -> None:
-        self.seen[name] = maps
+    def _keep_input(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.seen["enters"] = args[0]
+
+    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def keep(module: nn.Module, args: Any, out: Tensor) -> None:
+            self.seen[name] = out
+
+        return keep
 
     def add(self, target: Tensor, images: int) -> None:
         """Add what was seen of one chunk, and the teacher's maps, to the mean over a number of images."""
