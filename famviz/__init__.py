@@ -3,38 +3,48 @@
 import famviz
 run = famviz.open("runs/quickstart/fam_review-seed0")     # also while it trains, also a released .pth
 famviz.FilterExplorer(run)                                # in a notebook
-famviz.figures.plots.contact_sheet(run.filters[0])                # for a paper
+famviz.plots.contact_sheet(run.filters[0])                # for a paper
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from famviz.explorer.dashboard import Dashboard
+    from famviz.explorer.widget import FilterExplorer
+    from famviz.filter import Filter
+    from famviz.load import LoadedRun
+    from famviz.load import open_runs as open
+    from famviz.tables import Table
 
 __all__ = ["Dashboard", "Filter", "FilterExplorer", "LoadedRun", "Table", "open"]
 _PLACES = {
-    "FilterExplorer": "explorer.widget",
-    "Dashboard": "explorer.dashboard",
-    "Table": "tables",
-    "Filter": "load",
-    "LoadedRun": "load",
-    "open": "load",
+    "Dashboard": ("explorer.dashboard", "Dashboard"),
+    "Filter": ("filter", "Filter"),
+    "FilterExplorer": ("explorer.widget", "FilterExplorer"),
+    "LoadedRun": ("load", "LoadedRun"),
+    "Table": ("tables", "Table"),
+    "open": ("load", "open_runs"),
 }
 _MODULES = {
-    "load": "load",
-    "spectra": "spectra",
-    "networks": "networks",
-    "report": "report",
-    "plots": "figures",
-    "style": "figures.style",
-    "features": "figures.amplitude",
-    "effect": "figures.effect",
     "cam": "figures.cam",
+    "effect": "figures.effect",
+    "features": "figures.amplitude",
     "hover": "figures.hover",
+    "load": "load",
+    "networks": "networks",
+    "plots": "figures",
+    "report": "report",
+    "spectra": "spectra",
+    "style": "figures.style",
 }
 
 
-def __getattr__(name: str):
-    """Everything comes when it is first asked for: `famviz --help` waits for no library, arrays for no plots."""
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used, so that `famviz --help` loads no library and arrays load no plots."""
     if name in _PLACES:
-        return getattr(import_module(f"famviz.{_PLACES[name]}"), "open_runs" if name == "open" else name)
+        module, attribute = _PLACES[name]
+        return getattr(import_module(f"famviz.{module}"), attribute)
     if name in _MODULES:
         return import_module(f"famviz.{_MODULES[name]}")
     raise AttributeError(f"module 'famviz' has no attribute {name!r}")

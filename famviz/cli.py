@@ -1,27 +1,28 @@
-"""The command line: famviz report | lab."""
+"""The command line: famviz report and famviz lab."""
 
 import argparse
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from famkd.errors import UserError, nearest, quiet_on_closed_pipe
 
 USAGE = """famviz: look at what frequency attention learned
 
-  famviz report RUN... [-o report.html]    one self-contained page; RUN is a run directory or a released .pth
-  famviz lab RUN... [--no-browser ...]     JupyterLab on a notebook for the runs; further flags are JupyterLab's
+  famviz report RUN... [-o report.html]    write one self-contained page
+  famviz lab RUN... [--no-browser ...]     open JupyterLab on a notebook for the runs; other flags go to JupyterLab
 
-A run may still be training. In Python: import famviz; famviz.FilterExplorer("runs/...")
+RUN is a run directory, also of a run that is still training, or a released .pth file. The first one is shown first.
+In Python: import famviz; famviz.FilterExplorer("runs/...")
 """
+RUN_HELP = "run directory or released .pth file; the first one is shown first"
 
 
 @quiet_on_closed_pipe()
 def main(argv: list[str] | None = None) -> None:
-    """Run one command; what the user can mend ends in one sentence and exit code 2."""
+    """Run one command. An error that the user can fix is printed as one sentence, with exit code 2."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -40,96 +41,37 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report_command(argv: list[str]) -> None:
-    """Write the report page and say where it is."""
+    """Write the report and print its path."""
     parser = argparse.ArgumentParser(prog="famviz report", description="Write one self-contained page about runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory or released .pth; the first is in front")
-    parser.add_argument("-o", "--out", default="report.html", help="where to write the page")
-    asked = parser.parse_args(argv)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("-o", "--out", default="report.html", help="file to write (default: report.html)")
+    given = parser.parse_args(argv)
     from famviz.report import write_report
 
-    path = write_report(asked.runs, asked.out)
+    path = write_report(given.runs, given.out)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
 
 
 def lab_command(argv: list[str]) -> None:
-    """Become JupyterLab on a notebook for the runs, in a folder of its own."""
-    parser = argparse.ArgumentParser(prog="famviz lab", description="Open JupyterLab on a notebook for runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory or released .pth; the first is in front")
-    asked, further = parser.parse_known_args(argv)
-    notebook = prepare_notebook(asked.runs, Path(tempfile.mkdtemp(prefix="famviz-")))
-    print(f"notebook: {notebook}", flush=True)
-    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    command = [sys.executable, "-m", "jupyterlab", str(notebook), f"--ServerApp.root_dir={notebook.parent}"]
-    if os.name == "posix":  # its own process, so that Ctrl-C and signals reach JupyterLab alone
-        os.execv(sys.executable, [*command, *root, *further])
-    sys.exit(subprocess.call([*command, *root, *further]))
-
-
-def prepare_notebook(runs: Sequence[str], folder: Path) -> Path:
-    """Write a notebook that opens runs, the first in front, without output; its kernel works where it was asked for.
-
-    Errors: UserError where a run cannot be opened.
-    """
-    import nbformat
-
-    from famviz.load import open_runs
-
-    opened, paths = open_runs(list(runs)), [str(Path(run).resolve()) for run in runs]
-    several = len(runs) > 1
-    cells = [
-        (
-            "markdown",
-            f"# {', '.join(each.name for each in opened)}\n"
-            "Run menu, Run All Cells; after the first cell each stands alone.",
-        ),
-        (
-            "code",
-            f"%matplotlib inline\nimport os\n\nimport famviz\n\nos.chdir({os.getcwd()!r})\n"
-            f"runs = famviz.open({paths!r})\nrun = runs[0]",
-        ),
-        (
-            "markdown",
-            "## Filters\nArrow keys on the energy map choose a filter; every view follows."
-            + " Another run to compare with is in the menu." * several,
-        ),
-        ("code", "explorer = famviz.FilterExplorer([each for each in runs if each.filters] or runs)\nexplorer"),
-        ("markdown", "How strong each level is over frequency: point at a curve."),
-        ("code", _profiles(opened)),
-        ("code", "from famviz import plots\n\nplots.contact_sheet(run.filters[0])"),
-    ]
-    if any(each.run for each in opened):
-        cells += [
-            (
-                "markdown",
-                "## Training\nPoint at a curve for its figures; another column: `training_curves(runs, 'lr')`.",
-            ),
-            ("code", "famviz.hover.training_curves(runs)"),
-        ]
-    if opened[0].run:
-        cells += [
-            ("markdown", "The dashboard follows the run while it trains."),
-            ("code", "dashboard = famviz.Dashboard(run)\ndashboard"),
-            ("markdown", "## Amplitude differences and evidence\nThese load the run's data and networks."),
-            ("code", "from famviz import features\n\nfeatures.differences_figure(run.run)"),
-            ("code", "from famviz import effect\n\neffect.effect_figure(run.run)"),
-            ("code", "from famviz import cam\n\ncam.grid_figure(run.run)"),
-        ]
-    make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = nbformat.v4.new_notebook(cells=[make[kind](text) for kind, text in cells], metadata=kernel)
-    place = folder / "look.ipynb"
-    nbformat.write(book, place)
-    return place
-
-
-def _profiles(opened: Sequence) -> str:
-    """A cell of hoverable radial profiles: of a run's levels, or of the first level of each run."""
-    if len(opened) == 1:
-        return "famviz.hover.radial_curves(run.filters)"
-    return (
-        "held = [each for each in runs if each.filters]\n"
-        "famviz.hover.radial_curves([each.filters[0] for each in held], [each.name for each in held])"
+    """Replace this process by JupyterLab on a notebook for the runs, in a temporary folder."""
+    parser = argparse.ArgumentParser(
+        prog="famviz lab",
+        description="Open JupyterLab on a notebook for runs.",
+        epilog="Other flags go to JupyterLab, such as --no-browser.",
     )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
+    given, further = parser.parse_known_args(argv)
+    from famviz.lab.prepare import prepare_notebook
+
+    notebook = prepare_notebook(given.runs, Path(tempfile.mkdtemp(prefix="famviz-")))
+    print(f"notebook: {notebook}", flush=True)
+    command = [sys.executable, "-m", "jupyterlab", str(notebook), f"--ServerApp.root_dir={notebook.parent}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")
+    command += further
+    if os.name == "posix":  # in place of this process, so that Ctrl-C and signals reach JupyterLab alone
+        os.execv(sys.executable, command)
+    sys.exit(subprocess.call(command))
 
 
 COMMANDS = {"report": report_command, "lab": lab_command}

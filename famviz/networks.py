@@ -1,4 +1,4 @@
-"""The networks of a run, as they were after its last epoch, and the images that it was tested on."""
+"""The networks of a run after its last epoch, and the images that it was tested on."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,16 +20,16 @@ Source = Run | str | Path
 
 
 class Pictures(NamedTuple):
-    """Test images of a run's data set: normalised as the networks want them, and as bytes to look at."""
+    """Test images of a run's data set: as the networks see them and as people do."""
 
-    images: Tensor  # (B, 3, H, W)
-    labels: Tensor  # (B,)
+    images: Tensor  # (B, 3, H, W) normalised floats
+    labels: Tensor  # (B,) class indices
     pixels: np.ndarray  # (B, H, W, 3) uint8
     classes: list[str]
 
 
-def opened(source: Source) -> Run:
-    """A run of classification; UserError for another, whose images have no size and no class in common."""
+def classification_run(source: Source) -> Run:
+    """A run of classification; UserError for other tasks, whose images have no common size and no single class."""
     run = source if isinstance(source, Run) else Run.open(source)
     if run.recipe.task != "classification":
         raise UserError(f"Activation maps and stage spectra are for classification, not {run.recipe.task}.")
@@ -37,41 +37,55 @@ def opened(source: Source) -> Run:
 
 
 def networks(source: Source, root: str = "") -> dict[str, nn.Module]:
-    """Networks of a run, frozen and in eval mode: `teacher`, `student alone` where such a run is done, `student`.
+    """Networks of a run, frozen and in eval mode: `teacher`, `student alone` if there is such a run, `student`.
 
-    `root` says where the data lies, if no longer where it lay in training. Errors: UserError where data or the
-    teacher's weights are gone.
+    Args:
+        root: where the data is, if it was moved since the training.
+
+    Errors: UserError if the data or the weights of the teacher are missing.
     """
-    run = opened(source)
+    run = classification_run(source)
     distiller = trained_distiller(run, root)
-    found = {"teacher": distiller.teacher.remove()} if distiller.teacher else {}
-    if alone := student_alone(run):
+    found: dict[str, nn.Module] = {}
+    if distiller.teacher:
+        found["teacher"] = distiller.teacher.remove()
+    alone = student_alone(run)
+    if alone:
         found["student alone"] = trained_distiller(alone, root).student.remove()
     distiller.student.remove()
-    return found | {"student": distiller.deployed}
+    found["student"] = distiller.deployed
+    return found
 
 
 def networks_of_runs(sources: Source | Sequence[Source], root: str = "") -> dict[str, nn.Module]:
-    """Networks of several runs of one teacher: `teacher`, `student alone`, and `student by METHOD` for each run."""
-    runs = [opened(each) for each in ([sources] if isinstance(sources, Source) else sources)]
+    """Networks of several runs with one teacher: `teacher`, `student alone`, and `student by METHOD` for each run."""
+    if isinstance(sources, Source):
+        sources = [sources]
     found: dict[str, nn.Module] = {}
-    there: set[Path] = set()  # a run taught by nobody is the student alone of the runs beside it
-    for run in runs:
-        if "student alone" not in found and (alone := student_alone(run)):
-            there.add(alone.path.resolve())
-        if run.path.resolve() in there:
+    seen: set[Path] = set()  # so that the run of the student alone is not listed again under its own name
+    for run in [classification_run(each) for each in sources]:
+        alone = None if "student alone" in found else student_alone(run)
+        if alone:
+            seen.add(alone.path.resolve())
+        if run.path.resolve() in seen:
             continue
-        there.add(run.path.resolve())
+        seen.add(run.path.resolve())
         nets = networks(run, root)
         name = f"student by {run.recipe.method}" if run.recipe.method_names else "student alone"
-        nets[f"{name}, {run.path.name}" if name in found else name] = nets.pop("student")
-        found |= {who: net for who, net in nets.items() if who not in found}
+        if name in found:
+            name = f"{name}, {run.path.name}"
+        nets[name] = nets.pop("student")
+        for each, net in nets.items():
+            found.setdefault(each, net)
     return found
 
 
 def trained_distiller(source: Source, root: str = "") -> Distiller:
-    """A run's student, teacher and methods together, on the CPU, frozen, in eval mode; torch's RNG stays as it was."""
-    run = opened(source)
+    """A run's student, teacher and methods together, on the CPU, frozen, in eval mode.
+
+    The state of torch's random number generator does not change.
+    """
+    run = classification_run(source)
     recipe = run.recipe
     data = replace(recipe.data, root=root or located(recipe.data.root, run))
     weights = recipe.teacher.weights
@@ -85,31 +99,39 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
 
 def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") -> Pictures:
     """Test images of a run's data set: the first `only`, or those at the positions `only`."""
-    run = opened(source)
-    place = root or located(run.recipe.data.root, run)
-    data = build_recipe_data(replace(run.recipe, data=replace(run.recipe.data, root=place)))
-    shown = data.pictures(range(min(only, data.n_test)) if isinstance(only, int) else only)
+    run = classification_run(source)
+    recipe = run.recipe
+    place = root or located(recipe.data.root, run)
+    data = build_recipe_data(replace(recipe, data=replace(recipe.data, root=place)))
+    positions = range(min(only, data.n_test)) if isinstance(only, int) else only
+    shown = data.pictures(positions)
     return Pictures(shown.images, shown.labels, shown.pixels.numpy(), data.classes)
 
 
 def student_alone(run: Run) -> Run | None:
-    """The finished run beside this one that trained the same student under the same protocol, taught by nobody."""
+    """The finished run in the same folder that trained the same student by the same protocol without a teacher."""
     recipe = run.recipe
     alone = Run(run.path.parent / f"none-seed{recipe.seed}")
-    if not recipe.method_names or not (alone.path / "recipe.yaml").is_file() or not alone.finished:
+    exists = (alone.path / "recipe.yaml").is_file()
+    if not recipe.method_names or not exists or not alone.finished:
         return None
-    return None if differences(alone.recipe, without_teacher(recipe)) else alone
+    same = not differences(alone.recipe, without_teacher(recipe))
+    return alone if same else None
 
 
 def located(path: str, run: Run) -> str:
-    """A path of a recipe, looked for here and then in the folders that hold the run, so that a run may be moved."""
-    folders = [Path(), *run.path.resolve().parents]
-    return next((str(folder / path) for folder in folders if path and (folder / path).exists()), path)
+    """A path of a recipe, in the working directory or in a folder above the run, so that a run may be moved."""
+    if not path:
+        return path
+    for folder in (Path(), *run.path.resolve().parents):
+        if (folder / path).exists():
+            return str(folder / path)
+    return path
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Whatever happens inside, each module is in its own mode, in place or not, as before, afterwards."""
+    """At the end of the block each module is in the mode that it was in before, and in place if it was."""
     kept = [(module, module.training, getattr(module, "inplace", None)) for module in model.modules()]
     try:
         yield
@@ -121,5 +143,5 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def logits_of(out) -> Tensor:
-    """The (B, classes) logits in what a network put out: it, or the first of several things."""
+    """The logits (B, classes) in the output of a network: the output, or its first part if it has several."""
     return out[0] if isinstance(out, tuple | list) else out

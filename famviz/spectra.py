@@ -1,32 +1,29 @@
-"""Spectra of real images and filters: arrays in, arrays out.
+"""Spectra of real images and of filters: arrays in, arrays out.
 
 A half spectrum is (..., H, W // 2 + 1) as `rfft2` orders it; a full plane is (..., H, W) with DC at [H // 2, W // 2].
-Radii are in cycles per map along its shorter side where they index rings, and fractions of Nyquist elsewhere.
+Radii that number rings are in cycles per map along its shorter side, all others are fractions of Nyquist.
 """
 
 import numpy as np
 
 LOWEST = 1e-30  # amplitude that stands for zero in a logarithm
-LIGHTNESS, CHROMA = 74.0, 40.0  # of the hues that stand for phases
-WHITE = np.array([0.95047, 1.0, 1.08883])  # XYZ of D65
-SRGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])  # linear, of XYZ
+LIGHTNESS, CHROMA = 74.0, 40.0  # in CIELAB, of the hues that stand for phases
+WHITE = np.array([0.95047, 1.0, 1.08883])  # XYZ of the white point D65
+SRGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])  # XYZ to linear
 
 
 def full_plane(half: np.ndarray, width: int) -> np.ndarray:
     """The whole centred plane (..., H, W) of a half spectrum: W(-k) = conj W(k), spatial axes shifted."""
-    height, kx = half.shape[-2], np.arange(width)
+    height = half.shape[-2]
+    ky = np.arange(height)[:, None]
+    kx = np.arange(width)
     stored = kx < half.shape[-1]
-    rows = np.arange(height)[:, None]
-    rows, columns = np.where(stored, rows, -rows % height), np.where(stored, kx, width - kx)
+    rows = np.where(stored, ky, -ky % height)
+    columns = np.where(stored, kx, width - kx)
     plane = half[..., rows, columns]
     if np.iscomplexobj(plane):
         plane = np.where(stored, plane, plane.conj())
     return np.fft.fftshift(plane, axes=(-2, -1))
-
-
-def half_plane(full: np.ndarray) -> np.ndarray:
-    """The half spectrum of a centred plane, the inverse of `full_plane`."""
-    return np.fft.ifftshift(full, axes=(-2, -1))[..., : full.shape[-1] // 2 + 1]
 
 
 def mirrored(full: np.ndarray) -> np.ndarray:
@@ -36,17 +33,19 @@ def mirrored(full: np.ndarray) -> np.ndarray:
 
 
 def effective(full: np.ndarray) -> np.ndarray:
-    """The Hermitian part of a raw centred plane: all of it that acts where the input is real and the real part kept."""
+    """The Hermitian part of a raw centred plane: all that acts if the input is real and only the real part is kept."""
     return (full + mirrored(full).conj()) / 2
 
 
 def ineffective_share(raw: np.ndarray, acting: np.ndarray) -> float:
-    """Share 0..1 of a raw plane's energy that no real input can see, `acting` being its effective plane."""
-    return float(1 - np.square(np.abs(acting)).sum() / max(np.square(np.abs(raw)).sum(), LOWEST))
+    """Share 0..1 of a raw plane's energy that acts on no real input, `acting` being its effective plane."""
+    effective_energy = np.square(np.abs(acting)).sum()
+    energy_stored = np.square(np.abs(raw)).sum()
+    return float(1 - effective_energy / max(energy_stored, LOWEST))
 
 
 def decibel(amplitude: np.ndarray, reference: float = 1.0, floor: float = -60.0) -> np.ndarray:
-    """20 log10 of an amplitude over a reference, in dB, nothing below `floor`."""
+    """20 log10 of an amplitude over a reference, in dB, at least `floor`."""
     ratio = np.maximum(np.abs(amplitude) / max(reference, LOWEST), LOWEST)
     return np.maximum(20 * np.log10(ratio), floor)
 
@@ -57,7 +56,7 @@ def rings(size: tuple[int, int]) -> np.ndarray:
 
 
 def radii(size: tuple[int, int]) -> np.ndarray:
-    """Distance of each bin of a centred plane from DC, (H, W), as a fraction of Nyquist; corners lie beyond 1."""
+    """Distance of each bin of a centred plane from DC, (H, W), as a fraction of Nyquist; it is above 1 in corners."""
     ky, kx = wave_numbers(size)
     return np.hypot(ky / (size[0] / 2), kx / (size[1] / 2))
 
@@ -78,19 +77,13 @@ def radial_profile(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(count), flat @ (member / np.maximum(member.sum(0), 1))
 
 
-def log_amplitude(maps: np.ndarray, floor: float = 1e-6) -> np.ndarray:
-    """Centred spectrum of real maps (..., H, W), natural log of the orthonormal amplitude, at least log `floor`."""
-    spectrum = np.fft.rfft2(maps, norm="ortho")
-    return np.log(np.maximum(full_plane(np.abs(spectrum), maps.shape[-1]), floor))
-
-
 def spatial_kernel(half: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The circular convolution kernel (..., H, W) of a half spectrum of gains, its origin in the middle."""
     return np.fft.fftshift(np.fft.irfft2(half, s=size), axes=(-2, -1))
 
 
 def column_weights(width: int) -> np.ndarray:
-    """How many frequencies each column of a half spectrum stands for: 1 for DC and Nyquist, else 2; (W // 2 + 1,)."""
+    """Number of frequencies that a column of a half spectrum stands for, (W // 2 + 1,): 1 at DC and Nyquist, else 2."""
     weights = np.full(width // 2 + 1, 2.0)
     weights[0] = 1
     if width % 2 == 0:
@@ -99,7 +92,7 @@ def column_weights(width: int) -> np.ndarray:
 
 
 def power(half: np.ndarray, width: int) -> np.ndarray:
-    """|H|^2 of each stored frequency, counted once per frequency that it stands for."""
+    """|H|^2 of each stored frequency, times the number of frequencies that it stands for."""
     return np.square(np.abs(half)) * column_weights(width)
 
 
@@ -121,26 +114,30 @@ def bandwidth(half: np.ndarray, width: int) -> np.ndarray:
 def orientation(half: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Direction of the wave vectors that carry the energy: degrees in [0, 180) and coherence 0..1, both (...).
 
-    0 is a wave along x, 90 along y (downwards), from the energy-weighted mean of the doubled angle; DC has none.
+    0 is a wave along x, 90 along y (downwards). It is the energy-weighted mean of the doubled angle, without DC, which
+    has no direction.
     """
+    height = half.shape[-2]
     weight = power(half, width)
-    ky, kx = _half_waves(half.shape[-2], width)
-    angle = np.arctan2(ky / half.shape[-2], kx / width)
-    turning = np.exp(2j * angle)
-    turning[0, 0] = 0
+    ky, kx = _half_waves(height, width)
+    angle = np.arctan2(ky / height, kx / width)
+    doubled: np.ndarray = np.exp(2j * angle)
+    doubled[0, 0] = 0
     if width % 2 == 0:  # the Nyquist column and row hold both signs, so both angles, at once
-        turning[:, -1] = turning[:, -1].real
-    if half.shape[-2] % 2 == 0:
-        turning[half.shape[-2] // 2] = turning[half.shape[-2] // 2].real
-    total = (weight * turning).sum((-2, -1))
-    moving = weight.sum((-2, -1)) - weight[..., 0, 0]
+        doubled[:, -1] = np.real(doubled[:, -1])
+    if height % 2 == 0:
+        doubled[height // 2] = np.real(doubled[height // 2])
+    total = (weight * doubled).sum((-2, -1))
+    without_dc = weight.sum((-2, -1)) - weight[..., 0, 0]
     degrees = np.degrees(np.angle(total)) / 2 % 180
-    return np.where(degrees >= 180, 0.0, degrees), np.abs(total) / np.maximum(moving, LOWEST)
+    degrees = np.where(degrees >= 180, 0.0, degrees)
+    return degrees, np.abs(total) / np.maximum(without_dc, LOWEST)
 
 
 def global_share(half: np.ndarray, width: int, local: np.ndarray, gamma: tuple[float, float]) -> np.ndarray:
-    """Share 0..1 of gamma1 * global in the two branches' energy on white input, (...), each branch taken by itself."""
-    far, near = gamma[0] ** 2 * energy(half, width), gamma[1] ** 2 * np.square(local)
+    """Share 0..1 of gamma1 * global in the sum of both branches' energies on white input, (...)."""
+    far = gamma[0] ** 2 * energy(half, width)
+    near = gamma[1] ** 2 * np.square(local)
     return far / np.maximum(far + near, LOWEST)
 
 
@@ -150,7 +147,8 @@ def domain_colour(plane: np.ndarray, reference: float = 1.0, floor: float = -60.
     All hues are equally light at one amplitude: scaling sRGB keeps CIELAB's L* equal to 0.5, in proportion to dB.
     """
     light = 1 - decibel(plane, reference, floor) / floor
-    return _look_up(hues(), np.angle(plane)) * np.clip(light, 0, 1)[..., None]
+    hue = _look_up(hues(), np.angle(plane))
+    return hue * np.clip(light, 0, 1)[..., None]
 
 
 def hues() -> np.ndarray:
@@ -159,16 +157,21 @@ def hues() -> np.ndarray:
     A circle in CIELAB (D65) at L* = 74 with radius 40, the largest that a screen can show whole: at one amplitude no
     phase looks stronger than another.
     """
-    turn, grey = 2 * np.pi * np.arange(256) / 256, (LIGHTNESS + 16) / 116
-    bent = np.stack([grey + CHROMA * np.cos(turn) / 500, np.full(256, grey), grey - CHROMA * np.sin(turn) / 200], 1)
-    linear = np.power(bent, 3) * WHITE @ SRGB.T
+    turn = 2 * np.pi * np.arange(256) / 256
+    a = CHROMA * np.cos(turn)
+    b = CHROMA * np.sin(turn)
+    grey = (LIGHTNESS + 16) / 116
+    cube_roots = np.stack([grey + a / 500, np.full(256, grey), grey - b / 200], 1)
+    xyz = np.power(cube_roots, 3) * WHITE
+    linear = xyz @ SRGB.T
     return 1.055 * np.power(linear, 1 / 2.4) - 0.055
 
 
 def colour_table(name: str) -> np.ndarray:
-    """256 colours (256, 3) of a matplotlib map, evenly over its whole range; the last of a cyclic one meets the first.
+    """256 colours (256, 3), evenly spaced over the whole range of a matplotlib map.
 
-    An integer index would take the first 256 entries, which is half of twilight's 510.
+    Of a cyclic map the last colour is next to the first one. Indices 0..255 would take the first 256 entries, which is
+    half of the 510 of twilight.
     """
     from matplotlib import colormaps
 
@@ -177,7 +180,8 @@ def colour_table(name: str) -> np.ndarray:
 
 
 def _look_up(table: np.ndarray, phase: np.ndarray) -> np.ndarray:
-    return table[np.rint((phase + np.pi) / (2 * np.pi) * 256).astype(int) % 256]
+    turn = (phase + np.pi) / (2 * np.pi)
+    return table[np.rint(256 * turn).astype(int) % 256]
 
 
 def _half_waves(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,9 +189,12 @@ def _half_waves(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _radial_moments(half: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Energy-weighted mean and standard deviation of the radius, both (...), as fractions of Nyquist."""
     ky, kx = _half_waves(half.shape[-2], width)
     radius = np.hypot(ky / (half.shape[-2] / 2), kx / (width / 2))
     weight = power(half, width)
     total = np.maximum(weight.sum((-2, -1)), LOWEST)
     mean = (weight * radius).sum((-2, -1)) / total
-    return mean, np.sqrt(np.maximum((weight * np.square(radius)).sum((-2, -1)) / total - np.square(mean), 0))
+    mean_square = (weight * np.square(radius)).sum((-2, -1)) / total
+    variance = np.maximum(mean_square - np.square(mean), 0)
+    return mean, np.sqrt(variance)

@@ -1,31 +1,36 @@
-"""Rows of figures as a table: in a notebook by itself, elsewhere as text."""
+"""Rows of figures as a table: HTML in a notebook, text elsewhere."""
 
 import html
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
-from famkd.tables import write_table
+from famkd.tables import Format, write_table
 
 
 class Table:
-    """Rows by column name, numbers rounded to `digits` significant digits but never shorter than whole.
+    """Rows by column name.
 
-    Where there is no row, `otherwise` says why.
+    Args:
+        digits: significant digits of numbers; the digits before the decimal point are always kept.
+        otherwise: what to show if there is no row.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, object]], digits: int = 3, otherwise: str = "There are no rows."):
         self.rows, self.digits, self.otherwise = list(rows), digits, otherwise
 
-    def _written(self, form: str) -> str:
+    def _written(self, form: Format) -> str:
         header = list(dict.fromkeys(key for row in self.rows for key in row))
-        words = sum(any(isinstance(row.get(key), str) for row in self.rows) for key in header[:2])
         cells = [[self._cell(row.get(key)) for key in header] for row in self.rows]
-        return write_table(form, header, cells, [], left=max(1, words))
+        words = [key for key in header[:2] if self._holds_words(key)]
+        return write_table(form, header, cells, [], left=max(1, len(words)))
+
+    def _holds_words(self, key: str) -> bool:
+        return any(isinstance(row.get(key), str) for row in self.rows)
 
     def _cell(self, value: object) -> str:
         if value is None:
             return ""
-        if value != value:  # not a number: nothing that could be measured
+        if value != value:  # NaN: there was nothing to measure
             return "\u2013"
         if isinstance(value, bool) or not isinstance(value, Real):
             return str(value)

@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: spectra of stages, the effect of filters, activation maps. Nothing is drawn here."""
+"""Compute what the figures show: spectra of stages, effects of filters, activation maps. Nothing is drawn here."""

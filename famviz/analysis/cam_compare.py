@@ -1,140 +1,174 @@
-"""Class activation maps of teacher and students side by side, in figures: how far they agree, whether they are true."""
+"""Class activation maps of several networks on the same images: how far they agree, and whether they are faithful."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from famkd.data.bands import bands_truth
-from famviz.analysis import cam_scores as faith
+from famviz.analysis import cam_scores
 from famviz.analysis.cam import CamResult, Target, cam
-from famviz.networks import Source, networks_of_runs, opened, run_images
+from famviz.networks import Source, classification_run, networks_of_runs, run_images
 
-TOP = 0.2  # share of the pixels that an IoU is taken of
+TOP = 0.2  # share of the pixels that an IoU is about
+Figures = dict[str, np.ndarray]  # name of a figure to its values (B,)
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Maps of several networks on the same images, and figures about each, per image (B,).
+    """Maps of several networks on the same images, and figures about each, for each image (B,).
 
-    Figures: `rank correlation` and `IoU` with the reference's maps; `insertion` and `deletion` of each network by its
-    own map; with masks `energy inside` and `pointing`. `chance` holds what each network would get without looking at
-    the image: agreement with the reference's map of another image, insertion and deletion in random order, the mask's
-    share of the image.
+    Figures: `rank correlation` and `IoU` with the maps of the reference; `insertion` and `deletion` of each network by
+    its own map; with masks `energy inside` and `pointing`. `chance` holds what each network would get by maps that do
+    not depend on the image: agreement with the reference's map of another image, insertion and deletion in random
+    order, the mask's share of the image.
     """
 
     results: dict[str, CamResult]
     reference: str
-    figures: dict[str, dict[str, np.ndarray]]
-    chance: dict[str, dict[str, np.ndarray]]
-    pixels: np.ndarray  # (B, H, W, 3) uint8, to look at
+    figures: dict[str, Figures]
+    chance: dict[str, Figures]
+    pixels: np.ndarray  # (B, H, W, 3) uint8
     labels: np.ndarray | None  # (B,)
     masks: np.ndarray | None  # (B, H, W) bool
     classes: list[str]
 
     @property
     def highest(self) -> float:
-        """Upper end of the shared colour range; 0 is the lower one."""
+        """Upper end of the shared colour range; the lower one is 0."""
         return max(float(result.maps.max()) for result in self.results.values())
 
-    def rows(self) -> list[dict[str, object]]:
-        """Mean of each figure over the images that have one: a row for each network, then one for its chance.
+    def means(self, name: str) -> tuple[dict[str, float], dict[str, float]]:
+        """Figures of a network and those of its chance, means over the images that have one."""
+        figures = {key: cam_scores.mean(values) for key, values in self.figures[name].items()}
+        chance = {key: cam_scores.mean(values) for key, values in self.chance[name].items()}
+        return figures, chance
 
-        Insertion and deletion lie on each network's own scale, so they come minus chance as well.
+    def rows(self) -> list[dict[str, object]]:
+        """Mean of each figure: a row for each network, then one for the chance of each.
+
+        Insertion and deletion depend on the scale of each network, so they are also given minus chance.
         """
-        rows, below = [], []
-        for name, figures in self.figures.items():
-            found, chance = ({key: faith.mean(f) for key, f in each.items()} for each in (figures, self.chance[name]))
-            row = {"network": name}
-            for key, value in found.items():
+        rows: list[dict[str, object]] = []
+        below: list[dict[str, object]] = []
+        for name in self.figures:
+            figures, chance = self.means(name)
+            row: dict[str, object] = {"network": name}
+            for key, value in figures.items():
                 row[key] = value
                 if key in ("insertion", "deletion"):
                     row[f"{key} minus chance"] = value - chance[key]
             rows.append(row)
-            below.append({"network": f"{name}, chance"} | chance)
+            below.append({"network": f"{name}, chance", **chance})
         return rows + below
 
 
 def compare(
     models: Mapping[str, nn.Module], images: Tensor, labels: Tensor | None = None, *,
-    target: Target | str = "", method: str = "GradCAM", layer: str | Mapping[str, str] | None = None,
-    masks: np.ndarray | None = None, pixels: np.ndarray | None = None, classes: Sequence[str] = (), steps: int = 16,
+    target: Target | Literal["reference", ""] = "", method: str = "GradCAM",
+    layer: str | Mapping[str, str] | None = None, masks: np.ndarray | None = None, pixels: np.ndarray | None = None,
+    classes: Sequence[str] = (), steps: int = 16,
 ) -> Comparison:  # fmt: skip
     """Maps of several networks on normalised images (B, 3, H, W), and how they agree.
 
     Args:
         models: by name; the one called `teacher`, or else the first, is the reference.
-        target: as in `cam`, or `reference`: the class that the reference predicts. By itself the true class where
-            there are labels, else the reference's.
-        layer: one for all, or one by name; by itself each network's last stage.
+        target: as in `cam`, or `reference`: the class that the reference predicts. By default the true class if there
+            are labels, else that of the reference.
+        layer: one for all networks, or one by name; by default the last stage of each network.
         masks: (B, H, W) bool, where the evidence truly is; `masks_of_boxes` makes them from boxes.
-        pixels, classes: what to draw, and what to call the classes.
+        pixels, classes: images to draw, and names of the classes.
         steps: of insertion and deletion; 0 leaves these out.
     """
     reference = "teacher" if "teacher" in models else next(iter(models))
-    target = target if isinstance(target, int | Tensor) else target or ("reference" if labels is None else "true")
-    if isinstance(target, str) and target == "reference":
-        target = torch.from_numpy(cam(models[reference], images, "predicted", "EigenCAM").predicted)
+    about = _about(target, models[reference], images, labels)
     layers = layer if isinstance(layer, Mapping) else dict.fromkeys(models, layer)
     results = {
-        name: cam(net, images, target, method, layers.get(name), labels, names=classes) for name, net in models.items()
+        name: cam(net, images, about, method, layers.get(name), labels, names=classes) for name, net in models.items()
     }
     first = results[reference].maps
     figures = {name: _figures(models[name], images, each, first, masks, steps) for name, each in results.items()}
     chance = {name: _chance(models[name], images, each, first, masks, steps) for name, each in results.items()}
     if pixels is None:
-        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-        scaled = (images - low) / (high - low).clamp_min(1e-6) * 255
-        pixels = scaled.permute(0, 2, 3, 1).byte().cpu().numpy()
+        pixels = _pixels(images)
     truth = None if labels is None else labels.cpu().numpy()
     return Comparison(results, reference, figures, chance, pixels, truth, masks, list(classes))
 
 
+def _about(
+    target: Target | Literal["reference", ""], reference: nn.Module, images: Tensor, labels: Tensor | None
+) -> Target:
+    """The class that the maps are about."""
+    if isinstance(target, str) and not target:
+        target = "reference" if labels is None else "true"
+    if isinstance(target, str) and target == "reference":
+        return torch.from_numpy(cam(reference, images, "predicted", "EigenCAM").predicted)
+    return target
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    """Normalised images (B, 3, H, W) as bytes (B, H, W, 3), each scaled to its own range."""
+    low = images.amin((1, 2, 3), keepdim=True)
+    high = images.amax((1, 2, 3), keepdim=True)
+    scaled = (images - low) / (high - low).clamp_min(1e-6) * 255
+    return scaled.permute(0, 2, 3, 1).byte().cpu().numpy()
+
+
 def _figures(
     model: nn.Module, images: Tensor, result: CamResult, first: np.ndarray, masks: np.ndarray | None, steps: int
-) -> dict[str, np.ndarray]:
+) -> Figures:
+    """Figures about the maps of one network; `first` are the maps of the reference."""
     figures = {
-        "rank correlation": faith.rank_correlation(result.maps, first),
-        "IoU": faith.top_iou(result.maps, first, TOP),
+        "rank correlation": cam_scores.rank_correlation(result.maps, first),
+        "IoU": cam_scores.top_iou(result.maps, first, TOP),
     }
     if steps:
-        classes = torch.from_numpy(result.classes).to(images.device)
-        areas = faith.insertion_deletion(model, images, result.maps, classes, steps=steps)
-        figures |= dict(zip(("insertion", "deletion"), areas))
+        figures |= _areas(model, images, result, steps)
     if masks is not None:
-        figures["energy inside"] = faith.energy_inside(result.maps, masks)
-        figures["pointing"] = faith.pointing_hits(result.maps, masks)
+        figures["energy inside"] = cam_scores.energy_inside(result.maps, masks)
+        figures["pointing"] = cam_scores.pointing_hits(result.maps, masks)
     return figures
+
+
+def _areas(model: nn.Module, images: Tensor, result: CamResult, steps: int) -> Figures:
+    classes = torch.from_numpy(result.classes).to(images.device)
+    areas = cam_scores.insertion_deletion(model, images, result.maps, classes, steps=steps)
+    return dict(zip(("insertion", "deletion"), areas))
 
 
 def _chance(
     model: nn.Module, images: Tensor, result: CamResult, first: np.ndarray, masks: np.ndarray | None, steps: int
-) -> dict[str, np.ndarray]:
-    """The same figures without a look at the image: every network's maps keep to the middle, and so agree a little."""
+) -> Figures:
+    """The same figures for maps that do not depend on the image.
+
+    Two networks agree a little by chance, because the maps of every network keep to the middle of the image.
+    """
     figures = _figures(model, images, result, np.roll(first, 1, 0), None, 0)
-    if len(first) < 2:
-        figures = {key: np.full(1, np.nan) for key in figures}  # there is no other image
+    if len(first) < 2:  # there is no other image
+        figures = {key: np.full(1, np.nan) for key in figures}
     if steps:
-        nothing = replace(result, maps=np.zeros_like(result.maps))
-        figures |= {k: v for k, v in _figures(model, images, nothing, first, None, steps).items() if k not in figures}
+        constant = replace(result, maps=np.zeros_like(result.maps))
+        figures |= _areas(model, images, constant, steps)
     if masks is not None:
-        figures |= dict.fromkeys(("energy inside", "pointing"), masks.mean((1, 2)))
+        inside = masks.mean((1, 2))
+        figures |= {"energy inside": inside, "pointing": inside}
     return figures
 
 
 def compare_runs(
-    source: Source | Sequence[Source], images: int | Sequence[int] = 6, root: str = "", **options
+    source: Source | Sequence[Source], images: int | Sequence[int] = 6, root: str = "", **options: Any
 ) -> Comparison:
     """`compare` for the networks of a run, or of several runs of one teacher, on its test images.
 
-    Of the test images it takes the first `images`, or those at these positions; `bands` brings its masks along.
+    The images are the first `images`, or those at these positions. Masks are known for the data set `bands`.
     """
-    first = opened(source if isinstance(source, Source) else source[0])
+    first = classification_run(source if isinstance(source, Source) else source[0])
     shown = run_images(first, images, root)
+    defaults: dict[str, Any] = {"pixels": shown.pixels, "classes": shown.classes, "steps": 0}  # nothing draws insertion
     if first.recipe.data.name == "bands":
         known = bands_truth().masks
-        options = {"masks": known[:images] if isinstance(images, int) else known[list(images)]} | options
-    options = {"pixels": shown.pixels, "classes": shown.classes, "steps": 0} | options  # insertion is not drawn
-    return compare(networks_of_runs(source, root), shown.images, shown.labels, **options)
+        defaults["masks"] = known[:images] if isinstance(images, int) else known[list(images)]
+    return compare(networks_of_runs(source, root), shown.images, shown.labels, **{**defaults, **options})

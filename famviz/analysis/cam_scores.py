@@ -1,7 +1,7 @@
-"""How far two attention maps agree, whether a map is true to the network, and whether it finds a known place.
+"""Scores of activation maps: agreement of two maps, faithfulness to the network, and the place that they find.
 
-Maps are (B, H, W) arrays as `famviz.cam` gives them: raw, not negative, at the size of the images. Every figure comes
-per image, (B,); where a map says nothing (it is constant) the figure is NaN, to be left out of a mean.
+Maps are (B, H, W) arrays as `famviz.cam` returns them: raw, not negative, at the size of the images. Every score is
+(B,), one for each image, and NaN if a map is constant, so that it can be left out of a mean.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,21 @@ from famviz.networks import logits_of, untouched
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over pixels, -1..1, equal values sharing their mean rank."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (one, other)]
-    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
+    """Spearman's correlation over pixels, -1..1; equal values share their mean rank."""
+    a, b = _centred_ranks(one), _centred_ranks(other)
     scale = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     return np.divide((a * b).sum(1), scale, out=np.full(len(a), np.nan), where=scale > 0)
 
 
+def _centred_ranks(maps: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    ranks = rankdata(maps.reshape(len(maps), -1), axis=1)
+    return ranks - ranks.mean(1, keepdims=True)
+
+
 def top_pixels(maps: np.ndarray, share: float = 0.2) -> np.ndarray:
-    """The pixels (B, H, W) bool that reach the value of the top `share` and are above 0."""
+    """The pixels (B, H, W) bool in the top `share` by value, and above 0."""
     flat = maps.reshape(len(maps), -1)
     count = max(1, round(share * flat.shape[1]))
     least = np.partition(flat, -count, axis=1)[:, -count]
@@ -35,26 +39,27 @@ def top_pixels(maps: np.ndarray, share: float = 0.2) -> np.ndarray:
 def top_iou(one: np.ndarray, other: np.ndarray, share: float = 0.2) -> np.ndarray:
     """Intersection over union of the top `share` of the pixels, 0..1."""
     a, b = top_pixels(one, share), top_pixels(other, share)
-    union = (a | b).sum((1, 2))
-    silent = _constant(one) | _constant(other)
-    return np.where(silent, np.nan, (a & b).sum((1, 2)) / np.maximum(union, 1))
+    both = (a & b).sum((1, 2))
+    either = (a | b).sum((1, 2))
+    empty = _constant(one) | _constant(other)
+    return np.where(empty, np.nan, both / np.maximum(either, 1))
 
 
 def energy_inside(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Share 0..1 of a map's sum that lies inside its mask (B, H, W) bool; by chance it is the mask's area."""
+    """Share 0..1 of the sum of a map inside its mask (B, H, W) bool; by chance it is the mask's share of the image."""
     total = maps.sum((1, 2))
     inside = (maps * masks).sum((1, 2))
     return np.divide(inside, total, out=np.full(len(maps), np.nan), where=total > 0)
 
 
 def pointing_hits(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The pointing game: 1 where the largest value lies inside the mask, the share of ties that do; 0 for no map."""
+    """The pointing game: 1 if the largest value is inside the mask, or the share of ties inside; 0 for a constant."""
     top = maps == maps.max((1, 2), keepdims=True)
     return np.where(_constant(maps), 0.0, (top & masks).sum((1, 2)) / top.sum((1, 2)))
 
 
 def masks_of_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
-    """A mask (B, H, W) of one box each, (x0, y0, x1, y1) in pixels of a (H, W) image, the far edges outside."""
+    """A mask (B, H, W) of each box (x0, y0, x1, y1), in pixels of a (H, W) image; the pixels x1 and y1 are outside."""
     y, x = np.mgrid[: size[0], : size[1]]
     x0, y0, x1, y1 = np.asarray(boxes, float).T[:, :, None, None]
     return (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
@@ -65,35 +70,38 @@ def insertion_deletion(
     model: nn.Module, images: Tensor, maps: np.ndarray, classes: Tensor, *, steps: int = 16, seed: int = 0,
     batch_size: int = 256,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Area under the class probability while the pixels that a map ranks highest are shown, and while they are hidden.
+    """Areas under the class probability while pixels are inserted, and while they are deleted, highest value first.
 
     Insertion starts from the blurred image, deletion ends at the mean colour (0 of a normalised image); both in
-    `steps` equal steps. Faithful maps have high insertion and low deletion. Equal pixels come in a random order, so a
-    constant map scores as chance does. Source: Petsiuk et al., RISE, BMVC 2018.
+    `steps` equal steps. Faithful maps have high insertion and low deletion. Pixels of equal value come in a random
+    order, so that a constant map gets the score of chance. Source: Petsiuk et al., RISE, BMVC 2018.
 
     Returns two (B,) arrays in 0..1.
     """
-    h, w = images.shape[-2:]
-    noise = np.random.default_rng(seed).random((len(maps), h * w))
+    height, width = images.shape[-2:]
+    noise = np.random.default_rng(seed).random((len(maps), height * width))
     order = np.lexsort((noise, -maps.reshape(len(maps), -1)), axis=1)
-    rank = torch.from_numpy(order.argsort(1)).view(-1, 1, h, w).to(images.device)
-    blurred = _blur(images, max(h, w) / 8)
-    curves = []
+    rank = torch.from_numpy(order.argsort(1)).view(-1, 1, height, width).to(images.device)
+    blurred = _blur(images, max(height, width) / 8)
+
+    def area(start: Tensor, end: Tensor) -> np.ndarray:
+        """Area while the pixels of `end` replace those of `start` in the order of their rank."""
+        probability = []
+        for step in range(steps + 1):
+            mixed = torch.where(rank < step * height * width / steps, end, start)
+            parts = [logits_of(model(part)).softmax(1) for part in mixed.split(batch_size)]
+            probability.append(torch.cat(parts).gather(1, classes[:, None])[:, 0])
+        curve = torch.stack(probability).double()
+        return (torch.trapezoid(curve, dim=0) / steps).cpu().numpy()
+
     with untouched(model):
         model.eval()
-        for start, end in ((blurred, images), (images, torch.zeros_like(images))):
-            probability = []
-            for step in range(steps + 1):
-                mixed = torch.where(rank < step * h * w / steps, end, start)
-                parts = [logits_of(model(part)).softmax(1) for part in mixed.split(batch_size)]
-                probability.append(torch.cat(parts).gather(1, classes[:, None])[:, 0])
-            curves.append(torch.trapezoid(torch.stack(probability).double(), dim=0) / steps)
-    return curves[0].cpu().numpy(), curves[1].cpu().numpy()
+        return area(blurred, images), area(images, torch.zeros_like(images))
 
 
-def mean(figures: np.ndarray) -> float:
-    """Mean over the images that have a figure; NaN if none has."""
-    known = figures[~np.isnan(figures)]
+def mean(scores: np.ndarray) -> float:
+    """Mean over the images that have a score; NaN if none has."""
+    known = scores[~np.isnan(scores)]
     return float(known.mean()) if len(known) else float("nan")
 
 
@@ -102,7 +110,7 @@ def _constant(maps: np.ndarray) -> np.ndarray:
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
-    """A Gaussian blur of deviation `sigma` pixels with reflected edges."""
+    """A Gaussian blur with a standard deviation of `sigma` pixels; edges are reflected."""
     radius = min(int(3 * sigma), min(images.shape[-2:]) - 1)
     line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)
     line = (line / line.sum()).to(images.dtype).expand(images.shape[1], 1, -1)

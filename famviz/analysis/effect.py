@@ -1,27 +1,29 @@
-"""Frequency attention at work on real features: what enters a level, and what each of its branches makes of it.
+"""What frequency attention does to real features: what enters a level, and what each of its branches makes of it.
 
-Powers are means over images and channels of |F|^2, orthonormal. Branches are taken with gamma and with the scale of
-the batch norm behind them, so in the units in which a level's output is compared with the teacher's feature. dB are
-of one amplitude, the teacher's root mean square over all frequencies but DC; |H| is a gain, in dB of 1.
+Powers are means over images and channels of |F|^2, orthonormal. The branches include gamma and the scale of the batch
+norm after them, so they are in the units in which the output of a level is compared with the teacher's feature. 0 dB
+is one amplitude, the teacher's root mean square over all frequencies but DC; |H| is a gain, in dB of 1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from famkd.distill.distiller import Distiller
 from famkd.layers.fourier import FAM, FourierFilter
 from famviz.analysis.amplitude import FLOOR, without_dc
-from famviz.analysis.stage_spectra import leaving, walk
+from famviz.analysis.stage_spectra import method_of, walk
 from famviz.load import open_runs
-from famviz.networks import Source, opened, run_images, trained_distiller
+from famviz.networks import Source, classification_run, run_images, trained_distiller
 from famviz.spectra import LOWEST, decibel, radial_profile
 
 AT_ONCE = 64  # input channels whose response is measured together
-Held = dict[str, Tensor]  # what was seen at one level, by name
+Maps = dict[str, Tensor]  # feature maps of one level, by name
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class Effect:
     method: str
     power: dict[str, np.ndarray]  # (H, W), DC in the middle: enters, global, local, output, teacher, residual
     gain: np.ndarray  # (H, W) |H|, by which the global branch raises the amplitude of uncorrelated channels
-    energy: dict[str, float]  # AC energy of an image in `global`, `local` and their sum `both`, as FAM puts them out
+    energy: dict[str, float]  # AC energy of an image in the outputs `global` and `local`, and in their sum `both`
     gamma: tuple[float, ...]
     white_share: float | None  # of the global branch in both branches' energy on white input
 
@@ -43,7 +45,7 @@ class Effect:
 
     @property
     def reference(self) -> float:
-        """The amplitude of 0 dB: the teacher's, root mean square over all frequencies but DC."""
+        """The amplitude of 0 dB: the teacher's root mean square over all frequencies but DC."""
         return float(np.sqrt(without_dc(self.power["teacher"]).mean()))
 
     def plane(self, name: str) -> np.ndarray:
@@ -62,130 +64,185 @@ class Effect:
 
     @property
     def share(self) -> float | None:
-        """Share 0..1 of the global branch in both branches' AC energy, each by itself; None where there is one."""
+        """Share 0..1 of the global branch in the sum of both branches' AC energies; None if there is one branch."""
         if "local" not in self.energy:
             return None
-        return self.energy["global"] / max(self.energy["global"] + self.energy["local"], LOWEST)
+        total = self.energy["global"] + self.energy["local"]
+        return self.energy["global"] / max(total, LOWEST)
 
     @property
     def agreement(self) -> float | None:
-        """Cosine -1..1 of what the branches put out, DC apart: below 0 they cancel; None where there is one."""
+        """Cosine -1..1 between the branches' outputs without DC: below 0 they cancel; None if there is one branch."""
         if "local" not in self.energy:
             return None
-        far, near, both = (self.energy[name] for name in ("global", "local", "both"))
-        return (both - far - near) / max(2 * (far * near) ** 0.5, LOWEST)
+        far, near, both = self.energy["global"], self.energy["local"], self.energy["both"]
+        product = both - far - near  # twice the inner product
+        return product / max(2 * (far * near) ** 0.5, LOWEST)
 
     @property
     def left(self) -> float:
-        """AC energy of the residual in parts of the teacher's: 0 is perfect, 1 is what a constant would get."""
-        residual, teacher = (without_dc(self.power[name]).sum() for name in ("residual", "teacher"))
+        """AC energy of the residual, in parts of the teacher's: 0 is perfect, 1 is what a constant output would get."""
+        residual = without_dc(self.power["residual"]).sum()
+        teacher = without_dc(self.power["teacher"]).sum()
         return float(residual / max(teacher, LOWEST))
 
 
 def effects(
     source: Source, images: Tensor | None = None, labels: Tensor | None = None, *, count: int = 200, root: str = ""
 ) -> list[Effect]:
-    """What each level of a run's frequency attention does to real features, shallow to deep; [] where there is none.
+    """What each level of a run's frequency attention does to real features, shallow to deep; [] if it has no filter.
 
     Args:
         source: a run by `fam` or `fam_review`.
-        images: normalised (B, 3, H, W), and their `labels`; by themselves the first `count` test images of the run.
-        root: where the run's data lies, if no longer where it lay in training.
+        images: normalised (B, 3, H, W), and their `labels`; by default the first `count` test images of the run.
+        root: where the data of the run is, if it was moved since the training.
     """
-    run = opened(source)
+    run = classification_run(source)
     white = {each.path: each.total_share() for each in open_runs(run).filters}
     if not white:
         return []
     if images is None:
         images, labels, *_ = run_images(run, count, root)
-    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
-    distiller, found = trained_distiller(run, root), []
+    if labels is None:
+        labels = torch.zeros(len(images), dtype=torch.long)
+    distiller = trained_distiller(run, root)
     paths = {id(module): path for path, module in distiller.methods.named_modules()}
-    for name, method in distiller.methods.items():
-        levels = {at: level for at, level in _from_the_deepest(leaving(method)) if _filters(level)}
-        for back, (power, energy) in _measured(distiller, name, levels, images, labels).items():
-            fam, tap = levels[back][0], distiller.taps(name)[1][back]
-            gain = gain_of(fam.filter, fam.gamma[0] * _scale(levels[back]), power["teacher"].shape)
-            share = white.get(paths[id(fam.filter)])
-            found.append(Effect(tap, name, power, gain, energy, tuple(fam.gamma.tolist()), share))
+    found = []
+    for name in distiller.methods:
+        teacher_taps = distiller.taps(name)[1]
+        for level in _measured(distiller, name, images, labels):
+            power, fam = level.power, level.fam
+            gain = gain_of(level.filter, fam.gamma[0] * level.scale(), power["teacher"].shape)
+            share = white.get(paths[id(level.filter)])
+            gamma = tuple(fam.gamma.tolist())
+            found.append(Effect(teacher_taps[level.back], name, power, gain, level.energy, gamma, share))
     return found
 
 
-@torch.no_grad()
-def gain_of(module: FourierFilter, weight: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """|H| (H, W), DC in the middle: by how much a filter raises the amplitude of uncorrelated channels of one power.
+def effect_table(source: Source | Sequence[Effect], **options: Any) -> list[dict[str, object]]:
+    """A row for each level: gamma, the global branch's share of the energy, how the branches agree, what is left.
 
-    Measured by impulses on maps of that size, each output channel times `weight` (C_out, 1, 1).
+    The share is given for white input, where it depends on the weights alone, and as measured on real features without
+    DC. Options go to `effects`.
     """
-    total = 0.0
+    return [
+        {
+            "level": each.name,
+            "gamma global": each.gamma[0],
+            "gamma local": each.gamma[1] if len(each.gamma) > 1 else None,
+            "global on white input": each.white_share,
+            "global on these features": each.share,
+            "cosine of the branches": each.agreement,
+            "left to the teacher": each.left,
+        }
+        for each in measured_effects(source, **options)
+    ]
+
+
+def measured_effects(source: Source | Sequence[Effect], **options: Any) -> list[Effect]:
+    """The effects as given, or those of a run, with options for `effects`."""
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        return list(source)
+    return effects(source, **options)
+
+
+@torch.no_grad()
+def gain_of(module: FourierFilter, weight: Tensor, size: tuple[int, ...]) -> np.ndarray:
+    """|H| (H, W), DC in the middle: the gain of a filter in amplitude for uncorrelated channels of equal power.
+
+    Measured by impulses on maps of that size. Each output channel is multiplied by `weight` (C_out, 1, 1).
+    """
+    height, width = size
+    power = torch.zeros(height, width)
     for channels in torch.arange(module.c_in).split(AT_ONCE):
-        impulses = torch.zeros(len(channels), module.c_in, *size)
+        impulses = torch.zeros(len(channels), module.c_in, height, width)
         impulses[torch.arange(len(channels)), channels, 0, 0] = 1
-        total = total + torch.fft.fft2(weight * module(impulses)).abs().square().mean(1).sum(0)
-    return np.fft.fftshift(total.double().sqrt().numpy())
+        response = torch.fft.fft2(weight * module(impulses))
+        power = power + response.abs().square().mean(1).sum(0)
+    return np.fft.fftshift(power.double().sqrt().numpy())
 
 
-def _measured(
-    distiller: Distiller, name: str, levels: dict[int, nn.Module], images: Tensor, labels: Tensor
-) -> dict[int, tuple[dict[str, np.ndarray], dict[str, float]]]:
-    """Powers and energies of `Effect` for each level, mean over images."""
-    seen, sums = {back: {} for back in levels}, {back: ({}, {}) for back in levels}
-    hooks = [hook for back, level in levels.items() for hook in _watch(level, seen[back])]
+class _Level:
+    """A level of a method, FAM and batch norm, with hooks that see its maps, and the sums over all images so far."""
+
+    def __init__(self, back: int, layers: nn.Sequential, fam: FAM, filter: FourierFilter):
+        self.back = back  # its place counted from the end, where students with fewer stages agree with the teacher's
+        self.layers, self.fam, self.filter = layers, fam, filter
+        self.seen: Maps = {}
+        self.power: dict[str, np.ndarray] = {}
+        self.energy: dict[str, float] = {}
+
+    def scale(self) -> Tensor:
+        """What the batch norm after FAM multiplies each channel by, (C_out, 1, 1)."""
+        norm = self.layers[1]
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
+        return (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
+
+    def watch(self) -> Iterator[RemovableHandle]:
+        """Hooks that keep what enters the level, the output of each branch, and the output of the level."""
+        yield self.fam.register_forward_pre_hook(self._keep_input)
+        yield self.layers.register_forward_hook(self._keeper("output"))
+        yield self.filter.register_forward_hook(self._keeper("global"))
+        if self.fam.local is not None:
+            yield self.fam.local.register_forward_hook(self._keeper("local"))
+
+    def _keep_input(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.seen["enters"] = args[0]
+
+    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def keep(module: nn.Module, args: Any, out: Tensor) -> None:
+            self.seen[name] = out
+
+        return keep
+
+    def add(self, target: Tensor, images: int) -> None:
+        """Add what was seen of one chunk, and the teacher's maps, to the mean over a number of images."""
+        names = [name for name in ("global", "local") if name in self.seen]
+        branches = {name: gamma * self.seen[name] for gamma, name in zip(self.fam.gamma, names, strict=True)}
+        both = torch.stack(list(branches.values())).sum(0)
+        shown = {"enters": self.seen["enters"]}
+        shown |= {name: self.scale() * maps for name, maps in branches.items()}
+        shown |= {"output": self.seen["output"], "teacher": target, "residual": self.seen["output"] - target}
+        for name, maps in shown.items():
+            self.power[name] = self.power.get(name, 0.0) + _power(maps) / images
+        for name, maps in {**branches, "both": both}.items():
+            self.energy[name] = self.energy.get(name, 0.0) + _energy(maps) / images
+
+
+def _measured(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> list[_Level]:
+    """The levels of a method that have a filter, measured on all images."""
+    levels = _levels(method_of(distiller, name).compared())
+    if not levels:
+        return []
+    hooks = [hook for level in levels for hook in level.watch()]
     try:
-        for theirs in walk(distiller, name, images, labels) if levels else ():
-            for back, level in levels.items():
-                for total, parts in zip(sums[back], _parts(level, seen[back], theirs.feats[back])):
-                    for key, value in parts.items():
-                        total[key] = total.get(key, 0.0) + value / len(images)
+        for teacher in walk(distiller, name, images, labels):
+            for level in levels:
+                level.add(teacher.feats[level.back], len(images))
     finally:
         for hook in hooks:
             hook.remove()
-    return sums
+    return levels
 
 
-def _watch(level: nn.Sequential, seen: Held) -> Iterator[torch.utils.hooks.RemovableHandle]:
-    """Hooks that keep what enters a level, what each branch puts out, and what leaves."""
-    fam = level[0]
-    yield fam.register_forward_pre_hook(lambda _, args: seen.update(enters=args[0]))
-    yield level.register_forward_hook(lambda _, args, out: seen.update(output=out))
-    for key, branch in (("global", fam.filter), ("local", fam.local)):
-        if branch is not None:
-            yield branch.register_forward_hook(lambda _, args, out, key=key: seen.update({key: out}))
-
-
-def _parts(level: nn.Sequential, seen: Held, target: Tensor) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Power of each map and AC energy of each branch, summed over one chunk of images."""
-    names = [key for key in ("global", "local") if key in seen]
-    branches = {key: gamma * seen[key] for gamma, key in zip(level[0].gamma, names, strict=True)}
-    shown = {"enters": seen["enters"]} | {key: _scale(level) * maps for key, maps in branches.items()}
-    shown |= {"output": seen["output"], "teacher": target, "residual": seen["output"] - target}
-    return (
-        {key: _power(maps) for key, maps in shown.items()},
-        {key: _energy(maps) for key, maps in (branches | {"both": sum(branches.values())}).items()},
-    )
+def _levels(modules: Sequence[nn.Module]) -> list[_Level]:
+    """Of the modules that a method compares, those that are FAM with a filter of several frequencies."""
+    levels = []
+    for at, module in enumerate(modules):
+        fam = module[0] if isinstance(module, nn.Sequential) else None
+        if isinstance(module, nn.Sequential) and isinstance(fam, FAM):
+            if fam.filter is not None and min(fam.filter.size) > 1:
+                levels.append(_Level(at - len(modules), module, fam, fam.filter))
+    return levels
 
 
 def _power(maps: Tensor) -> np.ndarray:
+    """Mean over channels of |F|^2, summed over the images, (H, W), DC in the middle."""
     spectrum = torch.fft.fft2(maps.double(), norm="ortho").abs().square()
     return np.fft.fftshift(spectrum.mean(1).sum(0).numpy())
 
 
 def _energy(maps: Tensor) -> float:
-    return (maps - maps.mean((2, 3), keepdim=True)).double().square().sum().item()
-
-
-def _scale(level: nn.Sequential) -> Tensor:
-    """What the batch norm behind FAM multiplies each channel by, (C_out, 1, 1)."""
-    norm = level[1]
-    return (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
-
-
-def _from_the_deepest(levels: list[nn.Module]) -> Iterator[tuple[int, nn.Module]]:
-    """Levels by their place counted from the end, where students with fewer stages agree with the teacher's."""
-    return ((at - len(levels), level) for at, level in enumerate(levels))
-
-
-def _filters(level: nn.Module) -> bool:
-    """Whether a level is FAM with a filter of more than one frequency, and batch norm."""
-    fam = level[0] if isinstance(level, nn.Sequential) else None
-    return isinstance(fam, FAM) and fam.filter is not None and min(fam.filter.size) > 1
+    """Energy of maps about their means."""
+    centred = maps - maps.mean((2, 3), keepdim=True)
+    return centred.double().square().sum().item()

@@ -4,10 +4,13 @@ import asyncio
 import base64
 import contextlib
 import html
+from typing import Any
 
 import ipywidgets
+from matplotlib.figure import Figure
 
 from famkd.errors import UserError
+from famkd.run.directory import Run
 from famviz import figures as plots
 from famviz.explorer.widget import close_parts
 from famviz.figures import style
@@ -17,11 +20,11 @@ WIDTH = 7.4  # inches
 
 
 class Dashboard(ipywidgets.VBox):
-    """Figures of one run, drawn anew whenever an epoch is done, until the run is finished or the widget closed.
+    """Figures of one run, drawn again after every epoch, until the run is finished or the widget is closed.
 
     Args:
         run: a run directory, or what `famviz.open` returned for one.
-        every: seconds between two looks at the directory. Without a running event loop call `refresh()` yourself.
+        every: seconds between two looks at the directory. Without a running event loop, call `refresh()` instead.
 
     Errors: UserError for a bare checkpoint, which has no training to follow.
     """
@@ -30,17 +33,19 @@ class Dashboard(ipywidgets.VBox):
         opened = open_runs(run)
         if opened.run is None:
             raise UserError(f"{opened.name} is a bare checkpoint: a dashboard follows a run directory.")
-        self.run, self.every, self.epoch = opened.run, every, -1
+        self.run: Run = opened.run
+        self.every = every
+        self.epoch = -1
         self.status = ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png", width=round(WIDTH * style.RULES["figure.dpi"]))
         super().__init__([self.status, self.picture])
         self.refresh()
-        self._task = None
-        with contextlib.suppress(RuntimeError):  # no event loop: a script
+        self._task: asyncio.Task | None = None
+        with contextlib.suppress(RuntimeError):  # there is no event loop in a script
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
     def refresh(self) -> bool:
-        """Look at the run directory now; True where it had something new."""
+        """Look at the run directory now; returns whether there was a new epoch."""
         epoch = len(self.run.metrics())
         if epoch == self.epoch:
             return False
@@ -53,11 +58,11 @@ class Dashboard(ipywidgets.VBox):
 
     @property
     def following(self) -> bool:
-        """Whether it will still look by itself."""
+        """Whether it still looks at the directory from time to time."""
         return self._task is not None and not self._task.done()
 
     def close(self) -> None:
-        """Stop following and take the widget away."""
+        """Stop following and remove the widget."""
         if self._task is not None:
             self._task.cancel()
         super().close()
@@ -66,14 +71,14 @@ class Dashboard(ipywidgets.VBox):
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(self.every)
-            with contextlib.suppress(UserError, OSError):  # a file between two states: the next look sees it whole
+            with contextlib.suppress(UserError, OSError):  # a file that is being replaced; the next look reads it
                 finished = self.run.finished
                 self.refresh()
                 if finished:
                     return
 
-    def _repr_mimebundle_(self, **kwargs):
-        """The live widget, and its present picture for where nothing is live."""
+    def _repr_mimebundle_(self, **kwargs: Any):
+        """The live widget, and its present picture for places where nothing is live."""
         data = super()._repr_mimebundle_(**kwargs)
         if data is not None and self.picture.value:
             data["image/png"] = base64.b64encode(self.picture.value).decode()
@@ -81,22 +86,27 @@ class Dashboard(ipywidgets.VBox):
 
 
 def status(opened: LoadedRun) -> str:
-    """One line of HTML: how far the run is, its last figures, how fast it goes."""
-    metrics, timing, epochs = opened.run.metrics(), opened.run.timing(), opened.run.recipe.optim.epochs
+    """One line of HTML: the epoch, the last figures, and the time that is left."""
     name = f"<b>{html.escape(opened.name)}</b>"
+    epochs = opened.run.recipe.optim.epochs if opened.run else 0
+    metrics = opened.metrics()
     if not metrics:
-        return f"{name}: no epoch done yet, of {epochs}"
+        return f"{name}: epoch 0 of {epochs}"
     last = metrics[-1]
     figures = ", ".join(f"{html.escape(key)} {value:.4g}" for key, value in last.items() if key != "epoch")
-    seconds = sum(row["seconds"] for row in timing) / max(1, len(timing))
-    left = (epochs - last["epoch"]) * seconds
-    rest = "finished" if last["epoch"] >= epochs else f"about {left / 60:.1f} min left"
+    rest = "finished" if last["epoch"] >= epochs else f"about {_minutes_left(opened, epochs):.1f} min left"
     return f"{name}: epoch {last['epoch']} of {epochs}, {rest}; {figures}"
 
 
+def _minutes_left(opened: LoadedRun, epochs: int) -> float:
+    timing = opened.timing()
+    seconds = sum(row["seconds"] for row in timing) / max(1, len(timing))
+    return (epochs - opened.metrics()[-1]["epoch"]) * seconds / 60
+
+
 @style.styled
-def picture(opened: LoadedRun):
-    """Losses and accuracy above, and for each level its RMS amplitude now beside its life so far."""
+def picture(opened: LoadedRun) -> Figure:
+    """Losses and accuracy above; below, for each level, its RMS amplitude now and its history."""
     levels = [each for each in opened.filters if opened.history(each)[0]]
     figure = style.figure(WIDTH, 2.3 * (1 + len(levels)))
     axes = figure.subplots(1 + len(levels), 2, squeeze=False)

@@ -1,37 +1,49 @@
-"""What the explorer in the browser holds: filters as bytes, and the few figures and tables that go with them.
+"""Filters as bytes for the explorer in the browser, with their figures and tables.
 
 An amplitude is one byte: 0 for nothing, 1 .. 255 for -80 .. 0 dB of the level's reference, in steps of 0.31 dB.
 A phase is one byte: -pi + code * 2 pi / 256.
 """
 
-import base64
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from famviz import spectra
-from famviz.load import Filter, LoadedRun
+from famviz.explorer.page import base64_text
+from famviz.filter import Filter
+from famviz.load import LoadedRun, Summary
 
 SPAN = 80.0  # dB between the lowest and the highest code
-EPOCHS = 60  # at most, of a filter's life
-LIFE_BYTES = 1 << 18  # at most, of a filter's life
-TABLE = 200  # strongest filters listed
+EPOCHS = 60  # at most, of the history of a level
+HISTORY_BYTES = 1 << 18  # at most, of the history of a level
+TABLE = 200  # strongest filters in the table
 TABLES = {"amplitude": "cividis", "energy": "viridis", "phase": "twilight", "signed": "RdBu_r"}
 
 
+class PageData(NamedTuple):
+    """Everything that a page starts with."""
+
+    meta: dict[str, Any]  # names of the runs, figures of their levels, colour tables
+    whole: dict[str, bytes]  # base bytes of each level ("RUN.LEVEL.base"), and all filters of levels that fit
+    rows: dict[str, bytes]  # filters of one output channel, by `row_key`
+
+
 def amplitude_codes(amplitude: np.ndarray, reference: float) -> np.ndarray:
-    """One byte per amplitude, any shape."""
-    level = spectra.decibel(amplitude, reference, -2 * SPAN)
-    return np.where(level < -SPAN, 0, 1 + np.rint((level + SPAN) / SPAN * 254)).clip(0, 255).astype(np.uint8)
+    """One byte for each amplitude, any shape."""
+    decibels = spectra.decibel(amplitude, reference, -2 * SPAN)
+    codes = 1 + np.rint((decibels + SPAN) / SPAN * 254)
+    return np.where(decibels < -SPAN, 0, codes).clip(0, 255).astype(np.uint8)
 
 
 def phase_codes(values: np.ndarray) -> np.ndarray:
-    """One byte per phase, any shape."""
-    return (np.rint((np.angle(values) + np.pi) / (2 * np.pi) * 256) % 256).astype(np.uint8)
+    """One byte for each phase, any shape."""
+    turn = (np.angle(values) + np.pi) / (2 * np.pi)
+    return (np.rint(256 * turn) % 256).astype(np.uint8)
 
 
 def weights(each: Filter, reference: float, row: int | None = None, raw: bool = False) -> bytes:
-    """Amplitude then phase codes, (2, rows, C_in, H, W // 2 + 1); raw planes are whole, (2, rows, C_in, H, W)."""
-    values = each.raw if raw else each.response
+    """Amplitude codes, then phase codes, (2, rows, C_in, H, W // 2 + 1); of raw planes (2, rows, C_in, H, W)."""
+    values = _values(each, raw)
     if row is not None:
         values = values[row : row + 1]
     return amplitude_codes(np.abs(values), reference).tobytes() + phase_codes(values).tobytes()
@@ -39,99 +51,182 @@ def weights(each: Filter, reference: float, row: int | None = None, raw: bool = 
 
 def weight_bytes(each: Filter, raw: bool = False) -> int:
     """Size of `weights` for the whole level."""
-    return 2 * (each.raw if raw else each.response).size
+    return 2 * _values(each, raw).size
 
 
-def describe(opened: LoadedRun, each: Filter) -> tuple[dict, bytes]:
+def _values(each: Filter, raw: bool) -> np.ndarray:
+    if not raw:
+        return each.response
+    assert each.raw is not None
+    return each.raw
+
+
+def level_data(opened: LoadedRun, each: Filter) -> tuple[dict[str, Any], bytes]:
     """Figures of a level for the page, and its base bytes.
 
-    The bytes are, one after another: energy (O, C), share of the global branch (O, C) if `shares`, high-pass (H, W)
-    centred, RMS amplitude, mean amplitude and mean phase (H, W // 2 + 1), then for each epoch RMS amplitude and energy.
+    The bytes are, in this order: energy (O, C), share of the global branch (O, C) if `shares`, high-pass (H, W)
+    centred, RMS amplitude, mean amplitude and mean phase (H, W // 2 + 1), then RMS amplitudes of all epochs, then
+    their energies.
     """
-    epochs, life = _life(opened, each)
-    rms, mean, energy = each.amplitude(), each.response.mean((0, 1)), np.sqrt(each.energy())
-    peaks = [np.abs(each.response).max(), *(s["amplitude"].max() for s in life)]
-    if each.raw is not None:
-        peaks.append(np.abs(each.raw).max())
-    reference = float(max(peaks)) or 1.0
-    energy_reference = float(max(energy.max(), *(np.sqrt(s["energy"].max()) for s in life), 0)) or 1.0
+    epochs, history = _history(opened, each)
+    reference = _peak(each, history)
+    energy_reference = _energy_peak(each, history)
+    mean = each.response.mean((0, 1))
     share = each.share()
-    parts = [amplitude_codes(energy, energy_reference)]
+    parts = [amplitude_codes(np.sqrt(each.energy()), energy_reference)]
     if share is not None:
-        parts.append(np.rint(share * 255).astype(np.uint8))
-    parts.append(np.rint(spectra.full_plane(each.gain, each.size[1]) * 255).astype(np.uint8))
-    parts += [amplitude_codes(rms, reference), amplitude_codes(np.abs(mean), reference), phase_codes(mean)]
-    parts += [amplitude_codes(s["amplitude"], reference) for s in life]
-    parts += [amplitude_codes(np.sqrt(s["energy"]), energy_reference) for s in life]
+        parts.append(_byte(share))
+    parts.append(_byte(spectra.full_plane(each.gain, each.size[1])))
+    parts.append(amplitude_codes(each.amplitude(), reference))
+    parts.append(amplitude_codes(np.abs(mean), reference))
+    parts.append(phase_codes(mean))
+    parts += [amplitude_codes(summary["amplitude"], reference) for summary in history]
+    parts += [amplitude_codes(np.sqrt(summary["energy"]), energy_reference) for summary in history]
     figures = {
-        "title": each.title, "size": list(each.size), "channels": list(each.channels), "reference": reference,
-        "energy": energy_reference, "shares": share is not None, "share": each.total_share(), "gamma": list(each.gamma),
-        "ineffective": each.ineffective_share, "epochs": epochs, "table": table(each),
-    }  # fmt: skip
+        "title": each.title,
+        "caption": each.caption,
+        "size": list(each.size),
+        "channels": list(each.channels),
+        "reference": reference,
+        "energy": energy_reference,
+        "shares": share is not None,
+        "share": each.total_share(),
+        "gamma": list(each.gamma),
+        "ineffective": each.ineffective_share,
+        "epochs": epochs,
+        "table": table(each),
+        "raw": each.raw is not None,
+    }
     return figures, b"".join(part.tobytes() for part in parts)
 
 
+def _byte(share: np.ndarray) -> np.ndarray:
+    """Shares 0..1 as bytes."""
+    return np.rint(share * 255).astype(np.uint8)
+
+
+def _peak(each: Filter, history: list[Summary]) -> float:
+    """The largest amplitude of a level, now and in its history, which is 0 dB."""
+    peaks = [np.abs(each.response).max()]
+    peaks += [summary["amplitude"].max() for summary in history]
+    if each.raw is not None:
+        peaks.append(np.abs(each.raw).max())
+    return float(max(peaks)) or 1.0
+
+
+def _energy_peak(each: Filter, history: list[Summary]) -> float:
+    """Square root of the largest energy of a level, now and in its history."""
+    energies = [each.energy().max(initial=0)]
+    energies += [summary["energy"].max(initial=0) for summary in history]
+    return float(np.sqrt(max(energies))) or 1.0
+
+
 def table(each: Filter, most: int = TABLE) -> list[list[float]]:
-    """The strongest filters, a row each: c_out, c_in, energy in dB of the strongest, centroid and bandwidth as
-    fractions of Nyquist, orientation in degrees, its coherence 0..1."""
+    """The strongest filters, the strongest first, as rows.
+
+    A row is c_out, c_in, energy in dB of the strongest, centroid and bandwidth as fractions of Nyquist, orientation in
+    degrees, its coherence 0..1.
+    """
     energy = each.energy()
     order = np.argsort(energy, axis=None)[::-1][:most]
     outs, ins = np.unravel_index(order, energy.shape)
     picked, width = each.response[outs, ins], each.size[1]
+    strongest = float(np.sqrt(energy.max()))
+    decibels = spectra.decibel(np.sqrt(energy[outs, ins]), strongest, -2 * SPAN)
     degrees, coherence = spectra.orientation(picked, width)
     columns = [
-        outs, ins, spectra.decibel(np.sqrt(energy[outs, ins]), float(np.sqrt(energy.max())), -2 * SPAN).round(1),
-        spectra.centroid_frequency(picked, width).round(3), spectra.bandwidth(picked, width).round(3),
-        degrees.round(), coherence.round(2),
-    ]  # fmt: skip
-    return [[float(value) if column > 1 else int(value) for column, value in enumerate(row)] for row in zip(*columns)]
+        decibels.round(1),
+        spectra.centroid_frequency(picked, width).round(3),
+        spectra.bandwidth(picked, width).round(3),
+        degrees.round(),
+        coherence.round(2),
+    ]
+    figures = np.stack(columns, 1).astype(float).tolist()
+    return [[int(c_out), int(c_in), *row] for c_out, c_in, row in zip(outs, ins, figures)]
 
 
-def pack(runs: list[LoadedRun], budget: int, rows: bool = False) -> tuple[dict, dict[str, bytes], dict[str, bytes]]:
-    """Everything the page starts with: figures, whole levels by key, single rows by key.
+def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageData:
+    """Everything that a page starts with: figures, whole levels and single rows.
 
-    A level that no longer fits into `budget` bytes comes a row at a time later; with `rows`, for a page that nobody
-    will answer, its strongest rows are packed now, and what room is left goes to raw planes.
+    Args:
+        budget: bytes of filters. A level that does not fit any more is sent one row at a time later.
+        alone: for a page without a kernel, which can ask for nothing later: the strongest rows of levels that do not
+            fit are included, and raw planes in the room that is left.
     """
-    meta = {"runs": unique([run.name for run in runs]), "levels": [], "tables": _tables(), "alone": rows}
-    whole, single, left = {}, {}, []
+    meta: dict[str, Any] = {
+        "runs": unique([run.name for run in runs]),
+        "levels": [],
+        "tables": _tables(),
+        "alone": alone,
+    }
+    whole: dict[str, bytes] = {}
+    left: list[_Rows] = []
     for r, run in enumerate(runs):
-        described = [describe(run, each) for each in run.filters]
+        described = [level_data(run, each) for each in run.filters]
         meta["levels"].append([figures for figures, _ in described])
         for at, (each, (figures, base)) in enumerate(zip(run.filters, described)):
-            whole[f"{r}.{at}.base"], reference = base, figures["reference"]
+            key = f"{r}.{at}"
+            whole[f"{key}.base"] = base
             budget -= len(base)
-            figures["raw"], figures["whole"] = each.raw is not None, weight_bytes(each) <= budget
+            figures["whole"] = weight_bytes(each) <= budget
             if figures["whole"]:
-                whole[f"{r}.{at}"] = weights(each, reference)
-                budget -= len(whole[f"{r}.{at}"])
-            left += [(f"{r}.{at}", each, reference, False)] * (not figures["whole"])
-            left += [(f"{r}.{at}", each, reference, True)] * figures["raw"]
-    for key, each, reference, raw in sorted(left, key=lambda item: item[3]) if rows else ():
-        for row in np.argsort(each.energy().sum(1))[::-1]:
-            if (budget := budget - weight_bytes(each, raw) // each.channels[0]) < 0:
+                whole[key] = weights(each, figures["reference"])
+                budget -= len(whole[key])
+            else:
+                left.append(_Rows(key, each, figures["reference"], raw=False))
+            if figures["raw"]:
+                left.append(_Rows(key, each, figures["reference"], raw=True))
+    return PageData(meta, whole, _strongest_rows(left, budget) if alone else {})
+
+
+class _Rows(NamedTuple):
+    """Rows of a level that a page does not hold yet."""
+
+    key: str
+    filter: Filter
+    reference: float
+    raw: bool
+
+
+def _strongest_rows(left: list[_Rows], budget: int) -> dict[str, bytes]:
+    """As many rows as fit into a budget: those that act first, raw planes last; within a level the strongest first."""
+    rows = {}
+    for each in sorted(left, key=lambda each: each.raw):
+        size = weight_bytes(each.filter, each.raw) // each.filter.channels[0]
+        energies = each.filter.energy().sum(1)
+        for row in map(int, np.argsort(energies)[::-1]):
+            budget -= size
+            if budget < 0:
                 break
-            single[row_key(key, int(row), raw)] = weights(each, reference, int(row), raw)
-    return meta, whole, single
+            rows[row_key(each.key, row, each.raw)] = weights(each.filter, each.reference, row, each.raw)
+    return rows
 
 
 def unique(names: list[str]) -> list[str]:
-    """Names told apart: a second of the same is followed by (2)."""
-    return [name if (n := names[:at].count(name)) == 0 else f"{name} ({n + 1})" for at, name in enumerate(names)]
+    """Names that differ: the second of two equal names ends in (2)."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
 
 
 def row_key(level: str, row: int, raw: bool) -> str:
-    """Name of one output channel's bytes."""
-    return f"{level}.{row}" + (".raw" if raw else "")
+    """Key of the bytes of one output channel."""
+    return f"{level}.{row}.raw" if raw else f"{level}.{row}"
 
 
-def _life(opened: LoadedRun, each: Filter) -> tuple[list[int], list[dict[str, np.ndarray]]]:
-    """A filter's epochs and summaries, thinned to what a page should carry."""
-    one = each.response[0, 0].size + each.channels[0] * each.channels[1]
-    return opened.history(each, max(2, min(EPOCHS, LIFE_BYTES // one)))
+def _history(opened: LoadedRun, each: Filter) -> tuple[list[int], list[Summary]]:
+    """Epochs and summaries of a level, as many as a page should hold."""
+    c_out, c_in, height, columns = each.response.shape
+    bytes_of_one = height * columns + c_out * c_in
+    most = min(EPOCHS, HISTORY_BYTES // bytes_of_one)
+    return opened.history(each, max(2, most))
 
 
 def _tables() -> dict[str, str]:
     """Colour tables as base64 of (256, 3) bytes."""
-    tables = {name: spectra.colour_table(colours) for name, colours in TABLES.items()} | {"complex": spectra.hues()}
-    return {name: base64.b64encode(np.rint(t * 255).astype(np.uint8).tobytes()).decode() for name, t in tables.items()}
+    tables = {name: spectra.colour_table(colours) for name, colours in TABLES.items()}
+    tables["complex"] = spectra.hues()
+    return {name: base64_text(_byte(table).tobytes()) for name, table in tables.items()}

@@ -1,26 +1,29 @@
-
-// A saved page plays the kernel: the same traits and events, nobody behind them.
+// A stand-in for the widget model in a saved page: the same traits and events, without a kernel.
 function shim(values) {
-  const heard = {};
+  const listeners = {};
   return {
     get: (key) => values[key],
     set(key, value) {
       if (values[key] === value) return;
       values[key] = value;
-      for (const call of heard["change:" + key] ?? []) call();
+      for (const call of listeners["change:" + key] ?? []) call();
     },
     save_changes() {},
-    on: (event, call) => (heard[event] ??= new Set()).add(call),
-    off: (event, call) => heard[event]?.delete(call),
+    on: (event, call) => (listeners[event] ??= new Set()).add(call),
+    off: (event, call) => listeners[event]?.delete(call),
   };
 }
-const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-const explorers = [];
-for (const el of document.querySelectorAll(".famviz-mount")) {
+
+function bytesOf(text) {
+  return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+}
+
+window.famviz = [...document.querySelectorAll(".famviz-mount")].map((el) => {
   const { traits, buffers } = JSON.parse(el.querySelector("script").textContent);
-  for (const name in buffers) for (const key in buffers[name]) buffers[name][key] = bytesOf(buffers[name][key]);
+  for (const held of Object.values(buffers)) {
+    for (const key in held) held[key] = bytesOf(held[key]);
+  }
   const model = shim({ ...traits, ...buffers });
   explorer.render({ model, el });
-  explorers.push(model);
-}
-window.famviz = explorers;
+  return model;
+});

@@ -1,10 +1,8 @@
-"""Every view as a matplotlib figure: takes `ax=None`, draws, returns the axes; nothing is shown, nothing left open."""
+"""Figures of filters by matplotlib. Each function takes `ax=None`, draws, and returns the axes; nothing stays open."""
 
+from famviz.analysis.filters import ENERGY_FLOOR, FLOOR, Pair
 from famviz.figures.curves import filter_life, radial_curves, share_bars, training_curves
 from famviz.figures.filters import (
-    ENERGY_FLOOR,
-    FLOOR,
-    Pair,
     energy_map,
     filter_amplitude,
     filter_complex,

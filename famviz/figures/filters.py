@@ -1,16 +1,21 @@
-"""One filter as a picture: each takes `ax=None`, draws, returns the axes; nothing is shown, nothing left open."""
+"""Pictures of one filter. Each function takes `ax=None`, draws, and returns the axes; nothing stays open."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from famviz import spectra
+from famviz.analysis import filters as values
+from famviz.analysis.filters import ENERGY_FLOOR, FLOOR, Pair
 from famviz.figures import style
-from famviz.load import Filter
+from famviz.figures.axes import extent, frequency_axes
+from famviz.filter import Filter
 
-Pair = tuple[int, int]  # (c_out, c_in)
-FLOOR = -60.0  # dB, of an amplitude
-ENERGY_FLOOR = -40.0  # dB, of an energy
-TURN = ([-np.pi, 0, np.pi], ["\u2212π", "0", "π"])
+__all__ = [
+    "ENERGY_FLOOR", "FLOOR", "HUES", "Pair", "energy_map", "filter_amplitude", "filter_complex", "filter_difference",
+    "filter_kernel", "filter_phase",
+]  # fmt: skip
+
+TURN = ([-np.pi, 0, np.pi], ["\u2212π", "0", "π"])  # ticks of a phase
 HUES = "hue: phase, brightness: dB"
 
 
@@ -19,16 +24,16 @@ def filter_amplitude(
     each: Filter, pair: Pair | None = None, ax: Axes | None = None, *, reference: float | None = None,
     floor: float = FLOOR, colorbar: bool = True,
 ) -> Axes:  # fmt: skip
-    """|H| in dB of `reference` (by itself the level's largest), DC in the middle, the high-pass outlined.
+    """|H| in dB of `reference` (by default the largest of the level), DC in the middle, the high-pass outlined.
 
-    Without a pair it is the root mean square over all of the level's filters.
+    Without a pair it is the root mean square over all filters of the level.
     """
-    shown = spectra.decibel(_amplitude(each, pair), reference or _largest(each), floor)
     ax = style.axes(ax)
-    image = ax.imshow(shown, cmap=style.AMPLITUDE, vmin=floor, vmax=0, extent=_extent(each.size))
-    _frequency_axes(ax, each, _named("amplitude", pair))
-    below = "the largest" if reference is None else f"{reference:.3g}"
-    return style.with_bar(ax, image, f"|H|, dB of {below}", colorbar)
+    shown = spectra.decibel(values.amplitude(each, pair), reference or values.largest(each), floor)
+    image = ax.imshow(shown, cmap=style.AMPLITUDE, vmin=floor, vmax=0, extent=extent(each.size))
+    frequency_axes(ax, each, _titled("amplitude", pair))
+    unit = "the largest" if reference is None else f"{reference:.3g}"
+    return style.with_bar(ax, image, f"|H|, dB of {unit}", colorbar)
 
 
 @style.styled
@@ -36,14 +41,14 @@ def filter_phase(
     each: Filter, pair: Pair | None = None, ax: Axes | None = None, *, reference: float | None = None,
     floor: float = FLOOR, colorbar: bool = True,
 ) -> Axes:  # fmt: skip
-    """Phase on a cyclic map fixed to [-pi, pi], grey where the amplitude is below the floor."""
-    plane = _plane(each, pair)
-    weak = spectra.decibel(plane, reference or _largest(each), floor) <= floor
+    """Phase on a cyclic colour map fixed to [-pi, pi], grey where the amplitude is below the floor."""
     ax = style.axes(ax)
     ax.set_facecolor(style.EMPTY)
-    shown = np.ma.array(np.angle(plane), mask=weak)
-    image = ax.imshow(shown, cmap=style.PHASE, vmin=-np.pi, vmax=np.pi, extent=_extent(each.size))
-    _frequency_axes(ax, each, _named("phase", pair))
+    plane = values.plane(each, pair)
+    weak = spectra.decibel(plane, reference or values.largest(each), floor) <= floor
+    phase = np.ma.array(np.angle(plane), mask=weak)
+    image = ax.imshow(phase, cmap=style.PHASE, vmin=-np.pi, vmax=np.pi, extent=extent(each.size))
+    frequency_axes(ax, each, _titled("phase", pair))
     return style.with_bar(ax, image, "rad", colorbar, TURN)
 
 
@@ -52,9 +57,10 @@ def filter_complex(
     each: Filter, pair: Pair | None = None, ax: Axes | None = None, *, reference: float | None = None,
     floor: float = FLOOR, colorbar: bool = True,
 ) -> Axes:  # fmt: skip
-    """Domain colouring: hue is the phase, brightness the amplitude in dB; its key has both directions."""
-    ax = style.axes(ax)
-    return _domain_coloured(ax, each, _plane(each, pair), _named(HUES, pair), reference, floor, colorbar)
+    """Domain colouring: the hue is the phase, the brightness the amplitude in dB. The key shows both."""
+    plane = values.plane(each, pair)
+    reference = reference or values.largest(each)
+    return _domain_coloured(style.axes(ax), each, plane, _titled(HUES, pair), reference, floor, colorbar)
 
 
 @style.styled
@@ -62,9 +68,9 @@ def filter_kernel(
     each: Filter, pair: Pair | None = None, ax: Axes | None = None, *, largest: float | None = None,
     colorbar: bool = True,
 ) -> Axes:  # fmt: skip
-    """The circular convolution kernel that the filter stands for, its origin in the middle, 0 in white."""
-    ax = style.axes(ax)
-    return _weights(ax, each, kernel(each, pair), _named("spatial kernel", pair), largest, colorbar)
+    """The circular convolution kernel of the filter, its origin in the middle, 0 in white."""
+    kernel = values.kernel(each, pair)
+    return _weights(style.axes(ax), each, kernel, _titled("spatial kernel", pair), largest, colorbar)
 
 
 @style.styled
@@ -74,36 +80,40 @@ def filter_difference(
 ) -> Axes:  # fmt: skip
     """The first filter minus the second in one view; grey where either is below the floor.
 
-    Amplitudes differ in dB and phases in radians, both as they are and not as clipped; the complex view shows the
-    complex difference, the kernel view that of the kernels. The floor lies below the larger of the two levels' peaks.
+    Amplitudes are subtracted in dB and phases in radians, before they are clipped. The complex view shows the complex
+    difference, the kernel view that of the kernels. The floor is below the larger of the peaks of the two levels.
     """
-    ax, reference = style.axes(ax), max(_largest(first), _largest(second))
+    ax = style.axes(ax)
     if view == "kernel":
-        return _weights(ax, first, kernel(first, pair) - kernel(second, pair), "difference", None, colorbar)
-    planes = _plane(first, pair), _plane(second, pair)
+        kernel = values.kernel(first, pair) - values.kernel(second, pair)
+        return _weights(ax, first, kernel, "difference", None, colorbar)
+    reference = max(values.largest(first), values.largest(second))
     if view == "complex":
-        return _domain_coloured(ax, first, planes[0] - planes[1], f"difference, {HUES}", reference, floor, colorbar)
-    if view == "amplitude":
-        planes = _amplitude(first, pair), _amplitude(second, pair)
-    weak = np.any([spectra.decibel(plane, reference, floor) <= floor for plane in planes], axis=0)
-    ratio = np.where(weak, 1, planes[0]) / np.where(weak, 1, planes[1])
-    shown = np.ma.array(np.angle(ratio) if view == "phase" else 20 * np.log10(np.abs(ratio)), mask=weak)
-    top = np.pi if view == "phase" else float(np.abs(shown.compressed()).max(initial=0)) or 1.0
+        plane = values.plane(first, pair) - values.plane(second, pair)
+        return _domain_coloured(ax, first, plane, f"difference, {HUES}", reference, floor, colorbar)
+    shown = values.difference(first, second, pair, view, reference, floor)
     ax.set_facecolor(style.EMPTY)
-    colours = style.PHASE if view == "phase" else style.SIGNED
-    image = ax.imshow(shown, cmap=colours, vmin=-top, vmax=top, extent=_extent(first.size))
-    _frequency_axes(ax, first, "difference")
-    return style.with_bar(ax, image, "rad" if view == "phase" else "dB", colorbar, TURN if view == "phase" else None)
+    if view == "phase":
+        image = ax.imshow(shown, cmap=style.PHASE, vmin=-np.pi, vmax=np.pi, extent=extent(first.size))
+    else:
+        top = float(np.abs(shown.compressed()).max(initial=0)) or 1.0
+        image = ax.imshow(shown, cmap=style.SIGNED, vmin=-top, vmax=top, extent=extent(first.size))
+    frequency_axes(ax, first, "difference")
+    unit, ticks = ("rad", TURN) if view == "phase" else ("dB", None)
+    return style.with_bar(ax, image, unit, colorbar, ticks)
 
 
 @style.styled
 def energy_map(
     each: Filter, ax: Axes | None = None, *, colorbar: bool = True, energy: np.ndarray | None = None
 ) -> Axes:
-    """Energy of each channel pair on white input, in dB of the strongest; `energy` (C_out, C_in) stands in for it."""
-    amplitude = np.sqrt(each.energy() if energy is None else energy)
+    """Energy of each pair of channels on white input, in dB of the strongest.
+
+    Args:
+        energy: another energy (C_out, C_in) to show in its place, such as that of an earlier epoch.
+    """
     ax = style.axes(ax)
-    shown = spectra.decibel(amplitude, amplitude.max(), ENERGY_FLOOR)
+    shown = values.energy_db(each.energy() if energy is None else energy)
     lowest = min(-5.0, 5 * np.floor(shown.min() / 5))
     image = ax.imshow(shown, cmap=style.ENERGY, vmin=lowest, vmax=0)
     ax.set(title="energy of each filter", xlabel="input channel", ylabel="output channel")
@@ -111,39 +121,20 @@ def energy_map(
     return style.with_bar(ax, image, "dB of the strongest", colorbar)
 
 
-def _largest(each: Filter) -> float:
-    return float(np.abs(each.response).max())
-
-
-def _amplitude(each: Filter, pair: Pair | None) -> np.ndarray:
-    """|H| of a filter, or the root mean square of all, on the full centred plane."""
-    return spectra.full_plane(each.amplitude() if pair is None else np.abs(each.response[pair]), each.size[1])
-
-
-def _plane(each: Filter, pair: Pair | None) -> np.ndarray:
-    """A filter, or the mean of all, on the full centred plane."""
-    return spectra.full_plane(each.response.mean((0, 1)) if pair is None else each.response[pair], each.size[1])
-
-
-def kernel(each: Filter, pair: Pair | None) -> np.ndarray:
-    """The kernel of a filter, or of the mean of all, (H, W), its origin in the middle."""
-    half = each.response.mean((0, 1)) if pair is None else each.response[pair]
-    return spectra.spatial_kernel(half, each.size)
-
-
-def _weights(ax: Axes, each: Filter, shown: np.ndarray, title: str, largest: float | None, colorbar: bool) -> Axes:
-    top = largest or np.abs(shown).max() or 1.0
-    image = ax.imshow(shown, cmap=style.SIGNED, vmin=-top, vmax=top, extent=_extent(each.size))
+def _weights(ax: Axes, each: Filter, kernel: np.ndarray, title: str, largest: float | None, colorbar: bool) -> Axes:
+    """A kernel on a range that is symmetric about 0."""
+    top = largest or np.abs(kernel).max() or 1.0
+    image = ax.imshow(kernel, cmap=style.SIGNED, vmin=-top, vmax=top, extent=extent(each.size))
     ax.set(title=title, xlabel="x, px", ylabel="y, px")
     style.whole_ticks(ax)
     return style.with_bar(ax, image, "weight", colorbar)
 
 
 def _domain_coloured(
-    ax: Axes, each: Filter, plane: np.ndarray, title: str, reference: float | None, floor: float, colorbar: bool
+    ax: Axes, each: Filter, plane: np.ndarray, title: str, reference: float, floor: float, colorbar: bool
 ) -> Axes:
-    ax.imshow(spectra.domain_colour(plane, reference or _largest(each), floor), extent=_extent(each.size))
-    _frequency_axes(ax, each, title)
+    ax.imshow(spectra.domain_colour(plane, reference, floor), extent=extent(each.size))
+    frequency_axes(ax, each, title)
     if colorbar:
         _key(ax, floor)
     return ax
@@ -151,34 +142,16 @@ def _domain_coloured(
 
 def _key(ax: Axes, floor: float) -> None:
     """The colours of the complex view: amplitude in dB to the right, phase upwards."""
-    phase, amplitude = np.linspace(np.pi, -np.pi, 65)[:, None], 10 ** (np.linspace(floor, 0, 33) / 20)
+    phase = np.linspace(np.pi, -np.pi, 65)[:, None]
+    amplitude = 10 ** (np.linspace(floor, 0, 33) / 20)
+    colours = spectra.domain_colour(amplitude * np.exp(1j * phase), 1.0, floor)
     key = ax.inset_axes((1.06, 0, 0.22, 1))
-    key.imshow(spectra.domain_colour(amplitude * np.exp(1j * phase), 1.0, floor), aspect="auto",
-               extent=(floor, 0, -np.pi, np.pi))  # fmt: skip
+    key.imshow(colours, aspect="auto", extent=(floor, 0, -np.pi, np.pi))
     key.yaxis.tick_right()
     key.set_yticks(*TURN)
     key.set_xticks([floor, 0], [f"\u2212{-floor:g}", "0"])
     key.set_xlabel("dB", labelpad=1)
 
 
-def _named(what: str, pair: Pair | None) -> str:
+def _titled(what: str, pair: Pair | None) -> str:
     return f"{what}, all filters" if pair is None else f"{what}, {pair[1]} \u2192 {pair[0]}"
-
-
-def _extent(size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Edges of the bins of a centred plane, rows downwards."""
-    h, w = size
-    return (-(w // 2) - 0.5, w - w // 2 - 0.5, h - h // 2 - 0.5, -(h // 2) - 0.5)
-
-
-def _frequency_axes(ax: Axes, each: Filter, title: str) -> None:
-    """Titles, and the edge of the high-pass where it halves the amplitude."""
-    ax.set(title=title, xlabel="kx, cycles per map", ylabel="ky")
-    style.whole_ticks(ax)
-    gain = np.pad(spectra.full_plane(each.gain, each.size[1]), 1, mode="edge") >= 0.5
-    (h, w), (ky, kx) = each.size, (n // 2 + 1.5 for n in each.size)
-    down, across = gain[1:] != gain[:-1], gain[:, 1:] != gain[:, :-1]
-    for i, j in np.argwhere(down[:, 1 : w + 1]):
-        ax.plot((j - kx + 1, j - kx + 2), (i - ky + 1, i - ky + 1), color="#ff5d5d", linewidth=1)
-    for i, j in np.argwhere(across[1 : h + 1]):
-        ax.plot((j - kx + 1, j - kx + 1), (i - ky + 1, i - ky + 2), color="#ff5d5d", linewidth=1)

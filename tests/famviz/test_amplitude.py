@@ -15,13 +15,7 @@ from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.tasks import Classification
 from famviz.analysis.amplitude import bootstrap_band, compare_stage, image_spectra
-from famviz.figures.amplitude import (
-    amplitude_difference,
-    differences_figure,
-    differences_table,
-    leaving,
-    network_spectra,
-)
+from famviz.figures.amplitude import amplitude_difference, differences_figure, differences_table, network_spectra
 from famviz.networks import networks, networks_of_runs, run_images, student_alone, trained_distiller
 
 pytest_plugins = ("helpers.famviz_trained",)
@@ -78,7 +72,7 @@ def test_spectra_and_curves_equal_a_naive_numpy(size, relative):
         plane = np.fft.fftshift(decibels - naive_level(decibels, relative), axes=(1, 2)).mean(0)
         np.testing.assert_allclose(stage.planes[name], plane, atol=1e-6)
         assert stage.dc[name] == pytest.approx(decibels[:, 0, 0].mean())
-        assert stage.level[name] == pytest.approx(naive_level(decibels, "mean").mean())
+        assert stage.loudness[name] == pytest.approx(naive_level(decibels, "mean").mean())
         ky, kx = (np.arange(n) - n // 2 for n in size)
         short = min(size) / 2
         radius = np.hypot(ky[:, None] / (size[0] / 2), kx[None] / (size[1] / 2)) * short
@@ -209,18 +203,18 @@ def test_the_output_of_a_method_is_what_training_compares(runs):
     view: View = Classification().teach(distiller.teacher, shown)
     stages = amplitude_difference(runs["fam"], count=40)
     assert [stage.name for stage in stages] == ["layer1", "layer2", "layer3"]
-    for stage, own, module, target in zip(stages, feats, leaving(distiller.methods["fam"]), view.feats):
+    for stage, own, module, target in zip(stages, feats, distiller.methods["fam"].compared(), view.feats):
         by_hand = image_spectra(module(own)).mean(0)
-        np.testing.assert_allclose(stage.planes["fam output"] + stage.level["fam output"], by_hand, atol=1e-4)
+        np.testing.assert_allclose(stage.planes["fam output"] + stage.loudness["fam output"], by_hand, atol=1e-4)
         np.testing.assert_allclose(
-            stage.planes["teacher"] + stage.level["teacher"], image_spectra(target).mean(0), atol=1e-4
+            stage.planes["teacher"] + stage.loudness["teacher"], image_spectra(target).mean(0), atol=1e-4
         )
 
 
 @pytest.mark.parametrize("name", ["figkd", "freekd", "kd"])
 def test_a_method_that_makes_no_maps_has_none_to_show(name):
     view = View(torch.rand(2, 3), [torch.rand(2, 4, 8, 8)])  # figkd and freekd have levels: scales, not modules
-    assert leaving(METHODS[name](Probe(view, view, None))) == []
+    assert METHODS[name](Probe(view, view, None)).compared() == []
 
 
 def test_a_review_shows_every_level_that_has_frequencies(runs):

@@ -288,16 +288,16 @@ def test_the_class_can_be_chosen(net, batch):
 
 def test_maps_that_say_nothing_say_so_in_words(net, batch):
     tiny = build_model("ResNet18", 5)
-    assert "1 x 1" in cam(tiny, batch[:1, :, :8, :8], 0).words[0]
+    assert "1 x 1" in cam(tiny, batch[:1, :, :8, :8], 0).why_empty[0]
     positive = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     positive[4].weight.data = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
     against, towards = (cam(positive, batch, label, layer="1") for label in (0, 1))
-    assert all("speaks against class 0" in words for words in against.words)
+    assert all("speaks against class 0" in words for words in against.why_empty)
     assert against.maps.max() == 0
     assert against.evidence.min() < 0
-    assert towards.words == [""] * 3
+    assert towards.why_empty == [""] * 3
     positive[4].weight.data.zero_()
-    assert "no activation or no gradient" in cam(positive, batch, 0, layer="1").words[0]
+    assert "no activation or no gradient" in cam(positive, batch, 0, layer="1").why_empty[0]
 
 
 @pytest.mark.parametrize("method", ["GradCAM", "LayerCAM", "GradCAM++"])
@@ -442,4 +442,4 @@ def test_classes_are_named_and_errors_are_red(known, pair):
             assert (colour == "#b00020") == (predicted != label)
     against = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     against[4].weight.data = -torch.ones(2, 2)
-    assert "speaks against crab:" in cam(against, images[:1], 1, layer="1", names=["rose", "crab"]).words[0]
+    assert "speaks against crab:" in cam(against, images[:1], 1, layer="1", names=["rose", "crab"]).why_empty[0]

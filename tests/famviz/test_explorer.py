@@ -15,7 +15,7 @@ from famkd.distill.types import Probe, View
 from famkd.errors import UserError
 from famkd.methods.review import FAMReview
 from famviz import spectra
-from famviz.explorer import encode as payload
+from famviz.explorer import encode
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_the_table_lists_the_strongest_first(explorer, runs):
     rows, energy = explorer._meta["levels"][0][0]["table"], runs[0].filters[0].energy()
     assert (rows[0][0], rows[0][1]) == np.unravel_index(energy.argmax(), energy.shape)
     assert [row[2] for row in rows] == sorted((row[2] for row in rows), reverse=True)
-    assert len(payload.table(runs[0].filters[1], 7)) == 7
+    assert len(encode.table(runs[0].filters[1], 7)) == 7
 
 
 def test_explorers_move_together_until_parted(runs):

@@ -59,7 +59,7 @@ def test_runs_open_side_by_side_and_by_tap(tmp_path):
     pair = famviz.open([make_run(tmp_path / "a").path, str(make_run(tmp_path / "b", seed=1).path)])
     assert [run.name.split("/")[1] for run in pair] == ["a", "b"]
     assert pair[0].filter("layer2") is pair[0].filters[1] is pair[0].filter(1)
-    with pytest.raises(UserError, match=r"has no filter 'layer9': it holds 0 \(layer1\), 1 \(layer2\)"):
+    with pytest.raises(UserError, match=r"has no filter 'layer9'. Its filters: 0 \(layer1\), 1 \(layer2\)"):
         pair[0].filter("layer9")
 
 
@@ -84,7 +84,7 @@ def test_released_checkpoints_act_as_the_released_code(tmp_path, prefix):
     state = released_state(prefix=prefix)
     torch.save(state, tmp_path / "student_best.pth")
     opened = famviz.open(tmp_path / "student_best.pth")
-    assert [(each.level, each.size) for each in opened.filters] == [(0, (32, 32)), (1, (8, 8))]  # no 1x1
+    assert [(each.index, each.size) for each in opened.filters] == [(0, (32, 32)), (1, (8, 8))]  # no 1x1
     assert opened.run is None
     for each, n in zip(opened.filters, (2, 1), strict=True):
         raw = state[f"{prefix}atfs.{n}.conv2.0.weights1"]

@@ -9,8 +9,10 @@ import torch
 from helpers.browser import settled
 from helpers.famviz_runs import make_run, released_state
 
+import famviz
 from famviz import report
-from famviz.cli import main, prepare_notebook
+from famviz.cli import main
+from famviz.lab.prepare import prepare_notebook
 
 pytest_plugins = ("helpers.browser",)
 SMALL = {"shapes": ((2, 5), (2, 4))}
@@ -60,7 +62,7 @@ def test_names_of_facts_stay_on_one_line(run, tmp_path, page, width):
 
 def test_a_dollar_in_a_name_leaves_no_section_out(tmp_path):
     odd = make_run(tmp_path / "a$_{b$" / "$x^{$", "--data.root", "nowhere", **SMALL)
-    curves = report.curves_section(report.open_runs([odd.path, odd.path]))
+    curves = report.curves_section(famviz.open([odd.path, odd.path]))
     assert curves.count("a$_{b$/$x^{$") >= 3  # in the legend, its words and the table
 
 
@@ -88,7 +90,7 @@ def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
     torch.save(released_state((8,)), tmp_path / "bare.pth")
     text = report.write_report(tmp_path / "bare.pth", tmp_path / "report.html").read_text()
     assert "a bare checkpoint comes without networks and data" in text
-    assert "A bare checkpoint names no recipe" in text
+    assert "A bare checkpoint has no recipe" in text
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from PIL import Image
 
 import famviz
 from famviz import spectra
-from famviz.explorer.widget import module
+from famviz.explorer.page import module
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow

@@ -1,0 +1,121 @@
+"""One filter of a level, or all of its filters together, as arrays to draw."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from famviz import spectra
+from famviz.filter import Filter
+from famviz.load import LoadedRun
+
+Pair = tuple[int, int]  # (c_out, c_in)
+FLOOR = -60.0  # dB, of an amplitude
+ENERGY_FLOOR = -40.0  # dB, of an energy
+
+
+def largest(each: Filter) -> float:
+    """The largest |H| of a level."""
+    return float(np.abs(each.response).max())
+
+
+def amplitude(each: Filter, pair: Pair | None) -> np.ndarray:
+    """|H| of a filter, or the root mean square over all filters, on the full centred plane (H, W)."""
+    half = each.amplitude() if pair is None else np.abs(each.response[pair])
+    return spectra.full_plane(half, each.size[1])
+
+
+def plane(each: Filter, pair: Pair | None) -> np.ndarray:
+    """A filter, or the mean of all filters, on the full centred plane (H, W)."""
+    return spectra.full_plane(_half(each, pair), each.size[1])
+
+
+def kernel(each: Filter, pair: Pair | None) -> np.ndarray:
+    """The convolution kernel of a filter, or of the mean of all filters, (H, W), its origin in the middle."""
+    return spectra.spatial_kernel(_half(each, pair), each.size)
+
+
+def _half(each: Filter, pair: Pair | None) -> np.ndarray:
+    return each.response.mean((0, 1)) if pair is None else each.response[pair]
+
+
+def strongest(each: Filter, count: int) -> list[Pair]:
+    """The pairs of channels with the most energy, the strongest first."""
+    energy = each.energy()
+    order = np.argsort(energy, axis=None)[::-1][:count]
+    outs, ins = np.unravel_index(order, energy.shape)
+    return [(int(c_out), int(c_in)) for c_out, c_in in zip(outs, ins)]
+
+
+def energy_db(energy: np.ndarray) -> np.ndarray:
+    """Energies in dB of the largest one, at least `ENERGY_FLOOR`."""
+    root = np.sqrt(energy)
+    return spectra.decibel(root, root.max(), ENERGY_FLOOR)
+
+
+def difference(
+    first: Filter, second: Filter, pair: Pair | None, view: str, reference: float, floor: float
+) -> np.ma.MaskedArray:
+    """The first filter minus the second, (H, W): dB of amplitudes, or radians of phases if `view` is phase.
+
+    Masked where either amplitude is at or below `floor` dB of `reference`. Values are not clipped before they are
+    subtracted.
+    """
+    of = plane if view == "phase" else amplitude
+    one, other = of(first, pair), of(second, pair)
+    weak = (spectra.decibel(one, reference, floor) <= floor) | (spectra.decibel(other, reference, floor) <= floor)
+    ratio = np.where(weak, 1, one) / np.where(weak, 1, other)
+    values = np.angle(ratio) if view == "phase" else 20 * np.log10(np.abs(ratio))
+    return np.ma.array(values, mask=weak)
+
+
+class Profile(NamedTuple):
+    """Azimuthal mean of |H| over the rings of equal frequency."""
+
+    radius: np.ndarray  # (R,) as a fraction of Nyquist
+    decibels: np.ndarray  # (R,) dB of the reference, NaN at and below the floor, as in rings that the high-pass empties
+
+
+def profile(each: Filter, pair: Pair | None = None, reference: float | None = None) -> Profile:
+    """Radial profile of a filter, or of the root mean square over all filters.
+
+    Args:
+        reference: the amplitude of 0 dB; by default that of the largest ring.
+    """
+    rings, mean = spectra.radial_profile(amplitude(each, pair))
+    decibels = spectra.decibel(mean, reference or mean.max(), FLOOR)
+    decibels[decibels <= FLOOR] = np.nan
+    return Profile(rings / max(1, rings[-1]), decibels)
+
+
+def life(run: LoadedRun, each: Filter) -> tuple[list[int], np.ma.MaskedArray]:
+    """Epochs, and the RMS amplitude of a level per ring and epoch, (R, epochs), in dB of the largest.
+
+    Masked in rings that hold nothing, such as those that the high-pass empties.
+    """
+    epochs, summaries = run.history(each)
+    if not epochs:
+        return [], np.ma.array(np.zeros((0, 0)))
+    half = np.stack([summary["amplitude"] for summary in summaries])
+    _, curves = spectra.radial_profile(spectra.full_plane(half, each.size[1]))
+    decibels = spectra.decibel(curves.T, curves.max(), FLOOR)
+    return epochs, np.ma.masked_less_equal(decibels, FLOOR)
+
+
+def highpass_edges(each: Filter) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where the gain of the high-pass crosses one half: line segments ((x, x), (y, y)) between bins, in bins.
+
+    The bin of DC has its upper left corner at (0, 0).
+    """
+    height, width = each.size
+    plane = spectra.full_plane(each.gain, width)
+    passing = np.pad(plane, 1, mode="edge") >= 0.5
+    rows_differ = passing[1:] != passing[:-1]
+    columns_differ = passing[:, 1:] != passing[:, :-1]
+    edges = []
+    for i, j in np.argwhere(rows_differ[:, 1 : width + 1]):
+        x, y = int(j) - width // 2, int(i) - height // 2
+        edges.append(((x, x + 1), (y, y)))
+    for i, j in np.argwhere(columns_differ[1 : height + 1]):
+        x, y = int(j) - width // 2, int(i) - height // 2
+        edges.append(((x, x), (y, y + 1)))
+    return edges

@@ -1,0 +1,132 @@
+// The elements of the page: menus, panels and table. Nothing is drawn here but the state of the controls.
+const FLOOR = { lowest: -80, highest: -5, usual: -60, step: 5 }; // dB
+const FLOOR_TIP = "dB of the level's largest |H|: weaker values are drawn darkest in amplitudes "
+  + "and hatched in phases and differences";
+const REPLAY_MS = 200; // for each epoch
+
+function buildPage(app) {
+  const ui = {
+    nav: panel("nav"), main: panel("main"), second: panel("b"), change: panel("diff"),
+    thumbs: Object.keys(VIEWS).map((view) => buildThumb(app, view)),
+    curve: h("svg", { class: "fv-curve", viewBox: "0 0 300 170", role: "img", "aria-label": "radial profile" }),
+    names: h("div", { className: "fv-names" }),
+    shares: h("div", { className: "fv-shares" }),
+    options: h("div", { className: "fv-options" }),
+    readout: h("output", { className: "fv-read", ariaLive: "polite" }),
+    save: h("button", { title: "the pictures shown, as a PNG file" }, "save picture"),
+    head: h("thead"),
+    body: h("tbody", { tabIndex: 0 }),
+    ...buildControls(app),
+  };
+  ui.body.setAttribute("aria-label", "strongest filters; arrow keys choose");
+  ui.panels = [ui.nav, ui.main, ui.second, ui.change];
+  ui.root = layOut(ui);
+  // Keys for a slider, a menu or a button must not reach the notebook, whose shortcuts would move the focus away.
+  ui.root.onkeydown = (event) => {
+    const modified = event.ctrlKey || event.metaKey || event.altKey || event.shiftKey;
+    if (!modified) event.stopPropagation();
+  };
+  return ui;
+}
+
+function layOut(ui) {
+  const thumbs = h("div", { className: "fv-thumbs" }, ...ui.thumbs.map((thumb) => thumb.button));
+  const side = h("div", { className: "fv-side" }, thumbs, h("div", {}, ui.curve, ui.names), ui.shares);
+  const table = h("div", { className: "fv-scroll" }, h("table", {}, ui.head, ui.body));
+  return h("div", { className: "famviz" },
+    h("div", { className: "fv-bar" }, ...Object.values(ui.labels)),
+    ui.options,
+    h("div", { className: "fv-row" }, ...ui.panels.map((p) => p.root), side),
+    h("div", { className: "fv-say" }, ui.readout, ui.save),
+    h("details", { open: true }, h("summary", {}, "Strongest filters"), table));
+}
+
+function buildThumb(app, view) {
+  const canvas = h("canvas"), onclick = () => put(app, { view });
+  return { view, canvas, button: h("button", { className: "fv-thumb", title: VIEWS[view], onclick }, canvas, view) };
+}
+
+// The controls by the name of their trait, and the label around each.
+function buildControls(app) {
+  const { meta } = app, player = makePlayer(app), age = h("span");
+  const levels = meta.levels[0].map((f, i) => [i, `${f.title}, ${[...f.channels, ...f.size].join("×")}`]);
+  const inputs = {
+    level: menu(levels, (value) => put(app, { level: +value })),
+    view: menu(Object.keys(VIEWS).map((view) => [view, view]), (view) => put(app, { view })),
+    mean: checkbox((mean) => put(app, { mean })),
+    raw: checkbox((raw) => put(app, { raw })),
+    other: menu([["", "nothing"], ...meta.runs.slice(1).map((name) => [name, name])], (other) => put(app, { other })),
+    floor: floorInput((floor) => put(app, { floor })),
+    epoch: h("input", { type: "range", min: 0, oninput: (event) => {
+      player.stop();
+      chooseEpoch(app, +event.target.value);
+    } }),
+  };
+  const play = h("button", { title: "replay how the filter formed", onclick: player.play }, "▶");
+  const label = (name, text, ...more) => h("label", { className: "fv-" + name }, text, inputs[name], ...more);
+  const labels = {
+    level: label("level", "level"),
+    view: label("view", "view"),
+    mean: label("mean", "mean of all"),
+    raw: label("raw", "raw"),
+    other: label("other", "compare with"),
+    floor: label("floor", "floor", "dB"),
+    epoch: label("epoch", "epoch", play, age),
+  };
+  labels.floor.title = FLOOR_TIP;
+  return { inputs, labels, age, stopReplay: player.stop };
+}
+
+function menu(options, use) {
+  const items = options.map(([value, text]) => h("option", { value }, text));
+  return h("select", { onchange: (event) => use(event.target.value) }, ...items);
+}
+
+function checkbox(use) {
+  return h("input", { type: "checkbox", onchange: (event) => use(event.target.checked) });
+}
+
+function floorInput(use) {
+  const { lowest, highest, usual, step } = FLOOR;
+  const onchange = (event) => use(clamp(+event.target.value || usual, lowest, highest));
+  return h("input", { type: "number", min: lowest, max: highest, step, onchange });
+}
+
+// Shows one epoch after the other; a second call of `play` stops it.
+function makePlayer(app) {
+  let timer = 0;
+  const stop = () => {
+    clearInterval(timer);
+    timer = 0;
+  };
+  const play = () => {
+    if (timer) return stop();
+    const last = readState(app).L.epochs.length; // the position of the saved weights
+    let at = 0;
+    timer = setInterval(() => {
+      chooseEpoch(app, at);
+      if (at++ >= last) stop();
+    }, REPLAY_MS);
+  };
+  return { play, stop };
+}
+
+// Make the controls show the present choice, and hide those without a use.
+function showControls(app, s) {
+  const { inputs, labels, age, second, change, root } = app.ui, epochs = s.L.epochs;
+  inputs.level.value = s.level;
+  inputs.view.value = s.view;
+  inputs.other.value = app.model.get("other");
+  inputs.mean.checked = s.mean;
+  inputs.raw.checked = s.raw;
+  for (const name of ["view", "mean", "raw"]) inputs[name].disabled = s.epoch > 0; // only its RMS is kept
+  inputs.epoch.max = epochs.length;
+  inputs.epoch.value = s.epoch ? epochs.indexOf(s.epoch) : epochs.length;
+  inputs.floor.value = s.floor;
+  age.textContent = s.epoch || "now";
+  labels.raw.hidden = !s.L.raw;
+  labels.other.hidden = app.meta.runs.length < 2;
+  labels.epoch.hidden = !epochs.length;
+  second.root.hidden = change.root.hidden = !s.B;
+  root.classList.toggle("fv-two", Boolean(s.B)); // names of runs may take a second line
+}

@@ -1,0 +1,178 @@
+// Bytes to spectra (encode.py writes the bytes), spectra to figures and words. Nothing here touches the page.
+const SPAN = 80; // dB between the lowest and the highest amplitude code
+const TAU = 2 * Math.PI;
+const TINY = 1e-30; // amplitude that stands for zero in a logarithm
+const AMPLITUDES = Float64Array.from({ length: 256 }, (_, code) => (code ? 10 ** (decibel(code) / 20) : 0));
+const VIEWS = {
+  amplitude: "amplitude |H|, dB",
+  phase: "phase, rad",
+  complex: "hue: phase, brightness: dB",
+  kernel: "spatial kernel",
+};
+
+// Small helpers -------------------------------------------------------------------------------------------------------
+const mod = (a, n) => ((a % n) + n) % n;
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+const minusSign = (text) => String(text).replaceAll("-", "−");
+const num = (value, digits = 2) => minusSign((+value).toFixed(digits));
+const weight = (value) => minusSign(value ? value.toPrecision(3) : 0);
+const minus = (v, w) => v.map((value, n) => value - w[n]);
+const largest = (v) => v.reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0);
+
+// A share 0..1 as a percentage that is never rounded to 0 or 100 unless it is, as famviz.style.percent writes it.
+function percent(share) {
+  const small = Math.min(share, 1 - share);
+  if (small > 0 && small < 1e-5) return share < 0.5 ? "< 0.001 %" : "> 99.999 %";
+  const digits = small > 0 && small < 0.01 ? 3 : 0;
+  return num(100 * share, digits) + " %";
+}
+
+// The same of a share that was sent as a byte 0..255.
+function part(code) {
+  if (code < 1) return "under 0.2 %";
+  if (code > 254) return "over 99.8 %";
+  const digits = Math.min(code, 255 - code) < 26 ? 1 : 0;
+  return num(code / 2.55, digits) + " %";
+}
+
+// Spectra -------------------------------------------------------------------------------------------------------------
+function decibel(code) {
+  return code ? ((code - 1) / 254 - 1) * SPAN : -2 * SPAN;
+}
+
+// The parts of a level's base bytes, in the order in which encode.level_data writes them.
+function unpack(figures, bytes) {
+  if (!figures || !bytes) return null;
+  const [O, C] = figures.channels, [H, W] = figures.size;
+  const half = H * ((W >> 1) + 1), epochs = figures.epochs.length;
+  let at = 0;
+  const next = (length) => bytes.subarray(at, (at += length));
+  const level = { ...figures, O, C, H, W, half };
+  level.now = next(O * C);
+  level.part = figures.shares && next(O * C);
+  level.gain = next(H * W);
+  level.rms = next(half);
+  level.mean = [next(half), next(half)];
+  level.life = next(epochs * half);
+  level.lives = next(epochs * O * C);
+  return level;
+}
+
+// Codes of a half spectrum, or of a whole centred plane, to complex values on the centred plane.
+function spread({ H, W, reference }, amplitude, phase, whole) {
+  const re = new Float64Array(H * W), im = new Float64Array(H * W);
+  const columns = (W >> 1) + 1;
+  for (let n = 0; n < H * W; n++) {
+    const ky = Math.floor(n / W) - (H >> 1), kx = mod((n % W) - (W >> 1), W);
+    const mirrored = !whole && kx > W >> 1; // only the value at -k is stored, which is the conjugate
+    const stored = mirrored ? mod(-ky, H) * columns + W - kx : mod(ky, H) * columns + kx;
+    const at = whole ? n : stored;
+    const a = AMPLITUDES[amplitude[at]] * reference;
+    const p = phase ? (phase[at] / 256 - 0.5) * TAU : 0;
+    re[n] = a * Math.cos(p);
+    im[n] = mirrored ? -a * Math.sin(p) : a * Math.sin(p);
+  }
+  return { H, W, re, im };
+}
+
+// Real part of the centred inverse DFT: the convolution kernel, its origin in the middle.
+function inverse({ H, W, re, im }) {
+  const alongRows = inverseAlong(W, H, re, im);
+  return inverseAlong(H, W, ...alongRows)[0];
+}
+
+// The inverse DFT of `m` rows of `n` values each, transposed.
+function inverseAlong(n, m, re, im) {
+  const real = new Float64Array(n * m), imaginary = new Float64Array(n * m), middle = n >> 1;
+  const cos = Float64Array.from({ length: n }, (_, t) => Math.cos(TAU * t / n) / n);
+  const sin = Float64Array.from({ length: n }, (_, t) => Math.sin(TAU * t / n) / n);
+  for (let x = 0; x < n; x++) for (let k = 0; k < n; k++) {
+    const t = mod((x - middle) * (k - middle), n), c = cos[t], s = sin[t];
+    for (let i = 0; i < m; i++) {
+      const a = re[i * n + k], b = im[i * n + k];
+      real[x * m + i] += a * c - b * s;
+      imaginary[x * m + i] += a * s + b * c;
+    }
+  }
+  return [real, imaginary];
+}
+
+// Adds dB of a reference, without a floor (what a floor hides is still subtracted as it is), and phases.
+function polar(z, { reference }) {
+  z.db = z.re.map((a, n) => 20 * Math.log10(Math.hypot(a, z.im[n]) / reference || TINY));
+  z.phase = z.re.map((a, n) => Math.atan2(z.im[n], a));
+  return z;
+}
+
+// Mean amplitude of each ring of equal frequency, from DC to Nyquist.
+function radial({ H, W, re, im }) {
+  const shorter = Math.min(H, W), sums = new Float64Array((shorter >> 1) + 1), counts = sums.slice();
+  for (let n = 0; n < H * W; n++) {
+    const ky = (Math.floor(n / W) - (H >> 1)) / H, kx = ((n % W) - (W >> 1)) / W;
+    const ring = Math.round(Math.hypot(ky, kx) * shorter);
+    if (ring >= sums.length) continue;
+    sums[ring] += Math.hypot(re[n], im[n]);
+    counts[ring]++;
+  }
+  return sums.map((sum, ring) => sum / Math.max(1, counts[ring]));
+}
+
+// The same in dB, as a plain array.
+function radialDb(z, reference) {
+  return Array.from(radial(z), (mean) => 20 * Math.log10(mean / reference || TINY));
+}
+
+// What one view of a difference shows: dB and phases are subtracted as such, the complex view shows the complex
+// difference. Where one of the two is below the floor there is nothing to compare.
+function difference(z, b, s) {
+  const d = polar({ re: minus(z.re, b.re), im: minus(z.im, b.im) }, s);
+  const weaker = z.db.map((value, n) => Math.min(value, b.db[n]));
+  if (s.view === "amplitude") {
+    d.db = minus(z.db, b.db).map((value, n) => (weaker[n] > s.floor ? value : NaN));
+  }
+  if (s.view === "phase") {
+    d.db = weaker;
+    d.phase = minus(z.phase, b.phase).map((value) => mod(value + Math.PI, TAU) - Math.PI);
+  }
+  return d;
+}
+
+// Energies of all pairs, now or after an epoch, in dB of the strongest of them, and where their colours begin.
+function energies({ epochs, lives, now, O, C }, epoch) {
+  const at = epochs.indexOf(epoch), pairs = O * C;
+  const codes = at < 0 ? now : lives.subarray(at * pairs, (at + 1) * pairs);
+  const strongest = decibel(codes.reduce((most, code) => Math.max(most, code), 0));
+  const db = Array.from(codes, (code) => decibel(code) - strongest);
+  const lowest = db.reduce((least, value) => Math.min(least, value), 0);
+  return { db, low: clamp(Math.floor(lowest / 5) * 5, -40, -5) };
+}
+
+// Words ---------------------------------------------------------------------------------------------------------------
+// The chosen filter in one line.
+function words(s) {
+  const { L } = s, pair = s.out * L.C + s.in, filters = L.O * L.C;
+  if (s.epoch) {
+    const energy = num(energies(L, s.epoch).db[pair], 1);
+    return `Epoch ${s.epoch}: root mean square over all ${filters} filters; phases are not kept per epoch. `
+      + `Output ${s.out}, input ${s.in}: energy ${energy} dB of the strongest then.`;
+  }
+  if (s.mean) return `All ${filters} filters: root mean square amplitude; phase and kernel of their mean.`;
+  const row = L.table.find((r) => r[0] === s.out && r[1] === s.in);
+  const energy = num(row ? row[2] : energies(L, 0).db[pair], 1);
+  const parts = [`Output ${s.out}, input ${s.in}: energy ${energy} dB of the strongest`];
+  if (L.part) parts.push(`global branch ${part(L.part[pair])} of the output energy of both branches for white input`);
+  if (row) {
+    const [, , , centroid, bandwidth, angle, coherence] = row;
+    parts.push(`centroid ${num(centroid)}, bandwidth ${num(bandwidth)} of Nyquist, `
+      + `${num(angle, 0)}° (coherence ${num(coherence)})`);
+  }
+  if (s.raw && L.raw) parts.push(`raw plane: ${num(100 * L.ineffective, 1)} % of the level's stored energy never acts`);
+  return parts.join("; ") + ".";
+}
+
+// The options of the level, or of both levels if they differ.
+function captions(s, names) {
+  if (!s.B || s.B.caption === s.L.caption) return s.L.caption;
+  const unknown = (level) => level.caption || "options unknown";
+  return `${names[0]}: ${unknown(s.L)}. ${names[s.other]}: ${unknown(s.B)}`;
+}

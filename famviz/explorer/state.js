@@ -1,0 +1,93 @@
+// The data of an explorer: traits of the model, bytes of the filters, and the present choice.
+// `app` holds all that belongs to one explorer; render() in explorer.js makes it.
+
+function makeApp(model) {
+  const meta = model.get("_meta");
+  const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const tables = Object.fromEntries(Object.entries(meta.tables).map(([name, text]) => [name, decode(text)]));
+  return {
+    model, meta, tables,
+    levels: {}, // unpacked levels, by run and level
+    sort: [2, -1], // column of the table, and its direction
+    table: "", rows: [], order: [], // what the table shows
+    curves: [], // radial profiles, in dB
+    readout: "", // the line about the chosen filter
+    width: 0, // of the page, as last laid out
+  };
+}
+
+// Set traits, here and in the kernel.
+function put(app, traits) {
+  for (const name in traits) app.model.set(name, traits[name]);
+  app.model.save_changes();
+}
+
+// Choose a filter; an epoch stays.
+function choose(app, out, inn) {
+  put(app, { c_out: out, c_in: inn, mean: false });
+}
+
+// Show an epoch by its position in the history; the position after the last one is the saved weights.
+function chooseEpoch(app, at) {
+  put(app, { epoch: readState(app).L.epochs[at] ?? 0 });
+}
+
+// Bytes of filters, or undefined if the page does not hold them (yet).
+function held(app, key) {
+  const value = app.model.get("_whole")[key] ?? app.model.get("_rows")[key];
+  return value && new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
+}
+
+// An unpacked level of a run; null if the run has no such level.
+function levelOf(app, run, level) {
+  const key = `${run}.${level}`;
+  app.levels[key] ??= unpack(app.meta.levels[run]?.[level], held(app, `${key}.base`));
+  return app.levels[key];
+}
+
+// The present choice. L is the level of the first run, B that of the run to compare with if it has the same shape.
+function readState(app) {
+  const { model, meta } = app, get = (name) => model.get(name);
+  const level = clamp(get("level"), 0, meta.levels[0].length - 1);
+  const L = levelOf(app, 0, level);
+  const epoch = L.epochs.includes(get("epoch")) ? get("epoch") : 0;
+  const other = meta.runs.indexOf(get("other"), 1);
+  const B = other > 0 ? sameShape(L, levelOf(app, other, level)) : null;
+  return {
+    level, L, epoch, other, B,
+    reference: Math.max(L.reference, B ? B.reference : 0),
+    floor: get("floor"),
+    out: clamp(get("c_out"), 0, L.O - 1),
+    in: clamp(get("c_in"), 0, L.C - 1),
+    raw: get("raw"),
+    mean: get("mean") || epoch > 0, // a run keeps only the root mean square of an epoch
+    view: epoch ? "amplitude" : get("view"),
+  };
+}
+
+function sameShape(L, B) {
+  return B && ["O", "C", "H", "W"].every((name) => B[name] === L[name]) ? B : null;
+}
+
+// The chosen filter of a run as complex values. undefined while its row is on the way, null for an epoch that the run
+// did not keep. The mean of all filters has the RMS amplitude in spectra, and its own amplitude in a kernel.
+function fieldOf(app, run, s, forKernel = false) {
+  const L = levelOf(app, run, s.level);
+  if (s.epoch) {
+    const at = L.epochs.indexOf(s.epoch);
+    return at < 0 ? null : spread(L, L.life.subarray(at * L.half, (at + 1) * L.half));
+  }
+  if (s.mean) return spread(L, forKernel ? L.mean[0] : L.rms, L.mean[1]);
+  return filterOf(app, run, s, L);
+}
+
+function filterOf(app, run, s, L) {
+  const raw = s.raw && L.raw, key = `${run}.${s.level}`;
+  const size = raw ? L.H * L.W : L.half;
+  const level = !raw && L.whole ? held(app, key) : undefined;
+  const bytes = level || held(app, `${key}.${s.out}${raw ? ".raw" : ""}`);
+  if (!bytes) return undefined;
+  const filter = level ? s.out * L.C + s.in : s.in;
+  const at = filter * size, phases = bytes.length / 2;
+  return spread(L, bytes.subarray(at, at + size), bytes.subarray(phases + at, phases + at + size), raw);
+}

@@ -1,0 +1,179 @@
+// What each part of the page shows of the present choice.
+const NOT_HELD = "This page does not hold this row";
+const COLUMNS = [ // of the table: name, digits, unit and convention
+  ["out", 0, "output channel, counted from 0"],
+  ["in", 0, "input channel, counted from 0"],
+  ["energy dB", 1, "mean of |H|² over all frequencies, in dB of the level's strongest filter"],
+  ["centroid", 3, "energy-weighted mean radius, as a fraction of Nyquist"],
+  ["bandwidth", 3, "energy-weighted standard deviation of the radius, as a fraction of Nyquist"],
+  ["angle °", 0, "direction of the waves that carry the energy, 0 to 180°: 0° along x, 90° along y (downwards)"],
+  ["coherence", 2, "0 where all directions carry the same energy, 1 where a single one has it all"],
+];
+
+// Draw everything. z and b are the fields of the two runs: undefined on the way, null for an epoch that is not kept.
+function draw(app) {
+  const s = readState(app), { ui, meta } = app;
+  const z = fieldOf(app, 0, s), b = s.B ? fieldOf(app, s.other, s) : null;
+  const waiting = z === undefined || b === undefined;
+  s.box = boxOf(app.width, s.B);
+  showControls(app, s);
+  ui.options.textContent = captions(s, meta.runs);
+  showNavigator(app, s);
+  showTable(app, s);
+  showRuns(app, s, b);
+  ui.root.classList.toggle("fv-wait", waiting && !meta.alone);
+  if (z) showFields(app, s, z, b);
+  else if (meta.alone) clearFields(app, s);
+  if (s.B && (b === null || (meta.alone && waiting))) clearComparison(app, s, b);
+  alignTitles(ui.panels);
+  app.readout = ui.readout.textContent = readoutOf(app, s, z, b);
+  countDrawing(ui.root);
+}
+
+function readoutOf(app, s, z, b) {
+  const { meta } = app, name = meta.runs[s.other];
+  if (!z) return meta.alone ? `${NOT_HELD}: choose a stronger one, or open the run in a notebook.` : "loading …";
+  if (s.other > 0 && !s.B) return `${words(s)} ${name} has no filter of this shape here.`;
+  if (s.B && b === null) {
+    return `${words(s)} ${name} kept no epoch ${s.epoch}: it has ${s.B.epochs.join(", ") || "none"}.`;
+  }
+  return words(s);
+}
+
+// Energies of all pairs of channels, with the chosen pair.
+function showNavigator(app, s) {
+  const { nav } = app.ui, { O, C } = s.L, { db, low } = energies(s.L, s.epoch), table = app.tables.energy;
+  const run = s.B ? app.meta.runs[0] + ": " : "", when = s.epoch ? `, epoch ${s.epoch}` : "";
+  const title = `${run}filter energy, dB${when}`;
+  drawPanel(nav, { box: s.box, H: O, W: C, title, across: [0, "input", C - 1], down: [0, "output", O - 1] }, {
+    colour: (n) => [table, Math.round(darkness(db[n], low) * 255)],
+    key: [table, num(low, 0) + " dB", "0 dB"],
+    say: (n) => num(db[n], 1) + " dB of the strongest",
+  });
+  const chosen = h("rect", { x: s.in, y: s.out, width: 1, height: 1 });
+  nav.lines.replaceChildren(...(showsPair(s) ? [chosen] : []));
+}
+
+// Whether one pair of channels is marked: not while all filters are shown, but also while an epoch is.
+const showsPair = (s) => !s.mean || s.epoch > 0;
+
+// The chosen filter of each run and their difference.
+function showFields(app, s, z, b) {
+  const { ui, meta } = app, kernels = s.view === "kernel";
+  const kernelOf = (run, field) => inverse(s.mean ? fieldOf(app, run, s, true) : field);
+  const first = kernelOf(0, polar(z, s)), second = b && kernelOf(s.other, polar(b, s));
+  const top = Math.max(largest(first), b ? largest(second) : 0) || 1;
+  showThumbs(app, s, z, first, top);
+  showField(app, ui.main, s, z, first, top, s.B ? meta.runs[0] : "");
+  if (b) {
+    const kernel = minus(first, second), d = difference(z, b, s);
+    const range = kernels ? largest(kernel) || 1 : Math.max(1, largest(d.db)); // bytes are exact to 0.3 dB only
+    showField(app, ui.second, s, b, second, top, meta.runs[s.other]);
+    showField(app, ui.change, s, d, kernel, range, "first minus second");
+  }
+  app.curves = (b ? [z, b] : [z]).map((field) => radialDb(field, s.reference));
+  drawCurves(ui.curve, app.curves, s.floor);
+}
+
+function showField(app, p, s, z, kernel, top, name) {
+  const look = shade(app.tables, s, s.view, z, kernel, top, p === app.ui.change);
+  showFrame(p, s, titleOf(s, name), look);
+}
+
+// A panel with the axes of the view, and the high-pass outlined in spectra.
+function showFrame(p, s, title, look) {
+  const { H, W } = s.L, kernels = s.view === "kernel";
+  const across = [-(W >> 1) + (kernels ? " px" : ""), kernels ? "x" : "kx", W - (W >> 1) - 1];
+  const down = [-(H >> 1), kernels ? "y" : "ky", H - (H >> 1) - 1];
+  drawPanel(p, { box: s.box, H, W, title, across, down }, look);
+  if (kernels || !look.say) p.lines.replaceChildren();
+  else outline(p.lines, s.L);
+}
+
+function titleOf(s, name) {
+  const parts = [name, s.epoch && `epoch ${s.epoch}`].filter(Boolean);
+  const mean = s.view === "amplitude" ? "RMS " : "mean of all, ";
+  return parts.map((text) => text + ": ").join("") + (s.mean ? mean : "") + VIEWS[s.view];
+}
+
+// An empty panel, so that nothing of the last choice stays under a new title.
+function clearPanel(app, p, s, title) {
+  showFrame(p, s, title, { colour: () => null, key: [app.tables.amplitude], say: null });
+}
+
+function clearFields(app, s) {
+  clearPanel(app, app.ui.main, s, NOT_HELD);
+  showThumbs(app, s);
+  app.ui.curve.replaceChildren();
+  app.curves = [];
+}
+
+function clearComparison(app, s, b) {
+  const why = b === null ? `no epoch ${s.epoch} kept` : "row not in this page";
+  clearPanel(app, app.ui.second, s, `${app.meta.runs[s.other]}: ${why}`);
+  clearPanel(app, app.ui.change, s, "no difference");
+}
+
+// One small picture of each view. Of an epoch there is only the amplitude, because a run keeps no phases of it.
+function showThumbs(app, s, z, kernel, top) {
+  for (const { view, canvas, button } of app.ui.thumbs) {
+    button.disabled = s.epoch > 0;
+    button.setAttribute("aria-pressed", view === s.view);
+    if (z && (view === "amplitude" || !s.epoch)) {
+      paint(canvas, s.L.H, s.L.W, shade(app.tables, s, view, z, kernel, top).colour);
+    } else {
+      canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    }
+  }
+}
+
+// Names of the compared runs under the curves, and the shares of their branches.
+function showRuns(app, s, b) {
+  const { ui, meta } = app;
+  const compared = s.B ? [[meta.runs[0], s.L], [meta.runs[s.other], s.B]] : [[meta.runs[0], s.L]];
+  const drawn = b ? compared : [];
+  ui.names.replaceChildren(...drawn.map(([name], i) => h("span", { className: "fv-name" + i }, name)));
+  ui.shares.replaceChildren(...shareBars(s, compared));
+}
+
+// The table of the strongest filters, built again only if the level or the order has changed.
+function showTable(app, s) {
+  const { ui } = app, [by, direction] = app.sort, table = [s.level, app.sort].join();
+  if (app.table !== table) {
+    app.table = table;
+    app.order = [...s.L.table].sort((a, b) => direction * (a[by] - b[by]));
+    app.rows = app.order.map((row) => buildRow(app, row));
+    ui.head.replaceChildren(h("tr", {}, ...COLUMNS.map((column, i) => buildHeader(app, column, i))));
+    ui.body.replaceChildren(...app.rows);
+  }
+  app.rows.forEach((tr, i) => {
+    const [out, inn] = app.order[i];
+    tr.classList.toggle("fv-on", showsPair(s) && out === s.out && inn === s.in);
+  });
+}
+
+function buildRow(app, row) {
+  const cells = row.map((value, i) => h("td", {}, num(value, COLUMNS[i][1])));
+  return h("tr", { onclick: () => choose(app, row[0], row[1]) }, ...cells);
+}
+
+// A click sorts by the column, the largest first; a second one in the other direction.
+function buildHeader(app, [name, , title], i) {
+  const [by, direction] = app.sort, falling = direction < 0;
+  const onclick = () => {
+    app.sort = [i, by === i ? -direction : -1];
+    app.redraw();
+  };
+  if (i !== by) return h("th", { title }, h("button", { onclick }, name));
+  const th = h("th", { title }, h("button", { onclick }, name + (falling ? " ↓" : " ↑")));
+  th.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  return th;
+}
+
+// Give all titles the height of the highest one, so that pictures start at one height.
+function alignTitles(panels) {
+  const titles = panels.map((p) => p.title);
+  for (const title of titles) title.style.minHeight = "";
+  const highest = Math.max(...titles.map((title) => title.getBoundingClientRect().height));
+  for (const title of titles) title.style.minHeight = highest + "px";
+}

@@ -1,0 +1,1 @@
+"""The notebook of `famviz lab`."""

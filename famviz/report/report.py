@@ -1,0 +1,243 @@
+"""One page about runs: filters to explore, curves, differences, activation maps, recipe, machine; without a network."""
+
+import base64
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from famkd.errors import UserError, inert
+from famkd.run.directory import leading
+from famviz import figures as plots
+from famviz.explorer.page import page
+from famviz.explorer.widget import PAGE_BUDGET, FilterExplorer
+from famviz.figures import style
+from famviz.filter import Filter
+from famviz.load import LoadedRun, Source, open_runs
+
+HERE = Path(__file__).parent
+TEMPLATES = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
+TEMPLATES.filters["inert"] = inert
+CSS_PIXELS = 96  # to the inch
+
+
+class Section(NamedTuple):
+    """A section of the report: its title, what to look for in it, and the function that makes its content."""
+
+    title: str
+    words: str | Markup
+    make: Callable[[list[LoadedRun]], Markup]
+
+
+def write_report(runs: Source | LoadedRun | Sequence[Source | LoadedRun], path: str | Path = "report.html") -> Path:
+    """Write the report of one run, or of several, of which the first is shown first; returns its path.
+
+    Errors: UserError if a run cannot be opened or the page cannot be written.
+    """
+    opened = open_runs(runs)
+    opened = opened if isinstance(opened, list) else [opened]
+    sections = [
+        {"title": section.title, "words": section.words, "content": _content(section.make, opened)}
+        for section in SECTIONS
+    ]
+    body = TEMPLATES.get_template("report.html").render(sections=sections)
+    title = "famviz: " + ", ".join(run.name for run in opened)
+    text = page(title, body, (HERE / "report.css").read_text())
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return path
+
+
+def filters_section(runs: list[LoadedRun]) -> Markup:
+    """The explorer on the first run that holds filters, with the others to compare it with."""
+    holding = [run for run in runs if run.filters]
+    without = [run.name for run in runs if not run.filters]
+    if not holding:
+        return _part("note", "No run here holds a frequency filter.")
+    explorer = FilterExplorer(holding)
+    try:
+        fragment = Markup(explorer.to_fragment(PAGE_BUDGET))
+    finally:
+        explorer.close()
+    note = _part("note", f"Without frequency filters: {', '.join(without)}.") if without else Markup("")
+    sheets = [_sheet(each) for each in holding[0].filters]
+    return _joined([note, fragment, *sheets])
+
+
+def curves_section(runs: list[LoadedRun]) -> Markup:
+    """Losses and accuracy of all runs in one picture, then the last and best figures of each run."""
+    trained = [run for run in runs if run.metrics()]
+    if not trained:
+        return _part("note", "No training log: a bare checkpoint, or no epoch done yet.")
+    rows = [_figures(run) for run in trained]
+    score = leading(trained[-1].metrics()[-1]).replace("top1", "top-1")
+    heads = ("run", "epochs", f"last {score} %", f"best {score} %", "s")
+    names = ", ".join(run.name for run in trained)
+    words = f"Two diagrams over epochs for {names}: training losses on a logarithmic scale, {score} on the test set."
+    return _joined([svg(plots.training_curves(trained), words), _part("table", heads, rows)])
+
+
+def _figures(run: LoadedRun) -> tuple[str, ...]:
+    """Name, epochs, last and best score, and seconds of a run."""
+    metrics = run.metrics()
+    scores = [row[leading(metrics[-1])] for row in metrics]
+    seconds = sum(row["seconds"] for row in run.timing())
+    return run.name, str(len(metrics)), f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{seconds:.0f}"
+
+
+def differences_section(runs: list[LoadedRun]) -> Markup:
+    """Amplitude spectra of student and teacher, if the data and the weights are there."""
+    words = "For each stage of {}: every network's amplitude spectrum, its difference from the teacher, both as curves."
+    return _from_networks(runs, "amplitude", "differences_figure", words)
+
+
+def effect_section(runs: list[LoadedRun]) -> Markup:
+    """What the filters of each run do to real features, if the data and the weights are there."""
+    holding = [run for run in runs if run.filters]
+    if not holding:
+        return _part("note", "No run here holds a frequency filter.")
+    words = "For each level of {}: spectra of what enters, of each branch and of what leaves, the gain, and the shares."
+    return _from_networks(holding, "effect", "effect_figure", words)
+
+
+def cam_section(runs: list[LoadedRun]) -> Markup:
+    """Class activation maps, if the data and the weights are there."""
+    words = "Test images, one in each row, and next to each the class activation map of every network of {}."
+    return _from_networks(runs, "cam", "grid_figure", words)
+
+
+def recipe_section(runs: list[LoadedRun]) -> Markup:
+    """The resolved recipe of each run, as saved."""
+    listings = []
+    for run in runs:
+        if run.run:
+            text = (run.run.path / "recipe.yaml").read_text()
+            listings.append(_part("listing", run.name, text.split("\n")))
+    return _joined(listings) or _part("note", "A bare checkpoint has no recipe.")
+
+
+def machine_section(runs: list[LoadedRun]) -> Markup:
+    """The machine and the versions of each run, as saved."""
+    parts = []
+    for run in runs:
+        if run.run and (run.run.path / "machine.json").is_file():
+            rows = [(key, _fact(key, value)) for key, value in run.run.machine.items()]
+            parts += [_part("heading", run.name), _part("table", (), rows)]
+    return _joined(parts) or _part("note", "Not recorded.")
+
+
+def svg(thing: Any, words: str) -> Markup:
+    """A figure as inline SVG, with a description for screen readers."""
+    text = style.to_bytes(thing, "svg").decode()
+    start = text.index("<svg") + len("<svg ")
+    return _part("svg", Markup(text[start:]), words)
+
+
+def png(thing: Any, words: str) -> Markup:
+    """A figure as an inline picture, for what would be thousands of marks in SVG."""
+    data = base64.b64encode(style.to_bytes(thing, "png")).decode()
+    width = round(CSS_PIXELS * style.figure_of(thing).get_figwidth())  # as large as SVG would draw it
+    return _part("png", data, width, words)
+
+
+SECTIONS = (
+    Section(
+        "Filters",
+        "Each filter maps one input channel to one output channel. Choose one on the map of energies by a click or the "
+        "arrow keys; the strongest is shown first. Look for directions and bands in the amplitude (DC is in the "
+        "middle, the high-pass is outlined in red): a flat or noisy filter prefers no frequency.",
+        filters_section,
+    ),
+    Section(
+        "Curves",
+        "Training losses, and figures measured on the test set after each epoch. Compare runs by their last figure: "
+        "the best one was selected on the test set itself.",
+        curves_section,
+    ),
+    Section(
+        "How amplitudes differ",
+        "Amplitude of each frequency in every stage, averaged over test images, and how far each network is above "
+        "(red) or below (blue) its teacher. Look whether the student with the method is nearer to zero than the "
+        "student alone by more than the bands, which are 95 % bootstrap intervals over images.",
+        differences_section,
+    ),
+    Section(
+        "What filters do to features",
+        "What enters each level of the method, the output of its branches, and what is left to the teacher, on real "
+        "features. Look which branch carries the energy here: on white input, as in the explorer, it may be the other.",
+        effect_section,
+    ),
+    Section(
+        "Where networks look",
+        "Where in a test image each network finds evidence for a class. Look where student and teacher disagree. Similar "
+        "maps do not show that a student is better.",
+        cam_section,
+    ),
+    Section(
+        "Recipe",
+        Markup("Every setting as it was resolved; <code>famkd train</code> accepts this file."),
+        recipe_section,
+    ),
+    Section("Machine", "The machine and the versions that each run was trained with.", machine_section),
+)
+
+
+def _part(name: str, *values: Any) -> Markup:
+    """A macro of parts.html."""
+    macros = TEMPLATES.get_template("parts.html").module
+    return getattr(macros, name)(*values)
+
+
+def _joined(parts: Sequence[Markup]) -> Markup:
+    return Markup("").join(parts)
+
+
+def _content(make: Callable[[list[LoadedRun]], Markup], runs: list[LoadedRun]) -> Markup:
+    """The content of a section, or one sentence why there is none."""
+    try:
+        return make(runs)
+    except Exception as error:  # a damaged or edited file can fail in any way
+        return _part("note", _why(error))
+
+
+def _why(error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    return inert(f"left out, {reason}")
+
+
+def _sheet(each: Filter) -> Markup:
+    """The strongest filters of a level, folded, with its options."""
+    words = f"Amplitude spectra of the strongest filters of {each.title}, the strongest first, on one scale."
+    content = [png(plots.contact_sheet(each), words)]
+    if each.caption:
+        content.insert(0, _part("note", f"Options of this level: {each.caption}."))
+    return _part("folded", f"Strongest filters, {each.title}", _joined(content))
+
+
+def _fact(key: str, value: object) -> str:
+    """A fact about the machine. The command of a notebook is that of its kernel, which says nothing."""
+    if key == "command" and "ipykernel" in str(value):
+        return "a notebook"
+    return "unknown" if value is None else str(value)
+
+
+def _from_networks(runs: list[LoadedRun], module: str, function: str, words: str) -> Markup:
+    """Figures that need a run's data and weights, described in words; one sentence for a run without these."""
+    draw = getattr(import_module(f"famviz.figures.{module}"), function)
+    trained = [run for run in runs if run.run]
+    taught = [run for run in trained if run.run and run.run.recipe.method_names]
+    parts = []
+    for run in taught or trained:
+        try:
+            figure = png(draw(run.run), words.replace("{}", run.name))
+            parts += [_part("heading", run.name), figure]
+        except Exception as error:  # whatever a missing file, a moved data set or an unknown network raises
+            parts.append(_part("note", f"{run.name}: {_why(error)}"))
+    return _joined(parts) or _part("note", "Left out: a bare checkpoint comes without networks and data.")
