@@ -1,4 +1,4 @@
-"""The student alone as a file for others: ONNX, a torch.export program or plain weights, checked against the run."""
+"""Export of the student alone: ONNX, a torch.export program or plain weights, checked against the run."""
 
 import json
 import statistics
@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from famkd.data.in_memory import InMemory
+from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.evaluate import load_deployed
 from famkd.files import must_be_writable, write_atomically
 from famkd.run.directory import Run
+from famkd.tasks import TASKS
 
 Target = Literal["onnx", "pt2", "safetensors"]
 Input = Literal["normalized", "unit", "bytes"]
-CHECKED = 32  # test images that the exported network is compared on
-CLOSE = 1e-3  # largest difference that passes, as a part of the largest logit
-REPEATS = 30  # of the latency measurement
+CHECKED = 32  # test images that the exported network is checked on
+CLOSE = 1e-3  # largest difference that passes, relative to the largest logit
+REPEATS = 30  # runs of the latency measurement
 
 Network = Callable[[Tensor], Tensor]  # images to logits, both on the CPU
 
@@ -51,12 +52,15 @@ class Report(NamedTuple):
 
 
 class Normalizing(nn.Module):
-    """A network that takes raw pixels: it divides, subtracts the mean and divides by the deviation itself.
+    """A network that takes raw pixels and normalises them itself.
 
     Args:
         mean, std: of each channel, in 0..1.
         full: the value of white: 255 for bytes, 1 for floats.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], full: float):
         super().__init__()
@@ -83,48 +87,69 @@ def export(
     Args:
         input: what the file takes, (B, 3, H, W) of any B: normalized floats as in training, unit floats in 0..1, or
             bytes (uint8, 0..255).
-        out: the file; by itself `student.onnx` and so on in the run directory.
-        root: folder or file of the data, where it has moved since.
-        best: weights of the run's best epoch in place of the last.
+        out: the file; by default `student.onnx` and so on in the run directory.
+        root: folder or file of the data set, where it has moved since.
+        best: weights of the run's best epoch instead of the last.
 
     Errors: UserError for missing packages, for a place that cannot be written, and where the file does not reproduce
     the run; nothing is written then.
     """
     if to == "safetensors" and input != "normalized":
         raise UserError("safetensors holds weights only, no normalisation: choose --to onnx or pt2 for it.")
-    run = Run.open(run)
-    if run.recipe.task == "detection":
-        raise UserError(f"Detectors are not exported: {run.path / 'student.safetensors'} is the student's state dict.")
-    path = Path(out) if out else run.path / ("exported.safetensors" if to == "safetensors" else f"student.{to}")
+    opened = Run.open(run)
+    if not TASKS[opened.recipe.task].exports:
+        raise UserError(
+            f"Networks for {opened.recipe.task} cannot be exported: {opened.path / 'student.safetensors'} is the "
+            "student's state dict."
+        )
+    default = "exported.safetensors" if to == "safetensors" else f"student.{to}"
+    path = Path(out) if out else opened.path / default
     must_be_writable(path.parent)
-    network, data = load_deployed(run, root=root, best=best)
+    network, data = load_deployed(opened, root=root, best=best)
     network = network.to(memory_format=torch.contiguous_format)
-    pixels, wanted = _references(network, data, input)
-    whole = (
-        network if input == "normalized" else Normalizing(network, data.mean, data.std, 255 if input == "bytes" else 1)
+    reread, pixels, difference = _write_checked(network, data, to, input, path, _header(opened, data, input))
+    height, width = pixels.shape[-2:]
+    kind = {"normalized": "normalised float32", "unit": "float32 in 0..1", "bytes": "uint8"}[input]
+    return Report(
+        path=path,
+        bytes=path.stat().st_size,
+        parameters=sum(p.numel() for p in network.parameters()),
+        macs=_macs(network, data),
+        difference=difference,
+        latency_ms=_latency(reread, pixels[:1]),
+        threads=torch.get_num_threads(),
+        input=f"images (B, 3, {height}, {width}) {kind}",
+        output=f"logits (B, {len(data.classes)})",
     )
+
+
+def _write_checked(
+    network: nn.Module, data: Dataset, to: Target, input: Input, path: Path, header: dict[str, str]
+) -> tuple[Network, Tensor, float]:
+    """Write a file once a draft of it has reproduced the network's logits.
+
+    Returns the network that the file holds, the images it was checked on, and the largest difference in logits.
+    """
+    pixels, wanted = _references(network, data, input)
+    whole = network
+    if input != "normalized":
+        whole = Normalizing(network, data.mean, data.std, 255 if input == "bytes" else 1)
     draft = path.with_name(f".draft.{path.name}")
     try:
-        reread = WRITERS[to](whole.eval(), pixels, draft, _header(run, data, input))
+        reread = WRITERS[to](whole.eval(), pixels, draft, header)
         difference = (reread(pixels) - wanted).abs().max().item()
         if not difference <= CLOSE * max(wanted.abs().max().item(), 1.0):
             raise UserError(
                 f"The {to} file differs from the run by {difference:.3g} in its logits: nothing was written."
             )
-        latency = _latency(reread, pixels[:1])
         write_atomically(path, draft.read_bytes())
     finally:
         draft.unlink(missing_ok=True)
-    shape = f"(B, 3, {data.size[0]}, {data.size[1]})"
-    kind = {"normalized": "normalised float32", "unit": "float32 in 0..1", "bytes": "uint8"}[input]
-    return Report(
-        path, path.stat().st_size, sum(p.numel() for p in network.parameters()), _macs(network, data), difference,
-        latency, torch.get_num_threads(), f"images {shape} {kind}", f"logits (B, {len(data.classes)})",
-    )  # fmt: skip
+    return reread, pixels, difference
 
 
-def _references(network: nn.Module, data: InMemory, input: Input) -> tuple[Tensor, Tensor]:
-    """Test images as the file will be given them, and the run's logits for them."""
+def _references(network: nn.Module, data: Dataset, input: Input) -> tuple[Tensor, Tensor]:
+    """Test images in the form that the file takes, and the run's logits for them."""
     normal = next(data.test(CHECKED)).images.contiguous()
     with torch.no_grad():
         wanted = network(normal)
@@ -133,7 +158,7 @@ def _references(network: nn.Module, data: InMemory, input: Input) -> tuple[Tenso
     return {"normalized": normal, "unit": unit, "bytes": (unit * 255).round().to(torch.uint8)}[input], wanted
 
 
-def _header(run: Run, data: InMemory, input: Input) -> dict[str, str]:
+def _header(run: Run, data: Dataset, input: Input) -> dict[str, str]:
     """What a reader needs to know to use the file."""
     recipe = run.recipe
     notes = {"model": recipe.student.model, "method": recipe.method, "classes": data.classes, "input": input,
@@ -165,6 +190,7 @@ def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str
         network, (pixels[:2],), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False,
         dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False,
     )  # fmt: skip
+    assert program is not None
     model = program.model_proto
     onnx.helper.set_model_props(model, header)
     onnx.save(model, path)
@@ -174,7 +200,7 @@ def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def _macs(network: nn.Module, data: InMemory) -> int:
+def _macs(network: nn.Module, data: Dataset) -> int:
     """Multiply-accumulates of one image; the counter counts each as two operations."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():

@@ -30,7 +30,7 @@ MAY = {
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",
-    "export": "data evaluate files run",
+    "export": "distill evaluate files run tasks",
     "sweep": "compare config console data distill evaluate run training",
 }
 NEVER = {

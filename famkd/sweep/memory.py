@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from famkd.config.recipe import Optim
-from famkd.distill.distiller import Distiller
+from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch
 from famkd.training.build import build_optimizer
 
@@ -80,7 +80,7 @@ def step_memory(distiller: Distiller, batch: Batch, optim: Optim, weights: Mappi
                 optimizer.zero_grad()
                 with torch.autocast("cpu", torch.bfloat16):
                     losses, _ = distiller(batch)
-                sum(weights[group] * sum(terms.values()) for group, terms in losses.items()).backward()
+                total_loss(losses, weights).backward()
                 optimizer.step()
         return StepMemory(live.now, live.peak)
 

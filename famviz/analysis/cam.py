@@ -145,9 +145,7 @@ def _classes(target: Target, logits: Tensor) -> Tensor:
     return classes.long().expand(len(logits))
 
 
-def _result(
-    parts: Sequence[_Evidence], images: Tensor, layer: str, method: str, names: Sequence[str]
-) -> CamResult:
+def _result(parts: Sequence[_Evidence], images: Tensor, layer: str, method: str, names: Sequence[str]) -> CamResult:
     """Maps of all batches, enlarged to the size of the images."""
     evidence = torch.cat([part.maps for part in parts])
     classes = torch.cat([part.classes for part in parts])

@@ -58,7 +58,9 @@ class FilterExplorer(anywidget.AnyWidget):
     mean = traitlets.Bool(False, help="Show all filters of the level together.").tag(sync=True)
     epoch = traitlets.Int(0, help="An epoch of the training; 0 for the saved weights.").tag(sync=True)
     view = traitlets.Enum(VIEWS, "amplitude", help="What the large picture shows.").tag(sync=True)
-    raw = traitlets.Bool(False, help="Show the stored plane, if the file has it, and not only what acts.").tag(sync=True)
+    raw = traitlets.Bool(False, help="Show the stored plane, if the file has it, and not only what acts.").tag(
+        sync=True
+    )
     other = traitlets.Unicode("", help="Name of the run to compare with.").tag(sync=True)
     floor = traitlets.Float(
         -60.0, max=-1.0, help="dB: weaker amplitudes are drawn darkest, and their phases are left out."

@@ -314,7 +314,7 @@ def test_a_detectors_step_is_timed_piece_by_piece(tiny):
 
 def test_a_detector_is_not_exported(tiny):
     run = train(tiny("--epochs", "1", "--method", "none"), out="run")
-    with pytest.raises(UserError, match=r"Detectors are not exported: run/student\.safetensors"):
+    with pytest.raises(UserError, match=r"Networks for detection cannot be exported: run/student\.safetensors"):
         export(run.path)
 
 
