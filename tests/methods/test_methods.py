@@ -536,7 +536,7 @@ def test_what_a_method_cannot_use_is_said_in_a_sentence():
         contrast.CRD(Probe(silent, silent, None))
     with pytest.raises(ValueError, match="at least two classes"):
         contrast.CRD(Probe(silent, silent, torch.zeros(4)))
-    with pytest.raises(ValueError, match="a network shows none"):
+    with pytest.raises(ValueError, match="a network returns none"):
         logits.KD(Probe(silent, silent, None))(silent, silent, None)
 
 
