@@ -192,9 +192,9 @@ def _conversion(x: np.ndarray) -> str:
     expression = "x"
     if x.dtype.kind in "fiu" and x.dtype != np.uint8 and x.size > 0:
         low, high = x.min(), x.max()
-        if x.dtype.kind == "f" and 0 <= low and high <= 1:
+        if x.dtype.kind == "f" and low >= 0 and high <= 1:
             expression = '(x * 255).round().astype("uint8")'
-        elif 0 <= low and high <= 255:
+        elif low >= 0 and high <= 255:
             expression = 'x.round().astype("uint8")'
     if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[-1] not in (1, 3):
         expression += ".transpose(0, 2, 3, 1)"
