@@ -230,9 +230,10 @@ def _levels(modules: Sequence[nn.Module]) -> list[_Level]:
     levels = []
     for at, module in enumerate(modules):
         fam = module[0] if isinstance(module, nn.Sequential) else None
-        if isinstance(module, nn.Sequential) and isinstance(fam, FAM):
-            if fam.filter is not None and min(fam.filter.size) > 1:
-                levels.append(_Level(at - len(modules), module, fam, fam.filter))
+        if not isinstance(module, nn.Sequential) or not isinstance(fam, FAM):
+            continue
+        if fam.filter is not None and min(fam.filter.size) > 1:
+            levels.append(_Level(at - len(modules), module, fam, fam.filter))
     return levels
 
 

@@ -176,8 +176,8 @@ SECTIONS = (
     ),
     Section(
         "Where networks look",
-        "Where in a test image each network finds evidence for a class. Look where student and teacher disagree. Similar "
-        "maps do not show that a student is better.",
+        "Where in a test image each network finds evidence for a class. Look where student and teacher disagree. "
+        "Similar maps do not show that a student is better.",
         cam_section,
     ),
     Section(
