@@ -135,6 +135,7 @@ def test_a_sweep_passes_plugins_on_to_its_trainings(mine, python):
     assert re.search(r"small\s+mine\s+1 ", out)
 
 
+@pytest.mark.slow
 def test_seeds_and_devices_pass_plugins_on_to_their_processes(mine, python):
     flags = ("--student.model", "mynet", "--devices", "2", "--accelerator", "cpu", "--epochs", "1", "--optim.steps")
     code, _, err = python("-m", "famkd", "train", "small.yaml", *flags, "--seeds", "3", *NAMED)

@@ -122,7 +122,7 @@ def _trains(child: int) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes under /proc")
-@pytest.mark.parametrize("lost", [1, 0], ids=["a rank", "the first rank"])
+@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)], ids=["a rank", "the first rank"])
 def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, lost):
     flags = (*PAIR, "--epochs", "40")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)

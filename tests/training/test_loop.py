@@ -104,6 +104,7 @@ def test_stopping_after_every_epoch_changes_nothing(pair, monkeypatch, options):
     same(whole, Run("steps"))
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_as_if_undisturbed(pair, background):
     options = (*FAM, "--epochs", "20")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "killed", *options)
@@ -530,7 +531,7 @@ def test_stopped_before_the_first_step_there_is_nothing_to_keep(pair, monkeypatc
     assert not Run("run").begun
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
 def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
     process = background("-m", "famkd", "train", "small.yaml", "--out", "told", *FAM, "--epochs", "500",
                          "--engine", "eager")  # fmt: skip
