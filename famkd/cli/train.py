@@ -38,6 +38,8 @@ def train_command(argv: list[str]) -> None:
     if not source:
         parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", own=TrainFlags)
     own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}")
+    if "--seeds" in rest and not own.seeds:
+        raise UserError("--seeds takes one or more numbers, as in --seeds 0 1 2.")
     recipe = load_recipe(source, *flags, own=TrainFlags)
     if own.seeds:
         if own.out:
