@@ -255,6 +255,7 @@ def test_the_command_is_written_down(small, famkd, monkeypatch):
 TRAIN, KD = ("train", "small.yaml"), ("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights")
 BARE = ("eval", "--model", "resnet8", "--weights", "teacher.pt", "--data", "digits")
 BAD = {  # the command -> what its one sentence says
+    "no seeds": ((*TRAIN, "--seeds"), "--seeds takes one or more numbers"),
     "command": (("trian", "quickstart"), r"no command 'trian'\. Did you mean train\? See famkd --help"),
     "no recipe": (("train",), r"Name a recipe or a file: famkd train quickstart"),
     "flags first": (
