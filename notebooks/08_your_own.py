@@ -155,7 +155,7 @@ losses
 filters = famviz.open(run).filters
 if filters:
     strongest = np.unravel_index(filters[0].energy().argmax(), filters[0].channels)
-    display(plots.overview(filters[0], *map(int, strongest)))
+    display(plots.overview(filters[0], tuple(map(int, strongest))))
 else:
     print(f"{run.recipe.method} has no frequency filters.")
 
