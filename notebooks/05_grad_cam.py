@@ -171,8 +171,9 @@ with torch.no_grad():
 result = cam.cam(net, images, least_likely, names=shots.classes)
 strongest = result.maps.max((1, 2))
 for at in strongest.argsort()[:3]:
-    print(f"image {at}, p {result.confidence[at]:.4f}:", result.words[at] or f"evidence of at most {strongest[at]:.2g}")
-empty = np.mean([bool(words) for words in result.words])
+    found = result.why_empty[at] or f"evidence of at most {strongest[at]:.2g}"
+    print(f"image {at}, p {result.confidence[at]:.4f}:", found)
+empty = np.mean([bool(words) for words in result.why_empty])
 print(f"empty maps: {empty:.0%}, median of the maxima: {np.median(strongest):.2g}")
 
 # %% [markdown]

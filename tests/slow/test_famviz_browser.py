@@ -310,6 +310,19 @@ def test_small_numbers_keep_their_digits(shown, page, tmp_path):
                      "under 0.2 %", "0.4 %", "50 %", "over 99.8 %"]  # fmt: skip
 
 
+def test_a_line_has_the_options_of_the_level_and_of_both_if_they_differ(shown, page, runs, tmp_path):
+    explorer = shown(other=runs[1].name)
+    line = page.locator(".fv-options")
+    assert line.inner_text() == explorer.filter.caption
+    assert explorer.filter.caption.startswith("ideal high-pass, cutoff 0.1 (removes 1 of 81 frequencies)")
+    plain = famviz.open(make_run(tmp_path / "plain", epochs=1, highpass="none"))
+    shown([runs[0], plain], other=plain.name)
+    captions = [each.filters[0].caption for each in (runs[0], plain)]
+    assert line.inner_text() == f"{runs[0].name}: {captions[0]}. {plain.name}: {captions[1]}"
+    shown(dataclasses.replace(plain, run=None, filters=[dataclasses.replace(plain.filters[0], options={})]))
+    assert line.is_hidden()
+
+
 def test_rings_that_hold_nothing_have_no_line(shown, page, tmp_path):
     each = famviz.open(make_run(tmp_path / "run", highpass="ideal", cutoff=0.5))
     shown(each)
