@@ -31,7 +31,7 @@ def test_filters_act_as_the_trained_module(tmp_path, kind):
         np.testing.assert_allclose(each.gain, module.gain.numpy())
 
 
-def test_filters_know_their_taps_and_the_branch_beside_them(tmp_path):
+def test_filters_have_their_taps_and_the_local_branch(tmp_path):
     run = make_run(tmp_path / "run")
     first = famviz.open(run).filters[0]
     state, _ = run.method_state()

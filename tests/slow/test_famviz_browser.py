@@ -185,11 +185,11 @@ def test_a_comparison_stays_in_one_row(shown, page, runs, width):
     boxes = [page.locator(f".fv-{where} .fv-stack canvas").bounding_box() for where in ("nav", "main", "b", "diff")]
     assert len({box["y"] for box in boxes}) == 1
     side = page.locator(".fv-curve").bounding_box()
-    assert (side["y"] < boxes[0]["y"] + boxes[0]["height"]) == (width > 1080)  # the curve beside them where it fits
+    assert (side["y"] < boxes[0]["y"] + boxes[0]["height"]) == (width > 1080)  # the curve is next to them if it fits
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_pictures_beside_one_another_start_at_one_height(shown, page, tmp_path):
+def test_pictures_next_to_each_other_start_at_one_height(shown, page, tmp_path):
     pair = [make_run(tmp_path / name / "run", seed=n).path for n, name in enumerate(("a", "a_name_that_fills_a_line"))]
     shown(pair, other="a_name_that_fills_a_line/run")
     tops = [page.locator(f".fv-{where} .fv-stack canvas").bounding_box()["y"] for where in ("nav", "main", "b", "diff")]
