@@ -28,8 +28,9 @@ def full_plane(half: np.ndarray, width: int) -> np.ndarray:
 
 def mirrored(full: np.ndarray) -> np.ndarray:
     """Value at -k for every k of a centred plane."""
-    plain = np.fft.ifftshift(full, axes=(-2, -1))
-    return np.fft.fftshift(np.roll(plain[..., ::-1, ::-1], (1, 1), (-2, -1)), axes=(-2, -1))
+    dc_first = np.fft.ifftshift(full, axes=(-2, -1))
+    backwards = dc_first[..., ::-1, ::-1]
+    return np.fft.fftshift(np.roll(backwards, (1, 1), (-2, -1)), axes=(-2, -1))
 
 
 def effective(full: np.ndarray) -> np.ndarray:
@@ -185,7 +186,10 @@ def _look_up(table: np.ndarray, phase: np.ndarray) -> np.ndarray:
 
 
 def _half_waves(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.fft.fftfreq(height, 1 / height)[:, None], np.fft.rfftfreq(width, 1 / width)[None, :]
+    """Signed cycles per map of a half spectrum: rows (H, 1) and columns (1, W // 2 + 1)."""
+    ky = np.fft.fftfreq(height, 1 / height)
+    kx = np.fft.rfftfreq(width, 1 / width)
+    return ky[:, None], kx[None, :]
 
 
 def _radial_moments(half: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -175,7 +175,8 @@ class _Level:
     def scale(self) -> Tensor:
         """What the batch norm after FAM multiplies each channel by, (C_out, 1, 1)."""
         norm = self.layers[1]
-        assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_var is not None
         return (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
 
     def watch(self) -> Iterator[RemovableHandle]:
@@ -229,9 +230,9 @@ def _levels(modules: Sequence[nn.Module]) -> list[_Level]:
     """Of the modules that a method compares, those that are FAM with a filter of several frequencies."""
     levels = []
     for at, module in enumerate(modules):
-        fam = module[0] if isinstance(module, nn.Sequential) else None
-        if not isinstance(module, nn.Sequential) or not isinstance(fam, FAM):
+        if not isinstance(module, nn.Sequential) or not isinstance(module[0], FAM):
             continue
+        fam = module[0]
         if fam.filter is not None and min(fam.filter.size) > 1:
             levels.append(_Level(at - len(modules), module, fam, fam.filter))
     return levels

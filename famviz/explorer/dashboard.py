@@ -93,7 +93,8 @@ def status(opened: LoadedRun) -> str:
     if not metrics:
         return f"{name}: epoch 0 of {epochs}"
     last = metrics[-1]
-    figures = ", ".join(f"{html.escape(key)} {value:.4g}" for key, value in last.items() if key != "epoch")
+    shown = [f"{key} {value:.4g}" for key, value in last.items() if key != "epoch"]
+    figures = html.escape(", ".join(shown))
     rest = "finished" if last["epoch"] >= epochs else f"about {_minutes_left(opened, epochs):.1f} min left"
     return f"{name}: epoch {last['epoch']} of {epochs}, {rest}; {figures}"
 

@@ -20,7 +20,10 @@ TITLES = {
     "enters": "enters the level", "gain": "|H|, dB of gain", "global": "global branch", "local": "local branch",
     "output": "leaves the level", "teacher": "teacher", "residual": "left to the teacher",
 }  # fmt: skip
-ROWS = (("enters", "gain", "global", "local"), ("output", "teacher", "residual", "share"))
+LAYOUT = [
+    ["enters", "gain", "global", "local", "curves"],
+    ["output", "teacher", "residual", "share", "gains"],
+]
 COLOURS = dict(zip(("global", "local", "output", "residual", "enters"), style.LINES)) | {"teacher": "#000000"}
 DEPTH = 30.0  # dB below the strongest that a plane of gains shows; spectra show twice as many
 MARKED: dict[str, Any] = {"marker": "o", "markersize": 2.5, "lw": 1.4}
@@ -44,7 +47,7 @@ def effect_figure(source: Source | Sequence[Effect], **options: Any) -> Figure:
         for grid, each in zip(grids, shown):
             size = " x ".join(map(str, each.gain.shape))
             grid.suptitle(f"{each.name} by {each.method}, {size}", x=0.01, ha="left", fontsize=10, fontweight="bold")
-            axes = grid.subplot_mosaic([[*ROWS[0], "curves"], [*ROWS[1], "gains"]], width_ratios=[1] * 4 + [1.9])
+            axes = grid.subplot_mosaic(LAYOUT, width_ratios=(1, 1, 1, 1, 1.9))
             _draw_spectra(grid, axes, each)
             _draw_gain(grid, axes["gain"], each)
             _draw_share(axes["share"], each)

@@ -89,7 +89,8 @@ def _figures(run: LoadedRun) -> tuple[str, ...]:
     metrics = run.metrics()
     scores = [row[leading(metrics[-1])] for row in metrics]
     seconds = sum(row["seconds"] for row in run.timing())
-    return run.name, str(len(metrics)), f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{seconds:.0f}"
+    last, best = f"{scores[-1]:.2f}", f"{max(scores):.2f}"
+    return run.name, str(len(metrics)), last, best, f"{seconds:.0f}"
 
 
 def differences_section(runs: list[LoadedRun]) -> Markup:

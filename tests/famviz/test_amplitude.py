@@ -184,7 +184,7 @@ def test_networks_of_a_run_are_those_that_training_left(runs):
     assert not any(m.training or m._forward_hooks for net in found.values() for m in net.modules())
 
 
-def test_a_student_taught_by_nobody_is_listed_once(runs):
+def test_a_student_without_a_teacher_is_listed_once(runs):
     everyone = ["teacher", "student alone", "student by fam", "student by fam_review"]
     alone = student_alone(runs["fam"])
     assert list(networks_of_runs(list(runs.values()))) == everyone
@@ -229,12 +229,12 @@ def test_the_table_has_a_row_for_each_run_stage_and_network(runs):
     assert len(rows) == 2 * 3 * 3
     assert {row["method"] for row in rows} == {"fam", "fam_review"}
     alone = {m: [r["rms_db"] for r in rows if r["of"] == "student alone" and r["method"] == m] for m in runs}
-    assert alone["fam"] == pytest.approx(alone["fam_review"])  # the same network beside the same teacher
+    assert alone["fam"] == pytest.approx(alone["fam_review"])  # the same network next to the same teacher
     assert all(row["rms_db"] > 0 and row["plane_rms_db"] > 0 for row in rows)
     (stage, *_), row = amplitude_difference(runs["fam"], count=30), rows[0]
     assert (row["level_db"], row["dc_db"]) == pytest.approx(stage.offsets(row["of"]))
-    beside, own = (run.metrics()[-1]["top1"] for run in (student_alone(runs["fam"]), runs["fam"]))
-    assert {row["top1"] for row in rows if row["of"] == "student alone"} == {beside}
+    without, own = (run.metrics()[-1]["top1"] for run in (student_alone(runs["fam"]), runs["fam"]))
+    assert {row["top1"] for row in rows if row["of"] == "student alone"} == {without}
     assert {row["top1"] for row in rows if row["of"] != "student alone" and row["method"] == "fam"} == {own}
     assert differences_table([student_alone(runs["fam"])], count=30) == []
 
@@ -251,7 +251,7 @@ def test_a_moved_run_still_finds_its_teacher_and_leaves_the_generator_alone(runs
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_figure_shows_differences_symmetric_about_zero_and_belongs_to_nobody(runs):
+def test_the_figure_shows_differences_symmetric_about_zero_and_pyplot_does_not_keep_it(runs):
     import matplotlib.pyplot as plt
 
     stages = amplitude_difference(runs["fam"], count=20)

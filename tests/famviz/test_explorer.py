@@ -154,7 +154,7 @@ def test_the_still_picture_shows_the_chosen_epoch(explorer, runs):
     np.testing.assert_allclose(shown.compressed(), 20 * np.log10(ratio[~shown.mask]), atol=1e-4)
 
 
-def test_runs_of_one_name_are_told_apart(runs):
+def test_runs_with_the_same_name_get_different_names(runs):
     explorer = famviz.FilterExplorer([runs[0], runs[0]])
     explorer.other = f"{runs[0].name} (2)"
     assert explorer._meta["runs"] == [runs[0].name, f"{runs[0].name} (2)"]

@@ -159,6 +159,16 @@ def test_contact_sheet_starts_with_the_strongest(opened):
     assert sum(bool(title) for title in titles) == 6
 
 
+def test_titles_have_the_options_of_the_level_and_of_both_if_they_differ(opened, tmp_path):
+    each, other = opened.filters[0], famviz.open(make_run(tmp_path / "run", epochs=1, highpass="none")).filters[0]
+    for figure in (plots.overview(each), plots.contact_sheet(each, 4)):
+        assert figure.get_suptitle().split("\n")[1:] == [each.caption]
+    pair = plots.comparison(each, other, names=("a", "b"))
+    assert pair.get_suptitle().split("\n")[1:] == [each.caption, other.caption]
+    same = plots.comparison(each, each, names=("a", "b"))
+    assert same.get_suptitle().split("\n")[1:] == [each.caption]
+
+
 def test_figures_are_written_in_each_form(opened, tmp_path):
     written = style.save(plots.overview(opened.filters[0], (1, 1)), tmp_path / "deep" / "figure.png", style.FORMATS)
     assert [path.suffix for path in written] == [".png", ".svg", ".pdf"]

@@ -1,5 +1,6 @@
 """famviz.open: run directories at any time of their life, and released checkpoints."""
 
+import dataclasses
 import pickle
 import shutil
 
@@ -30,7 +31,7 @@ def test_filters_act_as_the_trained_module(tmp_path, kind):
         np.testing.assert_allclose(each.gain, module.gain.numpy())
 
 
-def test_filters_know_their_taps_and_the_branch_beside_them(tmp_path):
+def test_filters_have_their_taps_and_the_local_branch(tmp_path):
     run = make_run(tmp_path / "run")
     first = famviz.open(run).filters[0]
     state, _ = run.method_state()
@@ -46,6 +47,63 @@ def test_a_single_branch_has_no_share(tmp_path):
     only = famviz.open(make_run(tmp_path / "run", branch="global")).filters[0]
     assert (only.share(), only.total_share(), len(only.gamma)) == (None, None, 1)
     assert famviz.open(make_run(tmp_path / "local", branch="local")).filters == []
+
+
+def caption(folder, shape=(6, 8), **options) -> str:
+    """The caption of a filter of (channels, pixels)."""
+    return famviz.open(make_run(folder, epochs=1, shapes=(shape,), **options)).filters[0].caption
+
+
+def test_a_caption_says_what_the_filter_was_built_with(tmp_path):
+    gone = 0
+    for ky in range(-4, 4):
+        for kx in range(-4, 4):
+            gone += np.hypot(ky, kx) / 4 <= 0.3
+    said = caption(tmp_path / "ideal", highpass="ideal", cutoff=0.3, init="zero")
+    assert said == f"ideal high-pass, cutoff 0.3 (removes {gone} of 64 frequencies); started from zero"
+    assert gone == 5
+    said = caption(tmp_path / "none", (4, 9), highpass="none")
+    assert said == "no high-pass; started from random noise"
+    said = caption(tmp_path / "rank", filter="lowrank", rank=2, highpass="ideal", cutoff=0.0, init="zero")
+    assert said == "lowrank filter; ideal high-pass, cutoff 0 (removes 1 of 64 frequencies); started from zero"
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "butterworth"])
+def test_a_caption_counts_what_a_smooth_high_pass_weakens(tmp_path, kind):
+    ky, kx = np.meshgrid(np.arange(-4, 4) / 4, np.arange(-4, 4) / 4)
+    radius = np.hypot(ky, kx)
+    with np.errstate(divide="ignore"):
+        gain = {"gaussian": 1 - np.exp(-(radius**2) / 0.18), "butterworth": 1 / (1 + (0.3 / radius) ** 6)}[kind]
+    halved = int(((gain <= 0.5) & (radius > 0)).sum())
+    assert halved > 0
+    order = ", order 3" if kind == "butterworth" else ""
+    said = caption(tmp_path / "run", highpass=kind, cutoff=0.3, order=3)
+    counts = f"(removes 1 of 64 frequencies and at least halves {halved} more)"
+    assert said == f"{kind} high-pass, cutoff 0.3{order} {counts}; started from random noise"
+
+
+def test_a_caption_of_the_released_window_counts_what_acts(tmp_path):
+    """Of 32 x 32 it removes 2 x 2 off-centre: DC, and one sign of three other frequencies, which are halved."""
+    said = caption(tmp_path / "run", (2, 32), highpass="official", cutoff=0.1, init="official")
+    assert said == (
+        "official high-pass, cutoff 0.1 (removes 1 of 1024 frequencies and at least halves 6 more); "
+        "started from the draw of the released code"
+    )
+    said = caption(tmp_path / "small", highpass="official", init="official").partition(";")[0]
+    assert said == "official high-pass, cutoff 0.1 (removes none of 64 frequencies)"
+
+
+def test_a_released_file_does_not_say_how_it_started(tmp_path):
+    torch.save(released_state((8,)), tmp_path / "a.pth")
+    each = famviz.open(tmp_path / "a.pth").filters[0]
+    assert each.caption == "official high-pass, cutoff 0.1 (removes none of 64 frequencies)"
+    assert each.options == {"filter": "dense", "highpass": "official", "cutoff": 0.1}
+
+
+def test_a_filter_without_options_has_no_caption(tmp_path):
+    each = famviz.open(make_run(tmp_path / "run", epochs=1)).filters[0]
+    assert each.options == {"filter": "dense", "init": "balanced", "highpass": "ideal", "cutoff": 0.1, "order": 2}
+    assert dataclasses.replace(each, options={}).caption == ""
 
 
 def test_opening_draws_no_random_number(tmp_path):

@@ -39,6 +39,8 @@ def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
     assert re.search(r'<svg role="img" aria-label="Two diagrams over epochs for [^"]*run: ', curves)
     (words, *_) = re.findall(r'<img [^>]*alt="(.*?)"', text)
     assert words.startswith("Amplitude spectra of the strongest filters of level 0")
+    for each in famviz.open(run).filters:
+        assert f"<p>Options of this level: {each.caption}.</p>" in text
 
 
 def test_a_notebooks_command_is_named_as_such(run, tmp_path):

@@ -185,11 +185,11 @@ def test_a_comparison_stays_in_one_row(shown, page, runs, width):
     boxes = [page.locator(f".fv-{where} .fv-stack canvas").bounding_box() for where in ("nav", "main", "b", "diff")]
     assert len({box["y"] for box in boxes}) == 1
     side = page.locator(".fv-curve").bounding_box()
-    assert (side["y"] < boxes[0]["y"] + boxes[0]["height"]) == (width > 1080)  # the curve beside them where it fits
+    assert (side["y"] < boxes[0]["y"] + boxes[0]["height"]) == (width > 1080)  # the curve is next to them if it fits
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-def test_pictures_beside_one_another_start_at_one_height(shown, page, tmp_path):
+def test_pictures_next_to_each_other_start_at_one_height(shown, page, tmp_path):
     pair = [make_run(tmp_path / name / "run", seed=n).path for n, name in enumerate(("a", "a_name_that_fills_a_line"))]
     shown(pair, other="a_name_that_fills_a_line/run")
     tops = [page.locator(f".fv-{where} .fv-stack canvas").bounding_box()["y"] for where in ("nav", "main", "b", "diff")]
@@ -308,6 +308,19 @@ def test_small_numbers_keep_their_digits(shown, page, tmp_path):
     words = page.evaluate(f"() => {{ {module().replace('export default', 'const made =')}; return {shares}; }}")
     assert words == ["0 %", "< 0.001 %", "0.046 %", "27 %", "99.954 %", "100 %",
                      "under 0.2 %", "0.4 %", "50 %", "over 99.8 %"]  # fmt: skip
+
+
+def test_a_line_has_the_options_of_the_level_and_of_both_if_they_differ(shown, page, runs, tmp_path):
+    explorer = shown(other=runs[1].name)
+    line = page.locator(".fv-options")
+    assert line.inner_text() == explorer.filter.caption
+    assert explorer.filter.caption.startswith("ideal high-pass, cutoff 0.1 (removes 1 of 81 frequencies)")
+    plain = famviz.open(make_run(tmp_path / "plain", epochs=1, highpass="none"))
+    shown([runs[0], plain], other=plain.name)
+    captions = [each.filters[0].caption for each in (runs[0], plain)]
+    assert line.inner_text() == f"{runs[0].name}: {captions[0]}. {plain.name}: {captions[1]}"
+    shown(dataclasses.replace(plain, run=None, filters=[dataclasses.replace(plain.filters[0], options={})]))
+    assert line.is_hidden()
 
 
 def test_rings_that_hold_nothing_have_no_line(shown, page, tmp_path):
