@@ -146,16 +146,19 @@ def count_workers(asked: int, processes: int) -> int:
     """
     if asked >= 0:
         return asked
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))  # those that this process may use
-    else:
-        cores = os.cpu_count() or 1
-    return min(MOST_WORKERS, max(1, cores // processes))
+    return min(MOST_WORKERS, max(1, _cores() // processes))
 
 
 def local_processes() -> int:
     """Training processes on this machine, which share its cores; torchrun and our own launcher set the variable."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _unchanged(batch: Any) -> Any:

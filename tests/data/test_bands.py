@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from famkd.config.builtin import builtin_recipes
 from famkd.data import build_data
 from famkd.data.bands import FREQUENCIES, ORIENTATIONS, bands, bands_truth
-from famkd.config.builtin import builtin_recipes
 
 
 @pytest.fixture(scope="module")

@@ -191,9 +191,9 @@ BROKEN = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_json_ends_in_one_sentence(root, tmp_path, case):
     change, words = BROKEN[case]
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as raised:
         _ = open_coco(broken(root, tmp_path, change)).steps
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("missing", ["annotations/instances_val2017.json", "val2017", "."])

@@ -1,4 +1,4 @@
-"""Batches are what a naive crop and flip of each image gives, plans follow from (seed, epoch), bad files are told."""
+"""Batches equal a naive crop and flip, plans follow from (seed, epoch), and bad files end in one sentence."""
 
 import hashlib
 import pickle
@@ -11,8 +11,8 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from famkd.data import build_data
-from famkd.data.small import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, digits, npz
 from famkd.data.in_memory import InMemory
+from famkd.data.small import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, digits, npz
 from famkd.errors import UserError
 
 
@@ -58,7 +58,7 @@ def test_a_batch_is_the_naive_crop_and_flip_of_each_image(pad, flip):
     assert pad == 0 or len(set(plan.left.tolist())) > 1
 
 
-def test_every_crop_and_flip_comes_up():
+def test_every_crop_and_flip_is_drawn():
     data = InMemory(noise(2000, (2, 2), pad=2, flip=True), 50)
     plan = data.plan(1)
     counts = torch.bincount(plan.top * 5 + plan.left, minlength=25)
@@ -205,23 +205,23 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_npz_is_told_in_one_sentence(tmp_path, case):
+def test_a_bad_npz_ends_in_one_sentence(tmp_path, case):
     changes, words = BAD[case]
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as raised:
         npz(str(write(tmp_path / "bad.npz", **changes)))
-    assert "bad.npz" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "bad.npz" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("part", [0, 1, 400, -30])
-def test_a_truncated_npz_is_told(tmp_path, part):
+def test_a_truncated_npz_is_refused(tmp_path, part):
     path = write(tmp_path / "cut.npz")
     path.write_bytes(path.read_bytes()[:part])
     with pytest.raises(UserError, match=r"Cannot read .*cut\.npz"):
         npz(str(path))
 
 
-def test_a_flipped_bit_of_an_npz_is_told(tmp_path):
+def test_a_flipped_bit_of_an_npz_is_refused(tmp_path):
     path = write(tmp_path / "bit.npz")
     content = bytearray(path.read_bytes())
     content[300] ^= 1
@@ -300,9 +300,9 @@ def test_cifar10_in_torchvisions_own_files(tmp_path, offline, monkeypatch):
 
 
 def test_cifar100_missing_and_out_of_reach(tmp_path, offline):
-    with pytest.raises(UserError, match=r"CIFAR-100 is not under .*not known.*--data\.root at a folder") as told:
+    with pytest.raises(UserError, match=r"CIFAR-100 is not under .*not known.*--data\.root at a folder") as raised:
         cifar100(str(tmp_path / "nothing"))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_the_real_cifar100(real_data):

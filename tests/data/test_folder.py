@@ -17,15 +17,15 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from famkd import distributed
-from famkd.training import loop as training
+from famkd.config.load import load_recipe
 from famkd.data import build_data
-from famkd.data.transforms import decoded, decoded_on, plain_view, seed_of, training_view, viewed
 from famkd.data.folders import read_folders
 from famkd.data.imagenet import read_imagenet
+from famkd.data.transforms import decoded, decoded_on, plain_view, seed_of, training_view, viewed
 from famkd.data.webdataset import WINDOW, ShardSource
 from famkd.errors import UserError
-from famkd.config.load import load_recipe
 from famkd.run.directory import Run
+from famkd.training import loop as training
 from famkd.training.loop import train
 from famviz.networks import run_images
 

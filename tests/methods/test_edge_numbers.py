@@ -200,7 +200,7 @@ def test_one_class_is_told_in_a_training(method):
     ({"x_test": np.zeros((0, 8, 8, 3), np.uint8), "y_test": np.zeros(0, int)}, "x_test holds 0 images"),
     ({"x_train": np.zeros((0, 8, 8, 3), np.uint8), "y_train": np.zeros(0, int)}, "x_train holds 0 images"),
 ])  # fmt: skip
-def test_labels_and_images_that_do_not_fit_are_told(changes, words):
+def test_labels_and_images_that_do_not_fit_are_refused(changes, words):
     np.savez("edge.npz", **arrays(**changes))
     with pytest.raises(UserError, match=words):
         build_data("npz", "edge.npz", 4)
@@ -232,7 +232,7 @@ def test_an_empty_folder_is_a_class_without_images(kind):
 
 
 @pytest.mark.parametrize("kind", TREES)
-def test_folders_that_differ_are_told(kind):
+def test_folders_that_differ_are_refused(kind):
     train_, test = (place.format("set") for place in TREES[kind])
     folders(f"{train_}/a", f"{test}/a", f"{test}/z")
     with pytest.raises(UserError, match=r"z"):
@@ -240,7 +240,7 @@ def test_folders_that_differ_are_told(kind):
 
 
 @pytest.mark.parametrize("kind", TREES)
-def test_a_test_set_without_images_is_told(kind):
+def test_a_test_set_without_images_is_refused(kind):
     train_, test = (place.format("set") for place in TREES[kind])
     folders(f"{train_}/a", f"{train_}/b", empty=(f"{test}/a", f"{test}/b"))
     with pytest.raises(UserError, match="holds no images"):
