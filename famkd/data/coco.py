@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -225,17 +225,19 @@ class BoxImages(Dataset):
         from torchvision.transforms.v2 import functional as F
         from torchvision.tv_tensors import BoundingBoxes
 
+        image = _decoded_image(self.source, index)
         stored = self.source.sizes[index].tolist()
         scale = min(side / min(stored), self.longest / max(stored))
         size = [max(1, round(length * scale)) for length in stored]
         own = slice(self.source.start[index], self.source.start[index + 1])
         boxes = torch.from_numpy(self.source.boxes[own])
-        canvas = (stored[0], stored[1])
-        boxes: Any = BoundingBoxes(boxes, format="XYXY", canvas_size=canvas)  # pyright: ignore[reportCallIssue]
-        image: Any = _decoded_image(self.source, index)
-        image, boxes = F.resize(image, size), F.resize(boxes, size)
+        # The stub has Tensor's __init__, which takes no format.
+        boxes = BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(stored))  # pyright: ignore[reportCallIssue]
+        boxes = F.resize(boxes, size)
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         if flip:
-            image, boxes = F.horizontal_flip(image), F.horizontal_flip(boxes)
+            boxes = F.horizontal_flip(boxes)
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.training:
             boxes = F.clamp_bounding_boxes(boxes)
         target = {
@@ -244,13 +246,16 @@ class BoxImages(Dataset):
             "iscrowd": torch.from_numpy(self.source.crowd[own]),
             "area": torch.from_numpy(self.source.area[own]),
         }
-        return torch.from_numpy(np.array(image)), self._trainable(target) if self.training else target
+        if self.training:
+            target = _trainable(target)
+        return torch.from_numpy(np.array(image)), target
 
-    def _trainable(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Boxes and labels of the single objects whose box has an area."""
-        boxes = target["boxes"]
-        kept = (boxes[:, 2:] > boxes[:, :2]).all(1) & ~target["iscrowd"]
-        return {"boxes": boxes[kept], "labels": target["labels"][kept]}
+
+def _trainable(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Boxes and labels of the single objects whose box has an area."""
+    boxes = target["boxes"]
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(1) & ~target["iscrowd"]
+    return {"boxes": boxes[kept], "labels": target["labels"][kept]}
 
 
 def _piece(loaded: _LoadedImages | UserError) -> _Piece:

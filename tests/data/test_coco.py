@@ -15,7 +15,6 @@ from famkd.errors import UserError
 from famkd.tasks.coco_ap import FIGURES, coco_figures
 
 
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return make_coco(tmp_path_factory.mktemp("data") / "coco")

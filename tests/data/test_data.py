@@ -16,7 +16,6 @@ from famkd.data.small import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, d
 from famkd.errors import UserError
 
 
-
 def noise(n=23, size=(6, 9), **options) -> Images:
     """Random images, not square, so that a swap of axes shows."""
     draw = np.random.default_rng(0)
