@@ -230,10 +230,10 @@ def _levels(modules: Sequence[nn.Module]) -> list[_Level]:
     """Of the modules that a method compares, those that are FAM with a filter of several frequencies."""
     levels = []
     for at, module in enumerate(modules):
-        if not isinstance(module, nn.Sequential) or not isinstance(module[0], FAM):
+        if not isinstance(module, nn.Sequential):
             continue
         fam = module[0]
-        if fam.filter is not None and min(fam.filter.size) > 1:
+        if isinstance(fam, FAM) and fam.filter is not None and min(fam.filter.size) > 1:
             levels.append(_Level(at - len(modules), module, fam, fam.filter))
     return levels
 
