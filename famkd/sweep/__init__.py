@@ -1,1 +1,1 @@
-"""Many trainings: grids, seeds side by side, jobs on this machine or a cluster."""
+"""Many trainings: grids, seeds, and the processes that they run in."""

@@ -1,4 +1,4 @@
-"""Trainings as processes of their own, on this machine or on a Ray cluster."""
+"""Run trainings as separate processes, on this machine or on a Ray cluster."""
 
 import os
 import shlex
@@ -9,14 +9,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from famkd.config.load import Recipe, differences
+from famkd.config.load import differences
+from famkd.config.recipe import Recipe
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import LOG, Run
 from famkd.training.stop import stop_requests
 
 
 class Job(NamedTuple):
-    """One training: its recipe, its run directory and the command that carries it out."""
+    """One training: its recipe, its run directory and its command."""
 
     title: str
     recipe: Recipe
@@ -25,60 +26,81 @@ class Job(NamedTuple):
 
     @property
     def done(self) -> bool:
+        """Whether its run directory holds a finished run of its recipe."""
         run = Run(self.out)
         try:
             return run.finished and not differences(run.recipe, self.recipe)
-        except UserError:  # a damaged run is resumed, and then says itself what is wrong
+        except UserError:  # the training itself reports a damaged run, or repairs it
             return False
 
 
 class Outcome(NamedTuple):
-    """How a job ended; `why` is empty where it ended well."""
+    """How a job ended."""
 
     job: Job
-    why: str
+    why: str  # the reason of a failure; empty after success
 
 
 def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
-    """Carry out jobs on this machine, each on a free GPU or a share of the cores; outcomes as they come.
+    """Run jobs on this machine and yield outcomes as jobs end.
 
-    A signal that asks to stop is passed on to every training; TrainingStopped once all of them have saved their state.
+    SIGTERM or SIGUSR1 is passed on to every training. TrainingStopped is raised once all of them have saved their
+    state.
+
+    Args:
+        at_once: jobs at the same time; by default one per GPU, or one on a machine without a GPU.
     """
-    gpus = visible_gpus()
-    at_once = at_once or max(1, len(gpus))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = {} if gpus or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
-    pool, live, free = ThreadPoolExecutor(at_once), [], SimpleQueue()
-    for place in range(at_once):
-        free.put({"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if gpus else share)
+    at_once = at_once or max(1, len(visible_gpus()))
+    live: list[subprocess.Popen] = []
+    free: SimpleQueue[dict[str, str]] = SimpleQueue()
+    for variables in _places(at_once):
+        free.put(variables)
 
-    def carry_out(job: Job) -> str:
-        extra = free.get()
+    def run(job: Job) -> str:
+        variables = free.get()
         try:
-            return run_job(job.command, str(job.out), extra, live=live)
+            return run_job(job.command, str(job.out), variables, live=live)
         finally:
-            free.put(extra)
+            free.put(variables)
 
+    pool = ThreadPoolExecutor(at_once)
     try:
-        with stop_requests() as asked:
-            running = {pool.submit(carry_out, job): job for job in jobs}
+        with stop_requests() as requested:
+            running = {pool.submit(run, job): job for job in jobs}
             while running:
                 for ended in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     yield Outcome(running.pop(ended), ended.result())
-                if reason := asked():
-                    for process in live:
+                if reason := requested():
+                    for process in list(live):
                         process.terminate()
                     raise TrainingStopped(
-                        f"stopped by {reason}; each training has saved where it was, the same command goes on"
+                        f"stopped by {reason}; every training has saved its state, the same command continues"
                     )
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def run_on_ray(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
-    """Carry out jobs on a Ray cluster, each on a GPU of its own where there are any; Ray decides how many at once.
+def _places(count: int) -> list[dict[str, str]]:
+    """Environment variables for each of several jobs at once: its GPU, or its share of the cores."""
+    gpus = visible_gpus()
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(count)]
+    if "OMP_NUM_THREADS" in os.environ:
+        return [{}] * count
+    threads = max(1, _usable_cores() // count)
+    return [{"OMP_NUM_THREADS": str(threads)}] * count
 
-    All machines must share the working folder, for it holds data and run directories.
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # the cores that this process may use
+    return os.cpu_count() or 1
+
+
+def run_on_ray(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
+    """Run jobs on a Ray cluster, each on its own GPU if there are any, and yield outcomes as jobs end.
+
+    Ray decides how many run at once. All machines must share the working folder, which holds data and run directories.
     """
     try:
         import ray
@@ -93,17 +115,23 @@ def run_on_ray(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
         (ended, *_), _ = ray.wait(list(running), num_returns=1)
         try:
             why = ray.get(ended)
-        except Exception as error:  # whatever a cluster may lose: a node, its memory, the connection
+        except Exception as error:  # a cluster can lose a node, its memory or the connection
             why = " ".join(str(error).split())[:200] or type(error).__name__
         yield Outcome(running.pop(ended), why)
 
 
 def run_job(
-    command: list[str], out: str, extra: dict[str, str], folder: str = ".", live: list[subprocess.Popen] | None = None
+    command: list[str],
+    out: str,
+    variables: dict[str, str],
+    folder: str = ".",
+    live: list[subprocess.Popen] | None = None,
 ) -> str:
-    """One training as a process, in `live` while it runs; what it says goes to a log in its run directory.
+    """Run one training as a process whose output goes to a log in its run directory; returns why it failed, or "".
 
-    Answers why it failed, or "".
+    Args:
+        variables: environment variables in addition to this process's.
+        live: a list that holds the process while it runs.
     """
     live = [] if live is None else live
     log = Path(folder, out, LOG)
@@ -111,8 +139,8 @@ def run_job(
     with log.open("a", encoding="utf-8") as file:
         file.write(f"$ {shlex.join(command)}\n")
         file.flush()
-        env = {**os.environ, **extra}
-        with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=env, cwd=folder) as process:
+        environment = {**os.environ, **variables}
+        with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder) as process:
             live.append(process)
             code = process.wait()
             live.remove(process)
@@ -123,9 +151,11 @@ def run_job(
 
 
 def visible_gpus() -> list[str]:
-    """GPUs by the names under which a process may be given one of them."""
+    """Names of the GPUs that this process sees, as values of CUDA_VISIBLE_DEVICES for its children."""
     import torch
 
-    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name for name in named.split(",") if name.strip()]
-    return names[:count] if len(names) >= count else [str(number) for number in range(count)]
+    count = torch.cuda.device_count()
+    names = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if len(names) >= count:
+        return names[:count]
+    return [str(number) for number in range(count)]

@@ -1,11 +1,11 @@
-"""What a training step holds at most, computed without a GPU on tensors that have a shape and no content.
+"""The peak memory of a training step, computed without a GPU on fake tensors, which have a shape but no data.
 
-A GPU adds its context, its libraries' workspaces and what its allocator leaves unused.
+On a real GPU the context, the workspaces of libraries and unused memory of the allocator come on top.
 """
 
 import weakref
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +18,27 @@ from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch
 from famkd.training.build import build_optimizer
 
+STEPS = 2  # the momentum is allocated in the first
+
 
 class StepMemory(NamedTuple):
-    """Bytes that stay from step to step, and the most that a step holds at once."""
+    """Memory of a training step, in bytes."""
 
-    kept: int
+    kept: int  # stays allocated from step to step
     peak: int
 
 
 class LiveStorages(TorchDispatchMode):
-    """Bytes of the storages that are alive, now and at most."""
+    """Counts the bytes of all storages that are alive: now, and at their peak."""
 
     def __init__(self):
         super().__init__()
-        self.now = self.peak = 0
+        self.now = 0
+        self.peak = 0
         self._known: set[int] = set()
 
     def add(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is freed, unless it is counted already."""
         storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self._known:
@@ -42,13 +46,13 @@ class LiveStorages(TorchDispatchMode):
         self._known.add(key)
         self.now += size
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._gone, key, size)
+        weakref.finalize(storage, self._remove, key, size)
 
-    def _gone(self, key: int, size: int) -> None:
+    def _remove(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
@@ -57,26 +61,27 @@ class LiveStorages(TorchDispatchMode):
 
 
 def step_memory(distiller: Distiller, batch: Batch, optim: Optim, weights: Mapping[str, float]) -> StepMemory:
-    """What two steps hold, run eagerly under bfloat16 autocast; the distiller loses its content.
+    """The memory of eager training steps under bfloat16 autocast. The distiller loses its weights.
 
     Args:
         distiller: on the CPU, in train mode.
-        batch: of the shape of a step's; what it holds is not looked at.
-        weights: of the task and each method in the total that is minimised.
+        batch: of the shape of a step's batch; its values are not read.
+        weights: loss weight of the task and of each method.
     """
     live = LiveStorages()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        to_fake(distiller, mode)
-        if distiller.teacher is not None:
-            to_fake(distiller.teacher, mode)
+        networks = [net for net in (distiller, distiller.teacher) if net is not None]
+        for net in networks:
+            to_fake(net, mode)
         optimizer = build_optimizer(distiller, optim)
         batch = tree_map_only(Tensor, mode.from_tensor, batch)
-        for net in (distiller, distiller.teacher or nn.Identity()):
+        for net in networks:
             for tensor in (*net.parameters(), *net.buffers()):
                 live.add(tensor)
-        live.add(batch.images)
+        for image in tree_leaves(batch.images):
+            live.add(image)
         with live:
-            for _ in range(2):  # momentum comes with the first
+            for _ in range(STEPS):
                 optimizer.zero_grad()
                 with torch.autocast("cpu", torch.bfloat16):
                     losses, _ = distiller(batch)
@@ -86,11 +91,12 @@ def step_memory(distiller: Distiller, batch: Batch, optim: Optim, weights: Mappi
 
 
 def to_fake(module: nn.Module, mode: FakeTensorMode) -> None:
-    """Take the content out of a module's parameters and buffers."""
+    """Replace a module's parameters and buffers by fake tensors."""
     for part in module.modules():
-        for name, p in part._parameters.items():
-            if p is not None:
-                part._parameters[name] = nn.Parameter(mode.from_tensor(p.detach()), p.requires_grad)
-        for name, b in part._buffers.items():
-            if b is not None:
-                part._buffers[name] = mode.from_tensor(b)
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                fake = mode.from_tensor(parameter.detach())
+                part._parameters[name] = nn.Parameter(fake, parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = mode.from_tensor(buffer)

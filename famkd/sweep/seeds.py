@@ -1,4 +1,4 @@
-"""One recipe over several seeds: side by side on a GPU as far as they fit, one after another on a CPU."""
+"""Train one recipe with several seeds: at once as far as they fit on the GPUs, one after another on a CPU."""
 
 import contextlib
 import sys
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import torch
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from famkd.compare import compare
-from famkd.config.load import Recipe, load_recipe, without_teacher
+from famkd.config.load import load_recipe, without_teacher
+from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
 from famkd.console import console
 from famkd.run.directory import Run
@@ -23,63 +24,76 @@ from famkd.training.loop import dry_run, train_teacher
 from famkd.training.schedule import loss_weights
 from famkd.training.teacher import teacher_to_train
 
-OWN = 2 << 30  # bytes that a process takes on a GPU before it computes: context, libraries, their workspaces
-SLACK = 1.5  # what an allocator reserves against what is alive; a captured graph keeps its own
-STREAMED = ("imagenet", "coco")  # their images come through all cores of the machine
+OVERHEAD = 2 << 30  # bytes of a process on a GPU before it computes: context, libraries, their workspaces
+SLACK = 1.5  # memory that the allocator reserves, per byte in use; a CUDA graph keeps memory of its own
 
 
 def train_seeds(
-    source: str, flags: list[str], seeds: list[int], *, runs: str | Path = "runs", resume: bool = False, jobs: int = 0
+    source: str,
+    flags: list[str],
+    seeds: list[int],
+    *,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    jobs: int = 0,
 ) -> tuple[str, list[Outcome]]:
-    """Train every seed in a process of its own; answer mean and spread, and the seeds that failed.
+    """Train every seed in a process of its own; returns a comparison of the runs, and the seeds that failed.
 
     Args:
-        jobs: trainings at once; by itself as many as fit on the GPUs, one on a CPU, where a second would only get in
-            the way.
+        jobs: trainings at once; by default as many as fit on the GPUs, and one on a CPU, whose cores one training uses.
     """
     recipes = [validated(load_recipe(source, *flags, "--seed", str(seed))) for seed in dict.fromkeys(seeds)]
     if teacher_to_train(recipes[0], runs):
         dry_run(recipes[0], one_device(recipes[0].accelerator).device, runs)
-    train_teacher(recipes[0], runs)  # before anybody needs it, lest they all train it
+    train_teacher(recipes[0], runs)  # before the seeds start, or each of them would train it
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # what this process holds of a GPU, the seeds' own cannot have
-    command = [sys.executable, "-m", "famkd", "train", source, "--runs", str(runs), *flags]
-    todo = [
-        Job(
-            f"{recipe.name} {recipe.method} seed {recipe.seed}",
-            recipe,
-            default_run(recipe, runs).path,
-            [*command, "--seed", str(recipe.seed), *(["--resume"] if resume else [])],
-        )
-        for recipe in recipes
-    ]
+        torch.cuda.empty_cache()  # the memory that this process holds is missing to the seeds' processes
+    todo = [_job(recipe, source, flags, runs, resume) for recipe in recipes]
     at_once = jobs or min(len(todo), fitting(recipes[0], len(visible_gpus())))
     with following(todo):
         outcomes = list(run_here(todo, at_once))
-    alone = [default_run(without_teacher(recipe), runs).path for recipe in recipes if recipe.baseline]
-    finished = [out for out in (*alone, *(job.out for job in todo)) if Run(out).finished]
-    return compare(finished) if finished else "", [outcome for outcome in outcomes if outcome.why]
+    baselines = [default_run(without_teacher(recipe), runs) for recipe in recipes if recipe.baseline]
+    trained = [*baselines, *(Run(job.out) for job in todo)]
+    finished = [run.path for run in trained if run.finished]
+    failed = [outcome for outcome in outcomes if outcome.why]
+    return compare(finished) if finished else "", failed
+
+
+def _job(recipe: Recipe, source: str, flags: list[str], runs: str | Path, resume: bool) -> Job:
+    command = [sys.executable, "-m", "famkd", "train", source, "--runs", str(runs), *flags]
+    command += ["--seed", str(recipe.seed)]
+    if resume:
+        command.append("--resume")
+    title = f"{recipe.name} {recipe.method} seed {recipe.seed}"
+    return Job(title, recipe, default_run(recipe, runs).path, command)
 
 
 def fitting(recipe: Recipe, gpus: int) -> int:
-    """How many trainings of a recipe go at once: those that fit into the free memory of the GPUs, at least one on each.
+    """The number of trainings of a recipe to run at once: as many as fit into the free memory, at least one per GPU.
 
-    One on a machine without, and one on each GPU where images are read from files as they are needed.
+    One on a machine without a GPU. One per GPU if the data set reads images from files, since one training then uses
+    the cores of the machine.
     """
-    if not gpus or recipe.data.name in STREAMED:
-        return max(1, gpus)
+    if not gpus:
+        return 1
     data = build_recipe_data(recipe)
+    if data.streamed:
+        return gpus
     distiller = build_distiller(recipe, data, weights=False).train()
     weights = loss_weights(recipe, recipe.optim.epochs)
-    step = step_memory(distiller, data.probe(), recipe.optim, weights).peak
-    images = sum(held.nbytes for held in vars(data).values() if isinstance(held, Tensor))
-    need = OWN + images + SLACK * step
-    return sum(max(1, int(torch.cuda.mem_get_info(gpu)[0] // need)) for gpu in range(gpus))
+    step = step_memory(distiller, data.probe(), recipe.optim, weights)
+    images = sum(tensor.nbytes for tensor in vars(data).values() if isinstance(tensor, Tensor))
+    need = OVERHEAD + images + SLACK * step.peak
+    at_once = 0
+    for gpu in range(gpus):
+        free, _ = torch.cuda.mem_get_info(gpu)
+        at_once += max(1, int(free // need))
+    return at_once
 
 
 @contextlib.contextmanager
 def following(jobs: list[Job]) -> Iterator[None]:
-    """A live line for each job, read from its run directory; on no terminal, a line when all is over."""
+    """Show a live line for each job, read from its run directory; if this is no terminal, one line at the end."""
     ended = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[figures]}"), console=console) as bar:
@@ -101,9 +115,10 @@ def following(jobs: list[Job]) -> Iterator[None]:
                 _show(bar, line, job)
 
 
-def _show(bar: Progress, line, job: Job) -> None:
+def _show(bar: Progress, line: TaskID, job: Job) -> None:
     rows = Run(job.out).metrics()
-    if rows:
-        figures = {key: value for key, value in rows[-1].items() if isinstance(value, float) and "." not in key}
-        told = "  ".join(f"{key} {value:.4g}" for key, value in figures.items())
-        bar.update(line, completed=rows[-1]["epoch"], figures=told)
+    if not rows:
+        return
+    last = rows[-1]
+    figures = [f"{key} {value:.4g}" for key, value in last.items() if isinstance(value, float) and "." not in key]
+    bar.update(line, completed=last["epoch"], figures="  ".join(figures))

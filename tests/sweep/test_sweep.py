@@ -8,10 +8,11 @@ import pytest
 from helpers.processes import environment
 
 from famkd.cli import main
+from famkd.config.builtin import builtin_sweeps
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.sweep import jobs
-from famkd.sweep.grid import builtin_sweeps, plan, read_grid, teacher_jobs
+from famkd.sweep.grid import plan, read_grid, teacher_jobs
 from famkd.sweep.jobs import run_here, run_job, run_on_ray
 
 GRID = "{recipe: small.yaml, optim.epochs: 1, optim.lr: ['0.05', '1e18']}"
