@@ -21,6 +21,8 @@ from famkd.tasks import TASKS
 
 Target = Literal["onnx", "pt2", "safetensors"]
 Input = Literal["normalized", "unit", "bytes"]
+WHITE = {"unit": 1.0, "bytes": 255.0}  # largest value of a pixel
+KINDS = {"normalized": "normalised float32", "unit": "float32 in 0..1", "bytes": "uint8"}
 CHECKED = 32  # test images that the exported network is checked on
 CLOSE = 1e-3  # largest difference that passes, relative to the largest logit
 REPEATS = 30  # runs of the latency measurement
@@ -29,7 +31,7 @@ Network = Callable[[Tensor], Tensor]  # images to logits, both on the CPU
 
 
 class Report(NamedTuple):
-    """What was written, and what it costs to use."""
+    """What was written, and the cost of using it."""
 
     path: Path
     bytes: int
@@ -45,7 +47,7 @@ class Report(NamedTuple):
         cost = f"{self.bytes / 1e6:.3f} MB, {self.parameters:,} parameters, {self.macs / 1e6:.2f} million MACs"
         return (
             f"{self.path}: {cost}\n"
-            f"takes {self.input}, gives {self.output}\n"
+            f"input: {self.input}; output: {self.output}\n"
             f"largest difference from the run's logits on {CHECKED} test images: {self.difference:.1e}\n"
             f"one image on this CPU: {self.latency_ms:.3f} ms, median of {REPEATS}, {self.threads} thread(s)"
         )
@@ -109,7 +111,6 @@ def export(
     network = network.to(memory_format=torch.contiguous_format)
     reread, pixels, difference = _write_checked(network, data, to, input, path, _header(opened, data, input))
     height, width = pixels.shape[-2:]
-    kind = {"normalized": "normalised float32", "unit": "float32 in 0..1", "bytes": "uint8"}[input]
     return Report(
         path=path,
         bytes=path.stat().st_size,
@@ -118,7 +119,7 @@ def export(
         difference=difference,
         latency_ms=_latency(reread, pixels[:1]),
         threads=torch.get_num_threads(),
-        input=f"images (B, 3, {height}, {width}) {kind}",
+        input=f"images (B, 3, {height}, {width}) {KINDS[input]}",
         output=f"logits (B, {len(data.classes)})",
     )
 
@@ -133,12 +134,12 @@ def _write_checked(
     pixels, wanted = _references(network, data, input)
     whole = network
     if input != "normalized":
-        whole = Normalizing(network, data.mean, data.std, 255 if input == "bytes" else 1)
+        whole = Normalizing(network, data.mean, data.std, WHITE[input])
     draft = path.with_name(f".draft.{path.name}")
     try:
         reread = WRITERS[to](whole.eval(), pixels, draft, header)
         difference = (reread(pixels) - wanted).abs().max().item()
-        if not difference <= CLOSE * max(wanted.abs().max().item(), 1.0):
+        if not difference <= CLOSE * max(wanted.abs().max().item(), 1.0):  # a NaN fails too
             raise UserError(
                 f"The {to} file differs from the run by {difference:.3g} in its logits: nothing was written."
             )
@@ -150,20 +151,31 @@ def _write_checked(
 
 def _references(network: nn.Module, data: Dataset, input: Input) -> tuple[Tensor, Tensor]:
     """Test images in the form that the file takes, and the run's logits for them."""
-    normal = next(data.test(CHECKED)).images.contiguous()
+    normalized = next(data.test(CHECKED)).images.contiguous()
     with torch.no_grad():
-        wanted = network(normal)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (data.mean, data.std))
-    unit = normal * std + mean
-    return {"normalized": normal, "unit": unit, "bytes": (unit * 255).round().to(torch.uint8)}[input], wanted
+        wanted = network(normalized)
+    if input == "normalized":
+        return normalized, wanted
+    mean = torch.tensor(data.mean)[:, None, None]
+    std = torch.tensor(data.std)[:, None, None]
+    unit = normalized * std + mean
+    if input == "unit":
+        return unit, wanted
+    return (unit * 255).round().to(torch.uint8), wanted
 
 
 def _header(run: Run, data: Dataset, input: Input) -> dict[str, str]:
     """What a reader needs to know to use the file."""
     recipe = run.recipe
-    notes = {"model": recipe.student.model, "method": recipe.method, "classes": data.classes, "input": input,
-             "mean": data.mean, "std": data.std, "size": data.size}  # fmt: skip
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in notes.items()}
+    return {
+        "model": recipe.student.model,
+        "method": recipe.method,
+        "classes": json.dumps(data.classes),
+        "input": input,
+        "mean": json.dumps(data.mean),
+        "std": json.dumps(data.std),
+        "size": json.dumps(data.size),
+    }
 
 
 def _write_safetensors(network: nn.Module, pixels: Tensor, path: Path, header: dict[str, str]) -> Network:
@@ -187,17 +199,28 @@ def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str
     except ImportError as error:
         raise UserError(f"--to onnx needs the package {error.name}: pip install famkd[export]") from None
     program = torch.onnx.export(
-        network, (pixels[:2],), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False,
-        dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False,
-    )  # fmt: skip
-    assert program is not None
+        network,
+        (pixels[:2],),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["logits"],
+        verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+    )
+    assert program is not None  # with dynamo=True it is a program
     model = program.model_proto
     onnx.helper.set_model_props(model, header)
     onnx.save(model, path)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+    def run(images: Tensor) -> Tensor:
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        return torch.from_numpy(logits)
+
+    return run
 
 
 def _macs(network: nn.Module, data: Dataset) -> int:
