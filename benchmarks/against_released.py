@@ -1,11 +1,11 @@
-"""A training step of ours against the released FAM-KD code's, in turn, in one process on one machine.
+"""Time our training step against that of the released FAM-KD code, in turn, in one process.
 
-    git clone https://github.com/cuong-pv/FAM-KD SOMEWHERE   (outside this project, nothing of it enters here)
+    git clone https://github.com/cuong-pv/FAM-KD SOMEWHERE   (outside this project; nothing of it is copied here)
     python benchmarks/against_released.py SOMEWHERE [--pair resnet56-resnet20] [--steps 10] [--save benchmarks/results]
 
-Both see batches of 64 random images on the same device, both start from random weights. The released step is what its
-trainer does with a batch that is ready: forward of both networks, its losses, backward, SGD, and top-k and loss read
-back for its meters. Its loader is left out; ours is inside our step.
+Both take batches of 64 random images on the same device and start from random weights. The released step is what its
+trainer does with a batch that is ready: forward pass of both networks, the losses, backward pass, SGD, and reading
+top-k accuracy and loss back for its meters. Its data loader is left out; ours is inside our step.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from famkd.bench.step import as_text, noise_images, prepared_step, save_csv
-from famkd.bench.timer import Clock
+from famkd.bench.timer import Call, Timer
 from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
 from famkd.run.environment import environment_info
@@ -25,21 +25,23 @@ from famkd.training.build import build_fabric
 
 CONFIGS = {"resnet56-resnet20": "res56_res20", "resnet32x4-resnet8x4": "res324_res84"}
 DEFAULTS = {"CE_WEIGHT": 1.0, "FAMKD_WEIGHT": 1.0, "WARMUP_EPOCHS": 20}
+WARM_UP = 3  # steps before the timed ones
 
 
-def released_step(root: Path, pair: str, device: torch.device, batch_size: int):
+def released_step(root: Path, pair: str, device: torch.device, batch_size: int) -> Call:
     """One step of the released code, as a function without arguments."""
     sys.path.insert(0, str(root))
     from distillers.FAM_KD import FAM_KD  # of the released repository
     from models.cifar import cifar_model_dict
 
     tree = yaml.safe_load((root / "configs/cifar100/FAM_KD" / f"{CONFIGS[pair]}.yaml").read_text())
+    fam_kd = SimpleNamespace(**{**DEFAULTS, **tree["FAM_KD"]})
     kd = SimpleNamespace(TEMPERATURE=4, LOSS=SimpleNamespace(KD_WEIGHT=0.9))
-    cfg = SimpleNamespace(FAM_KD=SimpleNamespace(**{**DEFAULTS, **tree["FAM_KD"]}), KD=kd)
     teacher, student = (cifar_model_dict[name][0](num_classes=100) for name in pair.split("-"))
-    distiller = FAM_KD(student, teacher, cfg).to(device).train()
+    distiller = FAM_KD(student, teacher, SimpleNamespace(FAM_KD=fam_kd, KD=kd)).to(device).train()
     optimizer = torch.optim.SGD(distiller.get_learnable_parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
-    x, y = torch.randn(batch_size, 3, 32, 32, device=device), torch.arange(batch_size, device=device) % 100
+    x = torch.randn(batch_size, 3, 32, 32, device=device)
+    y = torch.arange(batch_size, device=device) % 100
 
     def step() -> None:
         optimizer.zero_grad()
@@ -47,41 +49,56 @@ def released_step(root: Path, pair: str, device: torch.device, batch_size: int):
         loss = sum(each.mean() for each in losses.values())
         loss.backward()
         optimizer.step()
-        loss.item(), logits.topk(5).indices.eq(y[:, None]).float().sum().item()
+        loss.item()
+        logits.topk(5).indices.eq(y[:, None]).float().sum().item()
 
     return step
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("released", type=Path)
+    parser.add_argument("released", type=Path, help="folder of the released code")
     parser.add_argument("--pair", choices=CONFIGS, default="resnet56-resnet20")
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--engine", default="auto")
-    parser.add_argument("--precision", default="auto", help="of our step; the released one is as it is")
-    parser.add_argument("--save", type=Path)
+    parser.add_argument("--steps", type=int, default=10, help="timed steps; medians are printed")
+    parser.add_argument("--engine", default="auto", help="of our step")
+    parser.add_argument("--precision", default="auto", help="of our step; the released step is timed as it is")
+    parser.add_argument("--save", type=Path, help="folder of tables; append a row to the one of this machine")
     args = parser.parse_args()
     recipe = load_recipe(f"cifar100/{args.pair}", "--engine", args.engine, "--precision", args.precision)
     fabric = build_fabric(recipe)
     data = InMemory(noise_images(), recipe.data.batch_size, fabric.device)
     step, _ = prepared_step(recipe, data, fabric)
-    pieces = list(data.epoch(1))
-    ours, theirs = (lambda: step(pieces[0])), released_step(args.released, args.pair, fabric.device, data.batch_size)
-    for _ in range(3):
-        ours(), theirs()
-    clock = Clock(fabric.device)
-    rounds = [(clock.once(ours), clock.once(theirs)) for _ in range(args.steps)]
-    own, released = (sorted(times)[args.steps // 2] for times in zip(*rounds))
-    ratios = sorted(b / a for a, b in rounds)
+    piece = next(data.epoch(1))
+    theirs = released_step(args.released, args.pair, fabric.device, data.batch_size)
+
+    def ours() -> None:
+        step(piece)
+
+    for _ in range(WARM_UP):
+        ours()
+        theirs()
+    timer = Timer(fabric.device)
+    rounds = [(timer.once(ours), timer.once(theirs)) for _ in range(args.steps)]
+    middle = args.steps // 2
+    own_ms, released_ms = (sorted(times)[middle] for times in zip(*rounds))
+    ratios = sorted(released / own for own, released in rounds)
     machine = environment_info(str(fabric.device))
     figures = {
-        "pair": args.pair, "device": machine["device"], "torch": machine["torch"], "engine": step.engine,
-        "precision": args.precision, "n": args.steps, "ms_per_step": own, "released_ms_per_step": released,
-        "ratio": ratios[args.steps // 2], "ratio_min": ratios[0], "ratio_max": ratios[-1],
-    }  # fmt: skip
+        "pair": args.pair,
+        "device": machine["device"],
+        "torch": machine["torch"],
+        "engine": step.engine,
+        "precision": args.precision,
+        "n": args.steps,
+        "ms_per_step": own_ms,
+        "released_ms_per_step": released_ms,
+        "ratio": ratios[middle],
+        "ratio_min": ratios[0],
+        "ratio_max": ratios[-1],
+    }
     print(as_text(figures))
     if args.save:
-        print(f"kept in {save_csv(figures, args.save / 'against_released')}")
+        print(f"saved in {save_csv(figures, args.save / 'against_released')}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Does a detector learn, with frequency attention and without? It overfits a sample of COCO; a table is printed.
+"""Train detectors with and without frequency attention until they overfit a sample of COCO, and print a table.
 
 python benchmarks/coco_overfit.py --root ../shared/data/coco            16 images, half an hour on two busy cores
 python benchmarks/coco_overfit.py --root DIR --images 128 --passes 20   an hour of one core
 python benchmarks/coco_overfit.py --root DIR --images 128 --side 320 \\
     --student fasterrcnn_resnet18 --teacher fasterrcnn_resnet50         on a GPU
 
-By itself it takes the first 16 images, 800 steps of 4; 128 of them take eight times the steps.
-Training and test images are the same, so average precision says what was memorised and nothing of new images.
-`small` and `smaller` are residual networks of 18 and 10 layers under a pyramid of 64 channels, in place of 256 in
-torchvision's, which two cores cannot train in that time. All start from random weights; the teacher is trained first.
+By default it takes the first 16 images and trains for 800 steps of 4 images; 128 images take eight times the steps.
+Training and test images are the same, so average precision shows what was memorised and nothing about new images.
+`small` and `smaller` are residual networks of 18 and 10 layers under a pyramid of 64 channels. Those of torchvision
+have 256 channels, which two cores cannot train in that time. All networks start from random weights; the teacher is
+trained first.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,33 +34,46 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from famkd.config.load import load_recipe
 from famkd.models.detection import DETECTORS
 from famkd.models.faster_rcnn import adapt_detector
+from famkd.tables import write_table
 from famkd.training.loop import train
 
+# Workers of the data loader would be children of the pool's processes, which may have none.
 RECIPE = """task: detection
 student: {{model: {student}}}
-data: {{name: coco, root: {root}, batch_size: {batch}, sides: [{side}], longest: {longest}, augment: false, workers: 1}}
+data: {{name: coco, root: {root}, batch_size: {batch}, sides: [{side}], longest: {longest}, augment: false, workers: 0}}
 optim: {{epochs: {epochs}, lr: {lr}, schedule: cosine, weight_decay: 1e-4, warmup_steps: 100}}
 """
-COLUMNS = ("method", "AP", "AP50", "AR100", "images", "passes", "weight", "cpu_s_per_step", "images_per_s", "peak_mib",
-           "student", "teacher", "side", "batch", "seed", "device", "threads", "torch", "minutes")  # fmt: skip
+FIGURES = ("AP", "AP50", "AR100")
+PRINTED = ("method", *FIGURES, "images", "passes", "weight", "cpu_s_per_step", "images_per_s", "peak_mib")
+COLUMNS = (*PRINTED, "student", "teacher", "side", "batch", "seed", "device", "threads", "torch", "minutes")
 
 
 def small(layers: tuple[int, ...], classes: int, pretrained: bool = False) -> nn.Module:
-    """Faster R-CNN on a residual network under a pyramid of 64 channels, with few proposals."""
+    """Faster R-CNN on a residual network under a pyramid of 64 channels, with few proposals, for small images."""
     backbone = _resnet_fpn_extractor(ResNet(BasicBlock, list(layers)), 5)
     backbone.fpn = type(backbone.fpn)([64, 128, 256, 512], 64, backbone.fpn.extra_blocks)
     backbone.out_channels = 64
-    few = {f"rpn_{when}_nms_top_n_{mode}": 200 for when in ("pre", "post") for mode in ("train", "test")}
-    anchors = AnchorGenerator(tuple((side,) for side in (8, 16, 32, 64, 128)), ((0.5, 1.0, 2.0),) * 5)  # small images
-    return adapt_detector(FasterRCNN(
-        backbone, rpn_anchor_generator=anchors, box_head=TwoMLPHead(64 * 49, 256),
-        box_predictor=FastRCNNPredictor(256, classes + 1), rpn_batch_size_per_image=64, box_batch_size_per_image=64,
-        **few,
-    ))  # fmt: skip
+    sizes = tuple((side,) for side in (8, 16, 32, 64, 128))
+    detector = FasterRCNN(
+        backbone,
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * 5),
+        box_head=TwoMLPHead(64 * 49, 256),
+        box_predictor=FastRCNNPredictor(256, classes + 1),
+        rpn_batch_size_per_image=64,
+        box_batch_size_per_image=64,
+        rpn_pre_nms_top_n_train=200,
+        rpn_pre_nms_top_n_test=200,
+        rpn_post_nms_top_n_train=200,
+        rpn_post_nms_top_n_test=200,
+    )
+    return adapt_detector(detector)
 
 
 def prepare(root: Path, to: Path, passes: int, images: int) -> int:
-    """The first training images as test images too, each listed `passes` times in an epoch; how many there are."""
+    """Make a data set of the first training images, and return their number.
+
+    An epoch lists each of them `passes` times. They are the test images too.
+    """
     content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
     content["images"] = content["images"][:images]
     kept = {image["id"] for image in content["images"]}
@@ -67,45 +82,70 @@ def prepare(root: Path, to: Path, passes: int, images: int) -> int:
     for part in ("train2017", "val2017"):
         (to / part).symlink_to((root / "train2017").resolve())
     (to / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
-    far = 1 + max(image["id"] for image in content["images"])
-    again = {
-        "images": [image | {"id": image["id"] + n * far} for n in range(passes) for image in content["images"]],
-        "annotations": [
-            a | {"image_id": a["image_id"] + n * far} for n in range(passes) for a in content["annotations"]
-        ],
-    }
-    (to / "annotations" / "instances_train2017.json").write_text(json.dumps(content | again))
+    offset = 1 + max(kept)  # between the ids of an image in two passes
+    repeated: dict[str, list] = {"images": [], "annotations": []}
+    for number in range(passes):
+        shift = number * offset
+        repeated["images"] += [image | {"id": image["id"] + shift} for image in content["images"]]
+        repeated["annotations"] += [note | {"image_id": note["image_id"] + shift} for note in content["annotations"]]
+    (to / "annotations" / "instances_train2017.json").write_text(json.dumps(content | repeated))
     return len(content["images"])
 
 
-def one(method: str, options: argparse.Namespace, folder: Path, images: int) -> dict:
-    """Train one student, or the teacher, in a process of its own, so that its peak memory is its own."""
+def train_one(method: str, options: argparse.Namespace, folder: Path, images: int) -> dict[str, Any]:
+    """Train one student, or the teacher; returns a row of the table.
+
+    Each runs in a process of its own, so that the peak memory is its own.
+    """
     torch.set_num_threads(options.threads)
     DETECTORS["small"], DETECTORS["smaller"] = partial(small, (2, 2, 2, 2)), partial(small, (1, 1, 1, 1))
-    teaches = method == "teacher"
-    net = options.teacher if teaches else options.student
-    text = RECIPE.format(student=net, root=folder / "data", batch=options.batch, side=options.side,
-                         longest=round(options.side * 5 / 3), epochs=options.looks, lr=options.lr)  # fmt: skip
-    if not teaches and method != "none":
-        text += f"method: {method}\n{method}: {{weight: {options.weight}, warmup: 0}}\n"
-        text += f"teacher: {{model: {options.teacher}, weights: {folder / 'teacher'}}}\n"
+    is_teacher = method == "teacher"
+    is_taught = not is_teacher and method != "none"
+    model = options.teacher if is_teacher else options.student
     recipe = folder / f"{method}.yaml"
-    recipe.write_text(text)
-    start, used = time.perf_counter(), time.process_time()
+    recipe.write_text(_recipe(model, method if is_taught else "", options, folder))
+    started, cpu_started = time.perf_counter(), time.process_time()
     run = train(load_recipe(recipe, "--seed", str(options.seed)), out=folder / method)
-    steps = options.looks * options.passes * images // options.batch
-    rows, timing = run.metrics(), run.timing()
+    cpu_seconds = time.process_time() - cpu_started
+    last, timing = run.metrics()[-1], run.timing()
     peaks = [row["peak_mib"] for row in timing if row["peak_mib"]]
+    passes = options.looks * options.passes
     return {
-        "method": method, **{name: rows[-1][name] for name in ("AP", "AP50", "AR100")}, "images": images,
-        "passes": options.looks * options.passes, "weight": 0 if teaches or method == "none" else options.weight,
-        "cpu_s_per_step": (time.process_time() - used) / steps,
+        "method": method,
+        **{name: last[name] for name in FIGURES},
+        "images": images,
+        "passes": passes,
+        "weight": options.weight if is_taught else 0,
+        "cpu_s_per_step": cpu_seconds / (passes * images // options.batch),
         "images_per_s": max(row["images_per_s"] for row in timing),
         "peak_mib": max(peaks) if peaks else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "student": net, "teacher": "" if teaches or method == "none" else options.teacher, "side": options.side,
-        "batch": options.batch, "seed": options.seed, "device": run.machine["device"], "threads": options.threads,
-        "torch": torch.__version__, "minutes": (time.perf_counter() - start) / 60,
-    }  # fmt: skip
+        "student": model,
+        "teacher": options.teacher if is_taught else "",
+        "side": options.side,
+        "batch": options.batch,
+        "seed": options.seed,
+        "device": run.machine["device"],
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "minutes": (time.perf_counter() - started) / 60,
+    }
+
+
+def _recipe(model: str, method: str, options: argparse.Namespace, folder: Path) -> str:
+    """A recipe for `model`; without a teacher if `method` is ""."""
+    text = RECIPE.format(
+        student=model,
+        root=folder / "data",
+        batch=options.batch,
+        side=options.side,
+        longest=round(options.side * 5 / 3),
+        epochs=options.looks,
+        lr=options.lr,
+    )
+    if method:
+        text += f"method: {method}\n{method}: {{weight: {options.weight}, warmup: 0}}\n"
+        text += f"teacher: {{model: {options.teacher}, weights: {folder / 'teacher'}}}\n"
+    return text
 
 
 def main() -> None:
@@ -114,30 +154,29 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=["none", "fam"])
     parser.add_argument("--student", default="smaller")
     parser.add_argument("--teacher", default="small")
-    parser.add_argument("--weight", type=float, default=0.1, help="of the method's loss, the same for all; not tuned")
+    parser.add_argument("--weight", type=float, default=0.1, help="weight of every method's loss; not tuned")
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--side", type=int, default=96, help="pixels of the shorter side")
+    parser.add_argument("--side", type=int, default=96, help="shorter side of the images, in pixels")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=0.005)
-    parser.add_argument("--looks", type=int, default=4, help="times that average precision is measured")
-    parser.add_argument("--passes", type=int, default=50, help="passes over the images between two looks")
+    parser.add_argument("--looks", type=int, default=4, help="evaluations of average precision")
+    parser.add_argument("--passes", type=int, default=50, help="passes over the images before each evaluation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="students trained at once")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         images = prepare(options.root, folder / "data", options.passes, options.images)
         with context.Pool(1) as pool:
-            rows = [pool.apply(one, ("teacher", options, folder, images))]
+            rows = [pool.apply(train_one, ("teacher", options, folder, images))]
         with context.Pool(options.jobs, maxtasksperchild=1) as pool:
-            asked = [pool.apply_async(one, (method, options, folder, images)) for method in options.methods]
-            rows += [answer.get() for answer in asked]
-    for row in [dict(zip(COLUMNS, COLUMNS)), *rows]:
-        shown = [f"{row[key]:.3g}" if isinstance(row[key], float) else str(row[key]) for key in COLUMNS[:10]]
-        print("".join(f"{text:>16}" for text in shown))
+            results = [pool.apply_async(train_one, (method, options, folder, images)) for method in options.methods]
+            rows += [result.get() for result in results]
+    cells = [[f"{row[key]:.3g}" if isinstance(row[key], float) else str(row[key]) for key in PRINTED] for row in rows]
+    print(write_table("table", PRINTED, cells), end="")
     if options.csv:
         with options.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -1,4 +1,4 @@
-"""What a training step of a recipe holds at most on a GPU, computed without one (famkd/memory.py tells how).
+"""The peak memory of a recipe's training step on a GPU, computed without a GPU (see famkd/sweep/memory.py).
 
 python benchmarks/memory.py imagenet/resnet50-MobileNetV1 [--data.batch_size 256] [--fam_review.filter dense] ...
 """
@@ -19,31 +19,38 @@ from famkd.tasks import Classification
 from famkd.training.schedule import loss_weights
 
 
-def batch(images: int, side: int) -> Batch:
+def random_batch(images: int, side: int) -> Batch:
     x = torch.randn(images, 3, side, side).to(memory_format=torch.channels_last)
-    return Batch(x, torch.zeros(images, dtype=torch.long), torch.zeros(images, dtype=torch.long))
+    zeros = torch.zeros(images, dtype=torch.long)
+    return Batch(x, zeros, zeros)
 
 
-def held(recipe: Recipe, classes: int = 1000, side: int = 224) -> StepMemory:
-    """Bytes of a classification recipe's step; networks and methods are built, data is not needed."""
-    nets = [build_model(net.model, classes) for net in (recipe.student, recipe.teacher)]
-    student, teacher = (net.to(memory_format=torch.channels_last) for net in nets)
+def recipe_memory(recipe: Recipe, classes: int = 1000, side: int = 224) -> StepMemory:
+    """Memory of a step of a classification recipe with a teacher. The data set is not needed."""
+    student = build_model(recipe.student.model, classes).to(memory_format=torch.channels_last)
+    teacher = build_model(recipe.teacher.model, classes).to(memory_format=torch.channels_last)
     methods = {name: METHODS[name] for name in recipe.method_names}
     options = {name: method_arguments(method, vars(recipe.section(name))) for name, method in methods.items()}
-    labels = torch.arange(classes)
     distiller = Distiller(
-        Classification(), student, teacher, methods, options=options, probe=batch(2, side), labels=labels
+        Classification(),
+        student,
+        teacher,
+        methods,
+        options=options,
+        probe=random_batch(2, side),
+        labels=torch.arange(classes),
     )
-    whole = batch(recipe.data.batch_size, side)
-    return step_memory(distiller.train(), whole, recipe.optim, loss_weights(recipe, 1))
+    batch = random_batch(recipe.data.batch_size, side)
+    return step_memory(distiller.train(), batch, recipe.optim, loss_weights(recipe, 1))
 
 
 def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         raise SystemExit(__doc__)
     recipe = load_recipe(sys.argv[1], *sys.argv[2:])
-    kept, most = (size / 2**30 for size in held(recipe))
-    print(f"{recipe.name} {recipe.method}, batch {recipe.data.batch_size}: {kept:.1f} GiB kept, {most:.1f} GiB at most")
+    memory = recipe_memory(recipe)
+    kept, peak = memory.kept / 2**30, memory.peak / 2**30
+    print(f"{recipe.name} {recipe.method}, batch {recipe.data.batch_size}: {kept:.1f} GiB kept, peak {peak:.1f} GiB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The DFT as one matrix product against an FFT library, inside a dense filter: what fourier.MATRIX_PIXELS_* go by.
+"""Time a dense filter with the DFT as one matrix product, and with an FFT library.
+
+The limits MATRIX_PIXELS_CPU and MATRIX_PIXELS_CUDA in famkd/layers/fourier.py come from these figures.
 
 python benchmarks/spectral.py [--steps 9]
 """
@@ -6,26 +8,32 @@ python benchmarks/spectral.py [--steps 9]
 import argparse
 
 import torch
+from torch import Tensor
 
 from famkd.bench.modules import SIZES
-from famkd.bench.timer import Timer
+from famkd.bench.timer import Call, Timer
 from famkd.layers.fourier import FourierFilter, dft_matrices
+
+
+def forward_and_backward(module: FourierFilter, x: Tensor) -> Call:
+    return lambda: module(x).sum().backward()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=9, help="timed steps; the median is printed")
     steps = parser.parse_args().steps
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     timer = Timer(device)
     print(f"torch {torch.__version__}, {device}, forward and backward at batch 64, median of {steps}")
     for channels, side in SIZES:
-        library, matrix = (FourierFilter(channels, channels, (side, side)).to(device) for _ in range(2))
-        library.dft = library.idft = None
-        matrix.dft, matrix.idft = (m.to(device) for m in dft_matrices(side, side))
+        by_library = FourierFilter(channels, channels, (side, side)).to(device)
+        by_library.dft = by_library.idft = None
+        by_matrix = FourierFilter(channels, channels, (side, side)).to(device)
+        by_matrix.dft, by_matrix.idft = (matrix.to(device) for matrix in dft_matrices(side, side))
         x = torch.randn(64, channels, side, side, device=device, requires_grad=True)
-        calls = [lambda f=f, x=x: f(x).sum().backward() for f in (library, matrix)]
-        timer.medians(calls, 2)
+        calls = [forward_and_backward(module, x) for module in (by_library, by_matrix)]
+        timer.medians(calls, 2)  # warm-up
         fft, product = timer.medians(calls, steps)
         print(f"{channels:4} channels {side:3} px   FFT {fft:7.1f} ms   matrix {product:7.1f} ms")
 
