@@ -82,7 +82,7 @@ def test_tokens_fold_back_to_where_they_came_from(prefix, size):
     assert torch.equal(folded, wanted)
 
 
-def test_the_number_of_prefix_tokens_is_found_where_nobody_tells_it():
+def test_the_number_of_prefix_tokens_is_found_where_the_model_does_not_name_it():
     assert layout_of((2, 197, 192), (224, 224)) == ("tokens", (14, 14), 1)
     assert layout_of((2, 201, 192), (224, 224)) == ("tokens", (14, 14), 5)
     assert layout_of((2, 23, 192), (224, 224)).kind == "other"

@@ -60,11 +60,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("path", WRONG)
-def test_a_path_that_leads_nowhere_is_told_with_the_nearest(path):
-    with pytest.raises(UserError, match=WRONG[path]) as told:
+def test_a_path_that_does_not_exist_is_reported_with_the_nearest(path):
+    with pytest.raises(UserError, match=WRONG[path]) as caught:
         Tapped(ConvNet(), [path])
-    assert "ConvNet" in str(told.value)
-    assert "\n" not in str(told.value)
+    assert "ConvNet" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_features_come_in_the_order_of_the_taps_each_what_it_says():
@@ -80,7 +80,7 @@ def test_features_come_in_the_order_of_the_taps_each_what_it_says():
     assert feats[3].min() < 0  # what entered the activation, although that was in place
 
 
-def test_a_module_that_is_never_called_is_told():
+def test_a_module_that_is_never_called_is_reported():
     with pytest.raises(UserError, match="never reached the tap 'idle'"):
         Tapped(ConvNet(), ["first", "idle"])(IMAGES)
 
@@ -206,8 +206,8 @@ def test_a_foreign_classifier_that_is_called_head_is_no_path():
     assert find_module(Swin(), default_head(Swin(), IMAGES)).out_features == 3
 
 
-def test_a_forward_by_somebody_else_leaves_nothing_behind():
-    """SimKD wears a second set of taps on the student: it must not keep that one's features and their graph."""
+def test_a_forward_of_the_plain_model_leaves_nothing_in_the_taps():
+    """SimKD puts a second set of taps on the student, which must not keep features and their graph."""
     model = build_model("resnet8", 3)
     mine, other = Tapped(model, ["layer1"]), Tapped(model, ["layer2", "avgpool:in"])
     _, feats = mine(torch.randn(2, 3, 32, 32))

@@ -194,7 +194,7 @@ def test_keys_are_those_of_published_checkpoints():
     assert {"layer1.0.conv5", "layer3.3.bn3", "conv2", "bn2", "linear"} <= layers("ShuffleV2")
 
 
-def test_a_misspelt_name_is_answered_with_the_nearest():
+def test_a_misspelt_name_is_reported_with_the_nearest():
     assert nearest("resnet55", MODELS) == " Did you mean resnet56 or ResNet50?"
     assert nearest("quite another thing", MODELS) == ""
     with pytest.raises(UserError, match=r"no model 'mobilenetv2'. Did you mean MobileNetV2"):
@@ -320,7 +320,7 @@ def test_a_file_that_runs_code_is_refused_unrun(tmp_path, form):
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x80\x02}q\x00."])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_damaged_file_is_the_users_to_mend(tmp_path, content, suffix):
+def test_a_damaged_file_raises_a_user_error(tmp_path, content, suffix):
     file = tmp_path / f"weights{suffix}"
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"weights"):
@@ -347,7 +347,7 @@ def test_files_without_weights_are_named(tmp_path):
         load_weights(model, tmp_path / "sparse.pt")
 
 
-def test_another_architecture_is_told_from_another_number_of_classes(tmp_path):
+def test_another_architecture_is_distinguished_from_another_number_of_classes(tmp_path):
     state = lively("resnet14", 100).state_dict()
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"36 unexpected \(layer1.1.conv1.weight, layer1.1.bn1.weight, .*, …\)"):
