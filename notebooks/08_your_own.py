@@ -132,8 +132,8 @@ runs = {"teacher": taught, "student alone": alone, "student by fam_review": run}
 famviz.Table({"": name, "last epoch top-1 %": each.metrics()[-1]["top1"]} for name, each in runs.items())
 
 # %% [markdown]
-# Did distillation help? Not measurably. Here the student alone is nearly as good as its teacher, so there is little to learn
-# from it. With the seeds 0, 1 and 2 we got 93.0, 96.0, 95.0 % alone, 95.5, 93.0, 96.0 % by `fam_review` and 96.0,
+# Did distillation help? Not measurably. Here the student alone is nearly as good as its teacher, so there is little
+# to learn from it. With the seeds 0, 1 and 2 we got 93.0, 96.0, 95.0 % alone, 95.5, 93.0, 96.0 % by `fam_review` and 96.0,
 # 95.0, 94.0 % by `fam`. With 200 test images these do not differ.
 #
 # Distillation can also hurt. With the default `weight: 1`, the distance to the teacher's maps is larger than the
