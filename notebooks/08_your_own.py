@@ -133,8 +133,8 @@ famviz.Table({"": name, "last epoch top-1 %": each.metrics()[-1]["top1"]} for na
 
 # %% [markdown]
 # Did distillation help? Not measurably. Here the student alone is nearly as good as its teacher, so there is little
-# to learn from it. With the seeds 0, 1 and 2 we got 93.0, 96.0, 95.0 % alone, 95.5, 93.0, 96.0 % by `fam_review` and 96.0,
-# 95.0, 94.0 % by `fam`. With 200 test images these do not differ.
+# to learn from it. With the seeds 0, 1 and 2 we got 93.0, 96.0, 95.0 % alone, 95.5, 93.0, 96.0 % by `fam_review` and
+# 96.0, 95.0, 94.0 % by `fam`. With 200 test images these do not differ.
 #
 # Distillation can also hurt. With the default `weight: 1`, the distance to the teacher's maps is larger than the
 # student's own loss for most of the twelve short epochs, and seed 0 ended at 81.0 %. With your own pair, look at both
