@@ -99,7 +99,7 @@ def export(
     if to == "safetensors" and input != "normalized":
         raise UserError("safetensors holds weights only, no normalisation: choose --to onnx or pt2 for it.")
     opened = Run.open(run)
-    if not TASKS[opened.recipe.task].exports:
+    if not TASKS[opened.recipe.task].returns_logits:
         raise UserError(
             f"Networks for {opened.recipe.task} cannot be exported: {opened.path / 'student.safetensors'} is the "
             "student's state dict."

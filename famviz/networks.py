@@ -14,6 +14,7 @@ from famkd.config.load import differences, without_teacher
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
 from famkd.run.directory import Run
+from famkd.tasks import TASKS
 from famkd.training.build import build_recipe_data, load_trained, recipe_run
 
 Source = Run | str | Path
@@ -31,7 +32,7 @@ class Pictures(NamedTuple):
 def classification_run(source: Source) -> Run:
     """A run of classification; UserError for other tasks, whose images have no common size and no single class."""
     run = source if isinstance(source, Run) else Run.open(source)
-    if run.recipe.task != "classification":
+    if not TASKS[run.recipe.task].returns_logits:
         raise UserError(f"Activation maps and stage spectra are for classification, not {run.recipe.task}.")
     return run
 

@@ -158,7 +158,7 @@ class Task(Protocol):
     engine: Engine  # the only engine that a step can run on; auto for any
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
     measures_teacher: bool  # whether a teacher from a bare file is evaluated before training
-    exports: bool  # whether `famkd export` can write its networks
+    returns_logits: bool  # whether a network returns logits (B, classes), as exports and activation maps need
 
     def refuses(self, method: type[Method]) -> str:
         """Why a method cannot teach this task, or ""."""

@@ -21,7 +21,7 @@ class Classification:
     engine: Engine = "auto"
     folds_teacher = True
     measures_teacher = True
-    exports = True
+    returns_logits = True
 
     def refuses(self, method: type[Method]) -> str:
         return ""

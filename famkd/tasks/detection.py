@@ -24,7 +24,7 @@ class Detection:
     engine: Engine = "eager"  # images differ in size, so no step can be captured or compiled once
     folds_teacher = False
     measures_teacher = False  # an evaluation of COCO takes many minutes
-    exports = False
+    returns_logits = False
 
     def refuses(self, method: type[Method]) -> str:
         if method.wants.startswith(("stages", "preact")):

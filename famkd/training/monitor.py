@@ -45,7 +45,7 @@ class Monitor:
             self.loss_sums = torch.zeros_like(losses)
             self.first_bad_step = torch.full_like(watched, NEVER, dtype=torch.int64)
         self.loss_sums += losses / parts
-        bad_now = torch.where(watched.isfinite(), NEVER, self.step)
+        bad_now = self.step.expand_as(watched).masked_fill(watched.isfinite(), NEVER)
         torch.minimum(self.first_bad_step, bad_now, out=self.first_bad_step)
 
     def means(self, steps: int) -> dict[str, float]:

@@ -43,6 +43,7 @@ class Segmentation(Classification):
         "wide_segmenter": lambda classes, pretrained=False: Segmenter(classes, 8),
     }
     measures_teacher = False
+    returns_logits = False
 
     def refuses(self, method) -> str:
         return "" if method.wants == "stages" else "does not compare stages"

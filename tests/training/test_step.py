@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from helpers.steps import make_step
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
@@ -16,6 +19,7 @@ from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.tasks import Classification
 from famkd.training.build import Autocast
+from famkd.training.monitor import Monitor
 from famkd.training.step import Step, choose_engine
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -220,3 +224,40 @@ def test_compiling_needs_a_compiler_and_a_long_run(monkeypatch):
     assert choose_engine("auto", CPU, 100_000) == "eager"
     with pytest.raises(UserError, match=r"engine compile needs a compiler: .*eager"):
         choose_engine("compile", CPU, 10)
+
+
+class DeviceOnly(TorchDispatchMode):
+    """Fails on an operation that reads a tensor of the CPU, or brings a value to it."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
+        assert all(tensor.device.type == "cuda" for tensor in tensors), func
+        assert func is not torch.ops.aten._local_scalar_dense.default
+        return out
+
+
+def test_the_monitor_copies_nothing_to_or_from_the_device():
+    """As a CUDA graph needs; the tensors are fake ones, so no GPU is needed."""
+    with FakeTensorMode():
+        monitor = Monitor(CUDA)
+        losses, outputs = torch.rand(2, device="cuda"), torch.rand(3, device="cuda")
+        monitor.note(losses, outputs, 1)
+        with DeviceOnly():
+            monitor.step += 1
+            monitor.note(losses, outputs, 2)
+
+
+def test_the_monitor_names_the_first_step_that_was_not_finite():
+    monitor = Monitor(CPU)
+    for bad in (None, 1, 0, 1):
+        monitor.step += 1
+        outputs = {"a": torch.tensor(1.0), "b": torch.tensor(2.0)}
+        if bad is not None:
+            outputs["ab"[bad]] = torch.tensor(float("nan"))
+        packed = monitor.pack({"task": {"ce": torch.tensor(3.0)}}, outputs)
+        monitor.note(*packed, 1)
+    assert monitor.first_bad() == ("b", 2)
+    assert monitor.means(4) == {"task.ce": 3.0}
+    monitor.reset()
+    assert monitor.first_bad() is None
