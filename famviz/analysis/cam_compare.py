@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from famkd.data.bands import bands_truth
 from famviz.analysis import cam_scores
-from famviz.analysis.cam import CamResult, Target, cam
+from famviz.analysis.cam import ROLLOUT, CamResult, Target, cam
+from famviz.analysis.cam_sanity import randomisation
 from famviz.networks import Source, classification_run, networks_of_runs, run_images
 
 TOP = 0.2  # share of the pixels that an IoU is about
@@ -22,9 +23,10 @@ class Comparison:
     """Maps of several networks on the same images, and figures about each, for each image (B,).
 
     Figures: `rank correlation` and `IoU` with the maps of the reference; `insertion` and `deletion` of each network by
-    its own map; with masks `energy inside` and `pointing`. `chance` holds what each network would get by maps that do
-    not depend on the image: agreement with the reference's map of another image, insertion and deletion in random
-    order, the mask's share of the image.
+    its own map; with masks `energy inside` and `pointing`; with the sanity check `head random` and `all random`, the
+    rank correlation of a map with that of the same network when its head, or all of it, is randomised. `chance` holds
+    what each network would get by maps that do not depend on the image: agreement with the reference's map of another
+    image, insertion and deletion in random order, the mask's share of the image.
     """
 
     results: dict[str, CamResult]
@@ -35,6 +37,10 @@ class Comparison:
     labels: np.ndarray | None  # (B,)
     masks: np.ndarray | None  # (B, H, W) bool
     classes: list[str]
+
+    def __repr__(self) -> str:
+        first = self.results[self.reference]
+        return f"Comparison({first.method} of {', '.join(self.results)} on {len(self.pixels)} images)"
 
     @property
     def highest(self) -> float:
@@ -70,7 +76,7 @@ def compare(
     models: Mapping[str, nn.Module], images: Tensor, labels: Tensor | None = None, *,
     target: Target | Literal["reference", ""] = "", method: str = "GradCAM",
     layer: str | Mapping[str, str] | None = None, masks: np.ndarray | None = None, pixels: np.ndarray | None = None,
-    classes: Sequence[str] = (), steps: int = 16,
+    classes: Sequence[str] = (), steps: int = 16, sanity: bool = False,
 ) -> Comparison:  # fmt: skip
     """Maps of several networks on normalised images (B, 3, H, W), and how they agree.
 
@@ -82,6 +88,7 @@ def compare(
         masks: (B, H, W) bool, where the evidence truly is; `masks_of_boxes` makes them from boxes.
         pixels, classes: images to draw, and names of the classes.
         steps: of insertion and deletion; 0 leaves these out.
+        sanity: whether to compare each map with those of the same network with random weights.
     """
     reference = "teacher" if "teacher" in models else next(iter(models))
     about = _about(target, models[reference], images, labels)
@@ -92,6 +99,9 @@ def compare(
     first = results[reference].maps
     figures = {name: _figures(models[name], images, each, first, masks, steps) for name, each in results.items()}
     chance = {name: _chance(models[name], images, each, first, masks, steps) for name, each in results.items()}
+    if sanity:
+        for name, result in results.items():
+            figures[name] |= _random_figures(models[name], images, result)
     if pixels is None:
         pixels = _pixels(images)
     truth = None if labels is None else labels.cpu().numpy()
@@ -131,6 +141,14 @@ def _figures(
         figures["energy inside"] = cam_scores.energy_inside(result.maps, masks)
         figures["pointing"] = cam_scores.pointing_hits(result.maps, masks)
     return figures
+
+
+def _random_figures(model: nn.Module, images: Tensor, result: CamResult) -> Figures:
+    """Similarity of the maps with those of the network when its head, or all of it, is randomised."""
+    layer = None if result.method == ROLLOUT else result.layer
+    found = randomisation(model, images, torch.from_numpy(result.classes), result.method, layer)
+    first, *_, last = found.randomised
+    return {"head random": found.similarity(first), "all random": found.similarity(last)}
 
 
 def _areas(model: nn.Module, images: Tensor, result: CamResult, steps: int) -> Figures:

@@ -1,6 +1,7 @@
 """Figures of class activation maps: teacher and students next to each other.
 
-`cam` makes the maps of one network; `compare` those of several, with figures; `grid_figure` draws.
+`cam` makes the maps of one network; `compare` those of several, with figures; `grid_figure` draws. `randomisation`
+makes those of one network while its weights are randomised; `sanity_figure` draws.
 """
 
 import textwrap
@@ -13,13 +14,18 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from famviz.analysis.cam import METHODS, CamResult, cam
+from famviz.analysis import cam_scores
+from famviz.analysis.cam import METHODS, ROLLOUT, CamResult, cam
 from famviz.analysis.cam_compare import Comparison, compare, compare_runs
+from famviz.analysis.cam_sanity import Sanity, randomisation
 from famviz.figures import style
 from famviz.figures.axes import bare
 from famviz.load import Source
 
-__all__ = ["METHODS", "CamResult", "Comparison", "cam", "compare", "compare_runs", "grid_figure"]
+__all__ = [
+    "METHODS", "ROLLOUT", "CamResult", "Comparison", "Sanity", "cam", "compare", "compare_runs", "grid_figure",
+    "randomisation", "sanity_figure",
+]  # fmt: skip
 
 Scale = Literal["network", "shared", "own"]
 MAP = "inferno"
@@ -66,6 +72,31 @@ def grid_figure(
             _draw_column(list(axes[:, column]), shown, name, scale, overlay)
         _draw_bar(figure, axes[:, 1:], shown, scale)
         figure.suptitle(_title(shown, scale), fontsize=9)
+    return figure
+
+
+def sanity_figure(sanity: Sanity, images: int = 4) -> Figure:
+    """A matplotlib figure with one image in each row: the map of the trained network, then of each random step.
+
+    Each map is drawn on its own range, because only shapes compare. Above a column is its rank correlation with the
+    maps of the trained network, mean of all images.
+    """
+    shown = {"trained": sanity.trained} | {f"{name} random": result for name, result in sanity.randomised.items()}
+    rows = min(images, len(sanity.trained.maps))
+    figure = style.figure(1.6 * len(shown), 1.6 * rows + 0.9)
+    with style.context():
+        axes = figure.subplots(rows, len(shown), squeeze=False)
+        for column, (name, result) in enumerate(shown.items()):
+            words = name
+            if result is not sanity.trained:
+                similar = cam_scores.rank_correlation(result.maps, sanity.trained.maps)
+                words += f"\nrank r {cam_scores.mean(similar):.2f}"
+            axes[0, column].set_title(words, fontsize=7)
+            for row in range(rows):
+                axes[row, column].imshow(result.maps[row], cmap=MAP)
+                bare(axes[row, column])
+        title = f"{sanity.trained.method} at {sanity.trained.layer}; {RANGES['own']}"
+        figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -151,6 +182,8 @@ def _agreement(shown: Comparison, name: str) -> str:
             f"rank r {figures['rank correlation']:.2f} ({chance['rank correlation']:.2f})",
             f"IoU {figures['IoU']:.2f} ({chance['IoU']:.2f})",
         ]
+    if "head random" in figures:
+        words.append(f"random head r {figures['head random']:.2f}, all {figures['all random']:.2f}")
     if "energy inside" in figures:
         inside, area = 100 * figures["energy inside"], 100 * chance["energy inside"]
         words.append(f"{inside:.0f} % ({area:.0f} %) inside the mask")
