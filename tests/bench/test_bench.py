@@ -281,6 +281,7 @@ def test_costs_cover_every_module_and_count_complex_numbers_twice():
     assert all(row["ms"] > 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_seeds_train_apart_and_end_with_mean_and_spread(small, python, tmp_path):
     flags = ("--epochs", "1", "--seeds", "0", "1", "--runs", str(tmp_path / "runs"))
     code, out, err = python("-m", "famkd", "train", "small.yaml", *flags)
@@ -290,6 +291,7 @@ def test_seeds_train_apart_and_end_with_mean_and_spread(small, python, tmp_path)
     assert "±" in out
 
 
+@pytest.mark.slow
 def test_as_many_seeds_go_at_once_as_fit_on_the_gpus(monkeypatch):
     gib, free = 2**30, [9 * 2**30, 1 * 2**30]
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (free[gpu], 80 * gib))
