@@ -86,8 +86,9 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
     return build_data(
-        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, **options
-    )
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
+        val_seed=data.val_seed, **options,
+    )  # fmt: skip
 
 
 def build_distiller(

@@ -20,8 +20,10 @@ from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
+from famkd.run.scores import HELD_OUT, training_over
 from famkd.training.build import build_step, build_training, default_run, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
+from famkd.training.final_test import measure_test
 from famkd.training.launch import launched
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.optimizer import can_be_captured
@@ -86,7 +88,8 @@ def train_student(
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
         report.resume(len(state.metrics))
-        for epoch in range(len(state.metrics) + 1, recipe.optim.epochs + 1):
+        while not training_over(recipe, state.metrics):
+            epoch = len(state.metrics) + 1
             try:
                 row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
             except EpochInterrupted as stop:
@@ -99,6 +102,8 @@ def train_student(
             interrupted = None
             log(row | timing)
             state.save_epoch(row, timing)
+        if recipe.data.val:
+            log({"epoch": len(state.metrics), **measure_test(title, run, distiller, data, state.metrics)})
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -132,7 +137,9 @@ def train_epoch(
     trained = time.perf_counter() - step.started
     distributed.average_batchnorm(distiller)
     distiller.eval()
-    figures = distiller.task.evaluate(distiller.deployed, data.test()).figures
+    images, prefix = (data.val(), HELD_OUT) if recipe.data.val else (data.test(), "")
+    figures = distiller.task.evaluate(distiller.deployed, images).figures
+    figures = {prefix + name: value for name, value in figures.items()}
     lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
@@ -183,6 +190,8 @@ def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller
     console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.batch_size > data.batch_size:
         console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
+    if recipe.data.val:
+        console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
     if recipe.method_names:
         momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
         console.print(f"{title}  {size_of(distiller.methods, momentum)}")
