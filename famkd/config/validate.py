@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import Net, Recipe
 from famkd.data import task_of_data
@@ -21,6 +22,7 @@ def validated(recipe: Recipe) -> Recipe:
         _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
     ):  # fmt: skip
         check(recipe)
+    check_optim(recipe.optim)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
         return replace(recipe, teacher=Net())

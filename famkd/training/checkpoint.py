@@ -12,6 +12,7 @@ from famkd.errors import UserError
 from famkd.files import reading
 from famkd.run.directory import FORMAT, LOG, Run, notes_of
 from famkd.run.scores import best_row
+from famkd.training.optimizer import load_state
 
 
 class TrainingState:
@@ -34,10 +35,7 @@ class TrainingState:
         with reading(self.run.path / "resume.pt"):
             self.distiller.student.model.load_state_dict(saved["student"])
             self.distiller.methods.load_state_dict(saved["methods"])
-            rates = [group["lr"] for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(saved["optimizer"])
-            for group, rate in zip(self.optimizer.param_groups, rates):
-                group["lr"] = rate  # on a GPU the tensor that a captured step reads; each epoch sets its value
+            load_state(self.optimizer, saved["optimizer"])
             self.metrics, self.timing, partial = saved["metrics"], saved["timing"], saved["partial"]
         if not partial:
             distributed.on_rank_zero(self._write_run)

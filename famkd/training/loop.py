@@ -26,6 +26,7 @@ from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.final_test import measure_test
 from famkd.training.launch import launched
 from famkd.training.loggers import must_be_installed, open_loggers
+from famkd.training.optimizer import can_be_captured
 from famkd.training.schedule import learning_rate, loss_weights
 from famkd.training.step import Step, choose_engine
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
@@ -79,7 +80,7 @@ def train_student(
     interrupted = state.restore() if resume else None
     if distributed.rank() == 0:
         run.begin(recipe, str(fabric.device))
-    _print_setup(title, recipe, data, distiller)
+    _print_setup(title, recipe, data, distiller, step)
     if recipe.method_names:
         if not (state.metrics or teacher_run(recipe, runs)):
             report_bare_teacher(title, run, distiller, data)
@@ -125,14 +126,12 @@ def train_epoch(
     """
     # Random draws inside a step follow from (seed, epoch, rank), so that a resumed run repeats them.
     torch.manual_seed(recipe.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
-    lr = learning_rate(recipe.optim, epoch)
-    step.set_epoch(lr, loss_weights(recipe, epoch))
+    step.set_epoch(learning_rate(recipe.optim, epoch, 0, data.steps), loss_weights(recipe, epoch))
     if interrupted:
         step.set_state(interrupted)
     distiller.train()
     for piece in until_requested(data.epoch(epoch, step.count), requested, step.count):
-        if epoch == 1 and step.count < recipe.optim.warmup_steps:
-            step.set_lr(lr * (step.count + 1) / recipe.optim.warmup_steps)
+        step.set_lr(learning_rate(recipe.optim, epoch, step.count, data.steps))
         step(piece)
         report.step()
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
@@ -142,6 +141,7 @@ def train_epoch(
     images, prefix = (data.val(), HELD_OUT) if recipe.data.val else (data.test(), "")
     figures = distiller.task.evaluate(distiller.deployed, images).figures
     figures = {prefix + name: value for name, value in figures.items()}
+    lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
     peak = torch.cuda.max_memory_allocated() / 2**20 if data.device.type == "cuda" else None
@@ -185,13 +185,17 @@ def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Datase
         run.write_teacher(figures)
 
 
-def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller) -> None:
+def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller, step: Step) -> None:
+    captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
+    reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
+    console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.batch_size > data.batch_size:
         console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
     if recipe.data.val:
         console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
     if recipe.method_names:
-        console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
+        momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
+        console.print(f"{title}  {size_of(distiller.methods, momentum)}")
 
 
 def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:

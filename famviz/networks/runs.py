@@ -1,7 +1,6 @@
 """The networks of a run after its last epoch, and the images that it was tested on."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -128,21 +127,3 @@ def located(path: str, run: Run) -> str:
         if (folder / path).exists():
             return str(folder / path)
     return path
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """At the end of the block each module is in the mode that it was in before, and in place if it was."""
-    kept = [(module, module.training, getattr(module, "inplace", None)) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training, inplace in kept:
-            module.training = training
-            if inplace is not None:
-                module.inplace = inplace
-
-
-def logits_of(out) -> Tensor:
-    """The logits (B, classes) in the output of a network: the output, or its first part if it has several."""
-    return out[0] if isinstance(out, tuple | list) else out
