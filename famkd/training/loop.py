@@ -108,6 +108,7 @@ def train_student(
             log(row | timing)
             state.save_epoch(row, timing)
         if recipe.data.val:
+            _print_early_stop(title, recipe, state)
             log({"epoch": len(state.metrics), **measure_test(title, run, distiller, data, state.metrics)})
     distributed.barrier()  # the next training may read this one's files
 
@@ -200,6 +201,12 @@ def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller
     if recipe.method_names:
         momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
         console.print(f"{title}  {size_of(distiller.methods, momentum)}")
+
+
+def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:
+    done = len(state.metrics)
+    if done < recipe.optim.epochs:
+        console.print(f"{title}  stopped after epoch {done}: {recipe.optim.patience} epochs without a better figure")
 
 
 def _check_finite(step: Step, distiller: Distiller, epoch: int) -> None:
