@@ -16,7 +16,7 @@ from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import load_weights
 from famkd.run.directory import Run
-from famkd.run.scores import Result, result
+from famkd.run.scores import Result, best_is_chosen, result
 from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_network, build_recipe_data, one_device
@@ -142,8 +142,9 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
     if run.teacher:
         console.print(f"teacher {recipe.teacher.model}: {recipe.teacher.weights}")
-    for (role, each), found in zip(shown, results):
-        console.print(f"{role}: {each.path}, best epoch {found.best_epoch} chosen on {found.chosen_on}")
+    for role, each in shown:
+        console.print(f"{role}: {each.path}")
+    console.print(best_is_chosen((role, found.chosen_on) for (role, _), found in zip(shown, results)))
 
 
 def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:

@@ -11,6 +11,7 @@ from scipy.stats import ttest_rel
 from famkd.compare.groups import RunResult, SeedGroup, find_runs, group_scores, read_scores
 from famkd.compare.published import Figure, published_beside, published_for
 from famkd.errors import UserError, nearest
+from famkd.run.scores import best_is_chosen
 from famkd.tables import Format, write_table
 
 MISSING = "–"  # a cell without a value
@@ -205,19 +206,10 @@ def _without_empty(table: list[list[str]]) -> list[list[str]]:
     return [[row[place] for place in kept] for row in table]
 
 
-def _best_is_chosen(comparisons: list[Comparison]) -> str:
-    groups: dict[str, list[str]] = {}
-    for group, _, _ in comparisons:
-        groups.setdefault(group.chosen_on, []).append(group.label)
-    if len(groups) == 1:
-        return f"the best epoch is chosen on {next(iter(groups))}."
-    parts = [f"on {place} for {', '.join(dict.fromkeys(labels))}" for place, labels in groups.items()]
-    return f"the best epoch is chosen {' and '.join(parts)}."
-
-
 def _notes(comparisons: list[Comparison]) -> list[str]:
     """What the figures mean, as sentences to put under the table."""
-    notes = [f"Mean ± standard deviation over seeds. The last epoch counts; {_best_is_chosen(comparisons)}"]
+    chosen = best_is_chosen((group.label, group.chosen_on) for group, _, _ in comparisons)
+    notes = [f"Mean ± standard deviation over seeds. The last epoch counts; {chosen}."]
     tested = [(group, base, test) for group, base, test in comparisons if base and test]
     bases = " or ".join(dict.fromkeys(base.label for _, base, _ in tested))
     if any(test.n > 1 for _, _, test in tested):

@@ -1,5 +1,6 @@
 """What the rows of a run say: which epoch is best, whether training is over, and the figures on the test set."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from famkd.config.recipe import Recipe
@@ -37,6 +38,17 @@ def best_row(rows: Rows) -> int:
 def measured_on(rows: Rows) -> str:
     """Which images the figures of some rows are of."""
     return "held-out images" if leading(rows[-1]).startswith(HELD_OUT) else "the test set"
+
+
+def best_is_chosen(runs: Iterable[tuple[str, str]]) -> str:
+    """What the best epochs of some runs, each a label and its `chosen_on`, were chosen on, as part of a sentence."""
+    labels: dict[str, list[str]] = {}
+    for label, place in runs:
+        labels.setdefault(place, []).append(label)
+    if len(labels) == 1:
+        return f"the best epoch is chosen on {next(iter(labels))}"
+    parts = [f"on {place} for {', '.join(dict.fromkeys(own))}" for place, own in labels.items()]
+    return f"the best epoch is chosen {' and '.join(parts)}"
 
 
 def training_over(recipe: Recipe, rows: Rows) -> bool:
