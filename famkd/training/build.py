@@ -25,6 +25,7 @@ from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.average import Averaged
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 
@@ -149,8 +150,9 @@ def build_step(
     """The training step, with distiller and optimizer set up by Fabric."""
     steps = data.steps * recipe.optim.epochs
     engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
-    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
 def check_batch_size(recipe: Recipe, batch_size: int) -> None:

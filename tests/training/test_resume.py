@@ -32,20 +32,25 @@ CASES = {
     "linear": ("--optim.schedule", "linear", "--optim.per_step"),
     "onecycle": ("--optim.schedule", "onecycle"),
     "constant": ("--optim.schedule", "constant", "--optim.lr_warmup", "2", "--optim.per_step"),
+    "ema": ("--ema", "0.9"),
+    "ema of simkd": ("--ema", "0.9", "--method", "simkd", *TAUGHT[2:]),
 }
 
 
 class Dot(nn.Module):
     """A network that trains in milliseconds."""
 
+    taps = {"stages": ("act",), "preact": ("norm",), "embed": ("avgpool",)}
     head = "fc"
 
     def __init__(self, classes: int):
         super().__init__()
-        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.Linear(4, classes)
+        self.conv, self.norm, self.act = nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()
+        self.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.fc = nn.Linear(4, classes)
 
     def forward(self, images):
-        return self.fc(self.norm(self.conv(images)).relu().mean((2, 3)))
+        return self.fc(self.avgpool(self.act(self.norm(self.conv(images)))))
 
 
 @pytest.fixture
