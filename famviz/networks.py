@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from famkd.config.load import differences, without_teacher
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
+from famkd.features.answer import Wanted, find_answer
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
 from famkd.training.build import build_recipe_data, load_trained, recipe_run
@@ -143,6 +144,17 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.inplace = inplace
 
 
-def logits_of(out) -> Tensor:
-    """The logits (B, classes) in the output of a network: the output, or its first part if it has several."""
-    return out[0] if isinstance(out, tuple | list) else out
+@contextmanager
+def returning_logits(model: nn.Module, images: Tensor, output: str = "") -> Iterator[None]:
+    """Inside the block the network returns its logits (B, classes), whatever it returns elsewhere.
+
+    Args:
+        images: some that it runs on; one run on two of them shows where the logits are.
+        output: where they are, such as `logits` or `1`, if more than one part can be the logits.
+    """
+    handle = find_answer(model, images, Wanted(output=output, for_losses=False)).attach(model)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()

@@ -39,6 +39,7 @@ def evaluate(
     weights: str = "",
     data: str = "",
     root: str = "",
+    output: str = "",
     best: bool = False,
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -52,6 +53,8 @@ def evaluate(
         weights: Checkpoint file, run directory, `recipe:NAME`, or `pretrained` where the model has such weights.
         data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
         root: Folder or file of the data set.
+        output: Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found
+            automatically where only one part can be the logits.
         best: Use the weights of the run's best epoch instead of the last.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
@@ -61,9 +64,13 @@ def evaluate(
 
     if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
+    if run and output:
+        raise UserError("A run's recipe names the output of its student: leave --output out.")
     if run:
         return evaluate_run(run, data, root, best=best, batch_size=batch_size, accelerator=accelerator)
-    return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
+    return evaluate_checkpoint(
+        model, weights, data, root, output=output, batch_size=batch_size, accelerator=accelerator
+    )
 
 
 def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:

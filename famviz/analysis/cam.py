@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd.errors import UserError, nearest
-from famkd.features.layout import as_maps, image_size, says_channels_last, says_prefix
+from famkd.features.layout import as_maps, image_size, in_image_order, says_channels_last, says_prefix
 from famkd.features.taps import default_taps, find_module
-from famviz.networks import logits_of, untouched
+from famviz.networks import returning_logits, untouched
 
 METHODS = ("GradCAM", "GradCAM++", "LayerCAM", "EigenCAM", "ScoreCAM")
 WITHOUT_GRADIENT = ("EigenCAM", "ScoreCAM")
@@ -44,7 +44,7 @@ class CamResult:
 def cam(
     model: nn.Module, images: Tensor, target: Target = "predicted", method: str = "GradCAM",
     layer: str | nn.Module | None = None, labels: Tensor | None = None, batch_size: int = 64,
-    names: Sequence[str] = (),
+    names: Sequence[str] = (), output: str = "",
 ) -> CamResult:  # fmt: skip
     """Class activation maps of a network on normalised images (B, C, H, W).
 
@@ -57,6 +57,8 @@ def cam(
             gradient, but a forward pass for each channel).
         layer: path of a module as in taps (`layer3`, `layer3.-1.relu2:in`), or a module; by default the last stage.
         names: names of the classes, for sentences.
+        output: where the logits are in what the network returns, such as `logits` or `1`; found automatically where
+            only one part can be the logits.
 
     Errors: UserError for an unknown method or layer, a layer whose output is no map, or missing labels.
     """
@@ -68,9 +70,10 @@ def cam(
         images = images.detach().clone() if images.is_inference() else images.detach()
         place = _place(model, layer or _last_stage(model, images))
         parts = []
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            parts.append(_evidence(model, place, images[part], _part(target, part), method))
+        with returning_logits(model, images, output):
+            for start in range(0, len(images), batch_size):
+                part = slice(start, start + batch_size)
+                parts.append(_evidence(model, place, images[part], _part(target, part), method))
     return _result(parts, images, place.name, method, names)
 
 
@@ -110,11 +113,11 @@ def _evidence(model: nn.Module, place: _Place, images: Tensor, target: Target, m
     """Evidence of one batch."""
     wants_gradient = method not in WITHOUT_GRADIENT
     with torch.set_grad_enabled(wants_gradient), _caught(place, wants_gradient) as seen:
-        logits = logits_of(model(images))
+        logits = model(images)
     if not seen:
         raise UserError("The forward pass never calls this layer: name a module that it calls.")
     taken = seen[-1]
-    activations = _as_map(taken, model, images)
+    activations = _as_map(taken, place, model, images)
     if activations.ndim != 4:
         raise UserError(
             f"The output of this layer is {tuple(activations.shape)}, not maps (B, C, H, W): name a convolution."
@@ -127,12 +130,13 @@ def _evidence(model: nn.Module, place: _Place, images: Tensor, target: Target, m
     else:
         scores = logits.gather(1, classes[:, None]).sum()
         (gradient,) = torch.autograd.grad(scores, taken)
-        maps = _by_library(method, activations, _as_map(gradient, model, images))
+        maps = _by_library(method, activations, _as_map(gradient, place, model, images))
     return _Evidence(maps, classes, logits.detach().float())
 
 
-def _as_map(activations: Tensor, model: nn.Module, images: Tensor) -> Tensor:
+def _as_map(activations: Tensor, place: _Place, model: nn.Module, images: Tensor) -> Tensor:
     """Activations as (B, C, H, W): tokens are folded to a map."""
+    activations = in_image_order(model, place.name, activations)
     (maps,) = as_maps([activations], image_size(images), says_prefix(model), says_channels_last(model))
     return maps
 
@@ -206,7 +210,7 @@ def _score(model: nn.Module, images: Tensor, activations: Tensor, classes: Tenso
     scores = []
     for row in torch.arange(b * c, device=images.device).split(batch_size):
         image, channel = row // c, row % c
-        logits = logits_of(model(images[image] * masks[image, channel][:, None]))
+        logits = model(images[image] * masks[image, channel][:, None])
         scores.append(logits.gather(1, classes[image][:, None])[:, 0])
     weights = torch.cat(scores).float().view(b, c).softmax(1)
     return (weights[:, :, None, None] * activations).sum(1)

@@ -18,7 +18,7 @@ MAY = {
     "filter": ("spectra", ""),
     "released": ("filter", "layers models"),
     "load": ("filter released", "files layers run"),
-    "networks": ("", "config distill run tasks training"),
+    "networks": ("", "config distill features run tasks training"),
     "tables": ("", "tables"),
     "analysis": ("filter load networks spectra", "data distill features layers run"),
     "figures": ("analysis filter load spectra", ""),
