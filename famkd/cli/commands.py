@@ -41,6 +41,7 @@ def evaluate(
     root: str = "",
     output: str = "",
     best: bool = False,
+    split: Literal["test", "val"] = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
     plugins: Plugins = (),
@@ -56,6 +57,7 @@ def evaluate(
         output: Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found
             automatically where only one part can be the logits.
         best: Use the weights of the run's best epoch instead of the last.
+        split: Images to measure: the test set, or val for those that the run held out of training by --data.val.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
     """
@@ -67,7 +69,9 @@ def evaluate(
     if run and output:
         raise UserError("A run's recipe names the output of its student: leave --output out.")
     if run:
-        return evaluate_run(run, data, root, best=best, batch_size=batch_size, accelerator=accelerator)
+        return evaluate_run(run, data, root, best=best, split=split, batch_size=batch_size, accelerator=accelerator)
+    if split != "test":
+        raise UserError("Only a run knows its held-out images: leave --split out.")
     return evaluate_checkpoint(
         model, weights, data, root, output=output, batch_size=batch_size, accelerator=accelerator
     )

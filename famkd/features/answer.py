@@ -28,12 +28,20 @@ class Wanted(NamedTuple):
     who: str = "network"
     flag: str = ""  # that names the output on a command line; by default the name of an argument in Python
     for_losses: bool = True  # whether probabilities will not do
+    can_be_named: bool = True  # whether there is such an option or argument
 
     @property
     def option(self) -> str:
         if self.flag:
             return self.flag
         return "output=" if self.who == "network" else f"{self.who}_output="
+
+    def naming(self, name: str) -> str:
+        """What a user does to name a part."""
+        if not self.can_be_named:
+            return "wrap the network in a module that returns its logits only"
+        example = f"{self.option}{name!r}" if self.option.endswith("=") else f"{self.option} {name}"
+        return f"name the right one, as in {example}"
 
 
 class Reading(NamedTuple):
@@ -108,12 +116,12 @@ def find_answer(model: nn.Module, images: Tensor, wanted: Wanted = ANY, trains: 
     few = images[:IMAGES] if len(images) > 1 else images.repeat(IMAGES, 1, 1, 1)
     initialize_lazy(model, few)
     returned = [run_in_eval_mode(model, few, wanted.who)]
-    evaluating = training = _choose(returned[0], few, wanted)
+    evaluating = training = _choose(returned[0], len(few), wanted)
     logits = evaluating(returned[0])
     if trains:
         returned.append(run_in_training_mode(model, few, wanted.who))
         if _looks(returned[1]) != _looks(returned[0]):
-            training = _choose(returned[1], few, wanted, logits)
+            training = _choose(returned[1], len(few), wanted, logits)
         _must_carry_gradient(training(returned[1]), wanted)
     if wanted.for_losses:
         _must_be_logits(logits, wanted)
@@ -122,23 +130,29 @@ def find_answer(model: nn.Module, images: Tensor, wanted: Wanted = ANY, trains: 
     return Answer(training, evaluating, logits.shape[1])
 
 
+def logits_in(out: Any, wanted: Wanted = ANY) -> Tensor:
+    """The logits (B, classes) in what a network returned once. Errors as for `find_answer`."""
+    batch = next((len(part.value) for part in tensors(out) if part.value.ndim), 0)
+    return _choose(out, batch, wanted)(out)
+
+
 def _looks(out: Any) -> list[tuple[str, torch.Size]]:
     return [(part.name, part.value.shape) for part in tensors(out)]
 
 
-def _choose(out: Any, images: Tensor, wanted: Wanted, values: Tensor | None = None) -> Reading:
+def _choose(out: Any, batch: int, wanted: Wanted, values: Tensor | None = None) -> Reading:
     """The way to the logits in an output. Of several parts that fit, the one that has the `values` counts."""
-    parts = _candidates(out, images, wanted)
-    fitting = _fitting(parts, len(images), wanted.classes)
+    parts = _candidates(out, batch, wanted)
+    fitting = _fitting(parts, batch, wanted.classes)
     if len(fitting) > 1:
         fitting = [found for found in fitting if not _is_auxiliary(found)] or fitting
     if len(fitting) > 1 and values is not None:
         equal = [found for found in fitting if _close(found, values)]
         fitting = equal if len(equal) == 1 else fitting
     if not fitting:
-        raise UserError(_nothing_fits(out, parts, len(images), wanted))
+        raise UserError(_nothing_fits(out, parts, batch, wanted))
     if len({id(found.part.value) for found in fitting}) > 1:
-        raise UserError(_several_fit(out, fitting, len(images), wanted))
+        raise UserError(_several_fit(out, fitting, batch, wanted))
     part, shape = fitting[0]
     return Reading(part.steps, shape, part.value.dtype != torch.float32)
 
@@ -148,13 +162,13 @@ class _Found(NamedTuple):
     shape: Shape
 
 
-def _candidates(out: Any, images: Tensor, wanted: Wanted) -> list[Part]:
+def _candidates(out: Any, batch: int, wanted: Wanted) -> list[Part]:
     """The tensors that a user named, or those called `logits`, or else all."""
     parts = list(tensors(out))
     if wanted.output and not isinstance(out, Tensor):
         steps = way_to(out, wanted.output)
         if steps is None:
-            returned = described(out, len(images))
+            returned = described(out, batch)
             raise UserError(f"The {wanted.who} returns {returned}, without a part {wanted.output!r} ({wanted.option}).")
         parts = [part for part in parts if part.steps[: len(steps)] == steps]
     named = [part for part in parts if part.name.rpartition(".")[2].lower() == "logits"]
@@ -206,17 +220,16 @@ def _nothing_fits(out: Any, parts: Sequence[Part], batch: int, wanted: Wanted) -
         )
     shape = "(batch, classes)" if classes is None else f"(batch, {classes})"
     cure = f"return them, or name their place by {wanted.option}"
-    if not any(tensors(out)):
+    if not wanted.can_be_named or not any(tensors(out)):
         cure = "return them from its forward"
     return f"The {wanted.who} returns {returned}, in which no part is logits of shape {shape}: {cure}."
 
 
 def _several_fit(out: Any, fitting: Sequence[_Found], batch: int, wanted: Wanted) -> str:
     names = [found.part.name for found in fitting]
-    example = f"{wanted.option}{names[0]!r}" if wanted.option.endswith("=") else f"{wanted.option} {names[0]}"
     return (
-        f"The {wanted.who} returns {described(out, batch)}, in which {' and '.join(names)} may be the logits: name "
-        f"the right one, as in {example}."
+        f"The {wanted.who} returns {described(out, batch)}, in which {' and '.join(names)} may be the logits: "
+        f"{wanted.naming(names[0])}."
     )
 
 
@@ -230,7 +243,7 @@ def _must_be_logits(logits: Tensor, wanted: Wanted) -> None:
     if logits.shape[1] > 1 and bool((logits >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
         raise UserError(
             f"The {wanted.who} returns probabilities (not negative, with sum 1), but losses take logits: leave its "
-            "softmax out, or name its logits by " + wanted.option + "."
+            "softmax out."
         )
 
 

@@ -26,10 +26,8 @@ def build_timm(
         size: height and width of the images, for a network that is built for one size.
         channels: of the images.
     """
-    try:
-        import timm
-    except ImportError:
-        raise UserError(f"timm:{name} needs the package timm: pip install famkd[zoo]") from None
+    import timm
+
     names = [*timm.list_models(), *timm.list_pretrained()]
     if name not in names:
         raise UserError(f"timm has no model {name!r}.{nearest(name, names)}")

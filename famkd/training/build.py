@@ -9,12 +9,12 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
 from famkd.config.load import load_recipe
-from famkd.config.recipe import Net, Optim, Recipe
+from famkd.config.recipe import Net, Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
@@ -27,6 +27,7 @@ from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 
 
@@ -87,8 +88,9 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
     return build_data(
-        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, **options
-    )
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
+        val_seed=data.val_seed, **options,
+    )  # fmt: skip
 
 
 def build_distiller(
@@ -136,30 +138,25 @@ def build_network(
     """
     source, _, which = net.weights.partition(":")
     pretrained = weights and source == "pretrained" and (which or True)
-    models = TASKS[task].models
-    channels = len(data.mean)
-    model = build_model(
-        net.model, len(data.classes), pretrained=pretrained, size=data.size, models=models, channels=channels
-    )  # fmt: skip
-    images = _example_images(data)
-    if images is not None:
-        initialize_lazy(model, images)
-    if weights and net.weights and not pretrained:
-        load_weights(model, weights_file(net, runs))
+    models, classes = TASKS[task].models, len(data.classes)
+    if not TASKS[task].returns_logits:
+        model = build_model(net.model, classes, pretrained=pretrained, size=data.size, models=models)
+        _load(model, net, runs, weights and not pretrained)
+        return model.to(memory_format=torch.channels_last).to(data.device)
+    images = data.probe().images[:2]
+    channels = images.shape[1]
+    model = build_model(net.model, classes, pretrained, size=data.size, models=models, channels=channels)
+    initialize_lazy(model, images.cpu())
+    _load(model, net, runs, weights and not pretrained)
     model = model.to(memory_format=torch.channels_last).to(data.device)
-    if images is not None and TASKS[task].returns_logits:
-        flag = "--output" if who == "model" else f"--{who}.output"
-        wanted = Wanted(len(data.classes), net.output, who, flag)
-        find_answer(model, images.to(data.device), wanted, trains=who == "student").attach(model)
+    wanted = Wanted(classes, net.output, who, "--output" if who == "model" else f"--{who}.output")
+    find_answer(model, images, wanted, trains=who == "student").attach(model)
     return model
 
 
-def _example_images(data: Dataset) -> Tensor | None:
-    """Two random images of the data's size; None where its images differ in size."""
-    if data.size is None:
-        return None
-    draw = torch.Generator().manual_seed(0)
-    return torch.randn(2, len(data.mean), *data.size, generator=draw)
+def _load(model: nn.Module, net: Net, runs: str | Path, wanted: bool) -> None:
+    if wanted and net.weights:
+        load_weights(model, weights_file(net, runs))
 
 
 def build_training(
@@ -176,7 +173,8 @@ def build_step(
     recipe: Recipe, data: Dataset, distiller: Distiller, optimizer: torch.optim.Optimizer, fabric: Fabric
 ) -> Step:
     """The training step, with distiller and optimizer set up by Fabric."""
-    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
+    steps = data.steps * recipe.optim.epochs
+    engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
     return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
 
@@ -189,24 +187,6 @@ def check_batch_size(recipe: Recipe, batch_size: int) -> None:
             f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
-
-
-def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """SGD. On a GPU its learning rate is a tensor, so that a captured step reads a new value."""
-    parameters = [p for p in distiller.parameters() if p.requires_grad]
-    device = parameters[0].device
-    lr = torch.tensor(optim.lr, device=device) if device.type == "cuda" else optim.lr
-    try:
-        return torch.optim.SGD(
-            parameters,
-            lr=lr,
-            momentum=optim.momentum,
-            nesterov=optim.nesterov,
-            weight_decay=optim.weight_decay,
-            fused=True if device.type in ("cuda", "cpu") else None,
-        )
-    except ValueError as error:
-        raise UserError(f"SGD cannot run with these options: {error}. Change --optim.") from error
 
 
 def round_teacher(distiller: Distiller, fabric: Fabric) -> None:

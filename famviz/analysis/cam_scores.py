@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from famviz.networks import returning_logits, untouched
+from famviz.networks import logits_of, untouched
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -89,12 +89,12 @@ def insertion_deletion(
         probability = []
         for step in range(steps + 1):
             mixed = torch.where(rank < step * height * width / steps, end, start)
-            parts = [model(part).softmax(1) for part in mixed.split(batch_size)]
+            parts = [logits_of(model(part)).softmax(1) for part in mixed.split(batch_size)]
             probability.append(torch.cat(parts).gather(1, classes[:, None])[:, 0])
         curve = torch.stack(probability).double()
         return (torch.trapezoid(curve, dim=0) / steps).cpu().numpy()
 
-    with untouched(model), returning_logits(model, images):
+    with untouched(model):
         model.eval()
         return area(blurred, images), area(images, torch.zeros_like(images))
 

@@ -20,7 +20,7 @@ MAY = {
     "load": ("filter released", "files layers run"),
     "networks": ("", "config distill features run tasks training"),
     "tables": ("", "tables"),
-    "analysis": ("filter load networks spectra", "data distill features layers run"),
+    "analysis": ("filter load networks spectra tables", "data distill features layers run"),
     "figures": ("analysis filter load spectra", ""),
     "explorer": ("figures filter load spectra", "run"),
     "report": ("explorer figures filter load", "run"),

@@ -1,7 +1,6 @@
 """The networks of a run after its last epoch, and the images that it was tested on."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from famkd.config.load import differences, without_teacher
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
-from famkd.features.answer import Wanted, find_answer
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
 from famkd.training.build import build_recipe_data, load_trained, recipe_run
@@ -129,32 +127,3 @@ def located(path: str, run: Run) -> str:
         if (folder / path).exists():
             return str(folder / path)
     return path
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """At the end of the block each module is in the mode that it was in before, and in place if it was."""
-    kept = [(module, module.training, getattr(module, "inplace", None)) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training, inplace in kept:
-            module.training = training
-            if inplace is not None:
-                module.inplace = inplace
-
-
-@contextmanager
-def returning_logits(model: nn.Module, images: Tensor, output: str = "") -> Iterator[None]:
-    """Inside the block the network returns its logits (B, classes), whatever it returns elsewhere.
-
-    Args:
-        images: some that it runs on; one run on two of them shows where the logits are.
-        output: where they are, such as `logits` or `1`, if more than one part can be the logits.
-    """
-    handle = find_answer(model, images, Wanted(output=output, for_losses=False)).attach(model)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
