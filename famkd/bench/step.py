@@ -27,12 +27,12 @@ from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
     build_fabric,
-    build_optimizer,
     build_recipe_data,
     build_step,
     check_batch_size,
     round_teacher,
 )
+from famkd.training.optimizer import build_optimizer
 from famkd.training.schedule import loss_weights
 from famkd.training.step import Step
 

@@ -11,6 +11,7 @@ from scipy.stats import ttest_rel
 from famkd.compare.groups import RunResult, SeedGroup, find_runs, group_scores, read_scores
 from famkd.compare.published import Figure, published_beside, published_for
 from famkd.errors import UserError, nearest
+from famkd.run.scores import best_is_chosen
 from famkd.tables import Format, write_table
 
 MISSING = "–"  # a cell without a value
@@ -124,7 +125,7 @@ def _names(groups: list[SeedGroup]) -> list[str]:
 
 def _header(format: Format, figure: str, published: bool) -> list[str]:
     if format == "csv":
-        header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std"]
+        header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std", "best_chosen_on"]
         header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high", "p"]
     else:
         name = "top-1 %" if figure == "top1" else figure
@@ -144,8 +145,8 @@ def _csv_cells(comparison: Comparison) -> list[str]:
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs)), " ".join(map(str, group.scores))]
     row += _mean_and_deviation([run.last for run in runs])
-    row += _mean_and_deviation([run.best for run in runs])
-    row += [f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
+    row += _mean_and_deviation(_best(runs)) if _best(runs) else ["", ""]
+    row += [group.chosen_on, f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
     if base is None or test is None:
         return [*row, *[""] * 6]
     figures = [test.difference, test.low, test.high, test.p]
@@ -157,9 +158,14 @@ def _cells(comparison: Comparison) -> list[str]:
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs))]
-    row += [_mean_with_spread([run.last for run in runs]), _mean_with_spread([run.best for run in runs])]
+    row.append(_mean_with_spread([run.last for run in runs]))
+    row.append(_mean_with_spread(_best(runs)) if _best(runs) else MISSING)
     row += [f"{_seconds_per_epoch(runs):.2f}", f"{peak:.0f}" if peak else MISSING]
     return row + (_test_cells(test) if test else [MISSING, MISSING])
+
+
+def _best(runs: list[RunResult]) -> list[float]:
+    return [run.best for run in runs if run.best is not None]
 
 
 def _seconds_per_epoch(runs: list[RunResult]) -> float:
@@ -202,7 +208,8 @@ def _without_empty(table: list[list[str]]) -> list[list[str]]:
 
 def _notes(comparisons: list[Comparison]) -> list[str]:
     """What the figures mean, as sentences to put under the table."""
-    notes = ["Mean ± standard deviation over seeds. The last epoch counts; the best epoch is chosen on the test set."]
+    chosen = best_is_chosen((group.label, group.chosen_on) for group, _, _ in comparisons)
+    notes = [f"Mean ± standard deviation over seeds. The last epoch counts; {chosen}."]
     tested = [(group, base, test) for group, base, test in comparisons if base and test]
     bases = " or ".join(dict.fromkeys(base.label for _, base, _ in tested))
     if any(test.n > 1 for _, _, test in tested):

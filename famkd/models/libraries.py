@@ -17,10 +17,8 @@ Size = tuple[int, int]  # height and width of images
 
 def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None = None) -> nn.Module:
     """Build timm's network `name`, which may end in `.tag` to choose between its weights."""
-    try:
-        import timm
-    except ImportError:
-        raise UserError(f"timm:{name} needs the package timm: pip install famkd[zoo]") from None
+    import timm
+
     names = [*timm.list_models(), *timm.list_pretrained()]
     if name not in names:
         raise UserError(f"timm has no model {name!r}.{nearest(name, names)}")

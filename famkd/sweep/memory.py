@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from famkd.config.recipe import Optim
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch
-from famkd.training.build import build_optimizer
+from famkd.training.optimizer import build_optimizer
 
 STEPS = 2  # the momentum is allocated in the first
 

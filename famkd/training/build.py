@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
 from famkd.config.load import load_recipe
-from famkd.config.recipe import Net, Optim, Recipe
+from famkd.config.recipe import Net, Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
@@ -25,6 +25,7 @@ from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 
 
@@ -85,8 +86,9 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
     return build_data(
-        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, **options
-    )
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
+        val_seed=data.val_seed, **options,
+    )  # fmt: skip
 
 
 def build_distiller(
@@ -145,7 +147,8 @@ def build_step(
     recipe: Recipe, data: Dataset, distiller: Distiller, optimizer: torch.optim.Optimizer, fabric: Fabric
 ) -> Step:
     """The training step, with distiller and optimizer set up by Fabric."""
-    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
+    steps = data.steps * recipe.optim.epochs
+    engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
     return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
 
@@ -158,24 +161,6 @@ def check_batch_size(recipe: Recipe, batch_size: int) -> None:
             f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
-
-
-def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """SGD. On a GPU its learning rate is a tensor, so that a captured step reads a new value."""
-    parameters = [p for p in distiller.parameters() if p.requires_grad]
-    device = parameters[0].device
-    lr = torch.tensor(optim.lr, device=device) if device.type == "cuda" else optim.lr
-    try:
-        return torch.optim.SGD(
-            parameters,
-            lr=lr,
-            momentum=optim.momentum,
-            nesterov=optim.nesterov,
-            weight_decay=optim.weight_decay,
-            fused=True if device.type in ("cuda", "cpu") else None,
-        )
-    except ValueError as error:
-        raise UserError(f"SGD cannot run with these options: {error}. Change --optim.") from error
 
 
 def round_teacher(distiller: Distiller, fabric: Fabric) -> None:

@@ -1,6 +1,5 @@
 """Saving the state of a training after each epoch, and restoring it."""
 
-from math import inf
 from typing import Any
 
 from torch.optim import Optimizer
@@ -11,7 +10,9 @@ from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller
 from famkd.errors import UserError
 from famkd.files import reading
-from famkd.run.directory import FORMAT, LOG, Run, leading, notes_of
+from famkd.run.directory import FORMAT, LOG, Run, notes_of
+from famkd.run.scores import best_row
+from famkd.training.optimizer import load_state
 
 
 class TrainingState:
@@ -34,10 +35,7 @@ class TrainingState:
         with reading(self.run.path / "resume.pt"):
             self.distiller.student.model.load_state_dict(saved["student"])
             self.distiller.methods.load_state_dict(saved["methods"])
-            rates = [group["lr"] for group in self.optimizer.param_groups]
-            self.optimizer.load_state_dict(saved["optimizer"])
-            for group, rate in zip(self.optimizer.param_groups, rates):
-                group["lr"] = rate  # on a GPU the tensor that a captured step reads; each epoch sets its value
+            load_state(self.optimizer, saved["optimizer"])
             self.metrics, self.timing, partial = saved["metrics"], saved["timing"], saved["partial"]
         if not partial:
             distributed.on_rank_zero(self._write_run)
@@ -71,8 +69,7 @@ class TrainingState:
         )
 
     def _write_run(self) -> None:
-        scores = [row[leading(row)] for row in self.metrics]
-        best = scores[-1] > max(scores[:-1], default=-inf)
+        best = best_row(self.metrics) == len(self.metrics) - 1
         methods = self.distiller.methods
         taps = {name: dict(zip(("student", "teacher"), self.distiller.taps(name))) for name in methods}
         notes = {"taps": taps, "modules": notes_of(methods)}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from famkd.errors import UserError
 from famkd.run.directory import Run
+from famkd.run.scores import result
 from famviz.analysis.amplitude import Relative, Stage, Stages, stages_of
 from famviz.analysis.compare_networks import Sources, compare_networks
 from famviz.analysis.network_comparison import NetworkComparison
@@ -80,7 +81,7 @@ def _rows(run: Run, stage: Stage) -> list[dict[str, object]]:
                 "plane_rms_db": stage.plane_rms_db(name),
                 "level_db": level,
                 "dc_db": dc,
-                "top1": own.metrics()[-1]["top1"],
+                "top1": result(own).last,
             }
         )
     return rows
