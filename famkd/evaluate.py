@@ -60,6 +60,7 @@ def evaluate_checkpoint(
     data: str = "",
     root: str = "",
     *,
+    output: str = "",
     batch_size: int = 0,
     accelerator: str = "auto",
 ) -> Evaluation:
@@ -68,13 +69,14 @@ def evaluate_checkpoint(
     Args:
         weights: a checkpoint file, a run directory, `recipe:NAME` or `pretrained`.
         data, root: the data set; by default the usual one of the model's task, in the folder `data`.
+        output: where the logits are in what the model returns, such as `logits` or `1`.
     """
     if not weights:
         raise UserError("A model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
     task = task_of_model(model)
     device = one_device(accelerator).device
     images = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
-    network = build_network(Net(model, weights), images, task).eval()
+    network = build_network(Net(model, weights, output=output), images, task).eval()
     return _evaluate(network, images, task, batch_size)
 
 
@@ -117,7 +119,7 @@ def load_deployed(
     recipe = with_data(recipe, data, root)
     images = build_recipe_data(recipe, device)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
-        network = build_network(recipe.student, images, recipe.task, weights=False)
+        network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
         name = "ema" if ema else "best" if best else "student"
         load_weights(network, run.path / f"{name}.safetensors")
         return network.eval(), images

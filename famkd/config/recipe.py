@@ -46,6 +46,9 @@ class Net:
     (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
+    output: str = ""
+    """Where the logits are in what the network returns: a key, an attribute or an index, joined by dots, such as
+    `logits`, `1` or `out.logits`. Found automatically where only one part can be the logits."""
 
 
 @dataclass(frozen=True)

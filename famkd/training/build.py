@@ -20,6 +20,8 @@ from famkd.data import build_data
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
+from famkd.features.answer import Wanted, find_answer
+from famkd.features.run_once import initialize_lazy
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
@@ -103,10 +105,12 @@ def build_distiller(
     """
     task = TASKS[recipe.task]
     methods = {name: METHODS[name] for name in recipe.method_names}
-    student = build_network(recipe.student, data, recipe.task, runs, weights=weights)
+    student = build_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
     if recipe.sync_bn:
         student = distributed.to_sync_batchnorm(student, data.device)
-    teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights) if methods else None
+    teacher = None
+    if methods:
+        teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights, who="teacher")
     task.prepare(student, teacher)
     if teacher is not None and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
@@ -123,15 +127,37 @@ def build_distiller(
     return distiller.to(data.device)  # methods are built on the CPU, so that a seed draws the same on every device
 
 
-def build_network(net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
-    """A network for a data set, on its device and channels last, with the weights that `net` names."""
+def build_network(
+    net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True, who: str = "model"
+) -> nn.Module:
+    """A network for a data set, on its device and channels last, with the weights that `net` names.
+
+    A network for classification returns logits (B, classes), whatever it was written to return.
+
+    Args:
+        who: student, teacher or model, for error messages. The student's answer in training mode is looked at too.
+    """
     source, _, which = net.weights.partition(":")
     pretrained = weights and source == "pretrained" and (which or True)
-    models = TASKS[task].models
-    model = build_model(net.model, len(data.classes), pretrained=pretrained, size=data.size, models=models)
-    if weights and net.weights and not pretrained:
+    models, classes = TASKS[task].models, len(data.classes)
+    if not TASKS[task].returns_logits:
+        model = build_model(net.model, classes, pretrained=pretrained, size=data.size, models=models)
+        _load(model, net, runs, weights and not pretrained)
+        return model.to(memory_format=torch.channels_last).to(data.device)
+    images = data.probe().images[:2]
+    channels = images.shape[1]
+    model = build_model(net.model, classes, pretrained, size=data.size, models=models, channels=channels)
+    initialize_lazy(model, images.cpu())
+    _load(model, net, runs, weights and not pretrained)
+    model = model.to(memory_format=torch.channels_last).to(data.device)
+    wanted = Wanted(classes, net.output, who, "--output" if who == "model" else f"--{who}.output")
+    find_answer(model, images, wanted, trains=who == "student").attach(model)
+    return model
+
+
+def _load(model: nn.Module, net: Net, runs: str | Path, wanted: bool) -> None:
+    if wanted and net.weights:
         load_weights(model, weights_file(net, runs))
-    return model.to(memory_format=torch.channels_last).to(data.device)
 
 
 def build_training(
