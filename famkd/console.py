@@ -83,7 +83,11 @@ def _short(title: str) -> str:
 
 
 def size_of(method: nn.Module, momentum: float = 0.9) -> str:
-    """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum"."""
+    """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum".
+
+    Args:
+        momentum: of SGD; 0 for another optimizer, whose state is not counted.
+    """
     numbers = bytes_ = 0
     for parameter in method.parameters():
         if parameter.requires_grad:
