@@ -5,40 +5,43 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from famkd.command_line.parse import call
+from famkd.command_line.values import PLACE, expanded
 from famkd.config.plugins import import_plugins
 from famkd.errors import UserError
 from famkd.tables import Format
 
+Place = Annotated[str, PLACE]
 Plugins = Annotated[
-    tuple[str, ...],
+    tuple[Place, ...],
     tyro.conf.arg(help="Python files that register your own models, methods or data sets. They are imported."),
 ]
 Positional = tyro.conf.Positional
 
 
 def eval_command(argv: list[str]) -> None:
-    _print_lines(tyro.cli(evaluate, args=argv, prog="famkd eval", use_underscores=True))
+    _print_lines(call(evaluate, argv, prog="famkd eval"))
 
 
 def compare_command(argv: list[str]) -> None:
-    print(tyro.cli(compare, args=argv, prog="famkd compare", use_underscores=True), end="")
+    print(call(compare, argv, prog="famkd compare"), end="")
 
 
 def sweep_command(argv: list[str]) -> None:
-    print_sweep(*tyro.cli(sweep, args=argv, prog="famkd sweep", use_underscores=True))
+    print_sweep(*call(sweep, argv, prog="famkd sweep"))
 
 
 def export_command(argv: list[str]) -> None:
-    print(tyro.cli(export, args=argv, prog="famkd export", use_underscores=True))
+    print(call(export, argv, prog="famkd export"))
 
 
 def evaluate(
     run: Positional[str] = "",
     /,
     model: str = "",
-    weights: str = "",
+    weights: Place = "",
     data: str = "",
-    root: str = "",
+    root: Place = "",
     best: bool = False,
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -62,7 +65,7 @@ def evaluate(
     if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
     if run:
-        return evaluate_run(run, data, root, best=best, batch_size=batch_size, accelerator=accelerator)
+        return evaluate_run(expanded(run), data, root, best=best, batch_size=batch_size, accelerator=accelerator)
     return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
 
 
@@ -99,15 +102,15 @@ def compare(
     import_plugins(plugins)
     from famkd.compare import compare
 
-    return compare(runs, against=against, published=published, format=format)
+    return compare(tuple(map(expanded, runs)), against=against, published=published, format=format)
 
 
 def sweep(
-    source: Positional[str],
+    source: Positional[str] = "",
     /,
     jobs: int = 0,
     on: Literal["local", "ray"] = "local",
-    runs: str = "runs",
+    runs: Place = "runs",
     against: str = "",
     plugins: Plugins = (),
 ) -> Any:
@@ -135,12 +138,12 @@ def print_sweep(text: str, failed: list) -> None:
 
 
 def export(
-    run: Positional[str],
+    run: Positional[str] = "",
     /,
     to: Literal["onnx", "pt2", "safetensors"] = "onnx",
     input: Literal["normalized", "unit", "bytes"] = "normalized",
-    out: str = "",
-    root: str = "",
+    out: Place = "",
+    root: Place = "",
     best: bool = False,
     plugins: Plugins = (),
 ) -> Any:
@@ -155,6 +158,8 @@ def export(
         best: Use the weights of the run's best epoch instead of the last.
     """
     import_plugins(plugins)
+    if not run:
+        raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
     from famkd.export import export
 
-    return export(run, to, input=input, out=out, root=root, best=best)
+    return export(expanded(run), to, input=input, out=out, root=root, best=best)

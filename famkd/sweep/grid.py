@@ -70,7 +70,7 @@ def read_grid(path: Path) -> list[Cell]:
 
     The file is one table or a list of tables. Every combination of the lists of a table is a cell.
     """
-    tree = read_yaml(path, "sweep")
+    tree = read_yaml(path, "sweep").tree
     tables = tree if isinstance(tree, list) else [tree]
     if not tables or not all(isinstance(table, dict) and "recipe" in table for table in tables):
         raise UserError(f"{path} is no sweep: write `recipe: quickstart` and lists such as `method: [kd, at]`.")
