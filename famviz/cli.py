@@ -78,9 +78,9 @@ def lab(runs: tyro.conf.Positional[tuple[str, ...]] = (), /) -> Path:
 
 
 def _some(runs: tuple[str, ...], command: str) -> tuple[str, ...]:
-    """The runs, with `~` and `$NAME` in their paths replaced; UserError if there are none."""
+    """The runs, with `~` and `$NAME` in their paths replaced; UserError if none comes first."""
     if not runs:
-        raise UserError(f"Name a run directory or a released .pth file: {command} RUN. `famkd train` makes a run.")
+        raise UserError(f"Name a run directory or a released .pth file first: {command} RUN. `famkd train` makes runs.")
     return tuple(map(expanded, runs))
 
 
