@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,13 +15,15 @@ from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import load_weights
-from famkd.run.directory import Run, leading
+from famkd.run.directory import Run
+from famkd.run.scores import Result, result
 from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_network, build_recipe_data, one_device
 from famkd.training.teacher import teacher_run
 
 Evaluation = tuple[dict[str, float], dict[str, float]]  # figures, and the leading figure by class
+Split = Literal["test", "val"]
 
 
 def evaluate_run(
@@ -29,18 +32,24 @@ def evaluate_run(
     root: str = "",
     *,
     best: bool = False,
+    split: Split = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
 ) -> Evaluation:
-    """Test-set figures of a run's student.
+    """Figures of a run's student on the test set, or on its held-out images.
 
     Args:
         data, root: another data set, or another place of the same one.
         best: weights of the best epoch instead of the last.
+        split: "val" for the images that the run held out of training.
     """
     run = Run.open(path)
+    if split == "val" and not run.recipe.data.val:
+        raise UserError(f"{run.path} was trained without held-out images: leave --split out.")
+    if split == "val" and data not in ("", run.recipe.data.name):
+        raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
     network, images = load_deployed(run, one_device(accelerator).device, data, root, best)
-    return _evaluate(network, images, run.recipe.task, batch_size)
+    return _evaluate(network, images, run.recipe.task, batch_size, split)
 
 
 def evaluate_checkpoint(
@@ -67,10 +76,11 @@ def evaluate_checkpoint(
     return _evaluate(network, images, task, batch_size)
 
 
-def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int) -> Evaluation:
+def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int, split: Split = "test") -> Evaluation:
     if batch_size < 0:
         raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
-    figures, by_class = TASKS[task].evaluate(network, images.test(batch_size))
+    batches = images.val(batch_size) if split == "val" else images.test(batch_size)
+    figures, by_class = TASKS[task].evaluate(network, batches)
     return figures, dict(zip(images.classes, by_class, strict=True)) if by_class else {}
 
 
@@ -89,6 +99,8 @@ def load_deployed(
     recipe = run.recipe
     if not run.finished:
         print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
+    if best:
+        print(best_epoch_note(run), file=sys.stderr)
     recipe = with_data(recipe, data, root)
     images = build_recipe_data(recipe, device)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
@@ -103,19 +115,26 @@ def load_deployed(
     return distiller.eval().deployed.eval(), images
 
 
+def best_epoch_note(run: Run) -> str:
+    """Which epoch of a run is its best, and what it was chosen on."""
+    found = result(run)
+    return f"{run.path}: epoch {found.best_epoch} is the best on {found.chosen_on}"
+
+
 def closing_table(run: Run, runs: str | Path = "runs") -> None:
     """Print the teacher, the student alone where such a run is finished, and this run: last epoch first, then best."""
     recipe = run.recipe
     if not run.finished:
         return
-    figure = leading(run.metrics()[-1])
+    figure = result(run).figure
     shown: list[tuple[str, Run]] = []
     if teacher := teacher_run(recipe, runs):
         shown.append((f"teacher {recipe.teacher.model}", teacher))
     if alone := _student_alone(recipe, runs):
         shown.append((f"student {recipe.student.model} alone", alone))
     shown.append((_role(recipe), run))
-    rows = [[role, *_figures(each)] for role, each in shown]
+    results = [result(each) for _, each in shown]
+    rows = [[role, *_figures(each, found)] for (role, each), found in zip(shown, results)]
     if run.teacher:
         rows.insert(0, [f"teacher {recipe.teacher.model}", f"{run.teacher[figure]:.2f}", "–", "–"])
     name = figure.replace("top1", "top-1") + " %"
@@ -123,8 +142,8 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
     if run.teacher:
         console.print(f"teacher {recipe.teacher.model}: {recipe.teacher.weights}")
-    for role, each in shown:
-        console.print(f"{role}: {each.path}")
+    for (role, each), found in zip(shown, results):
+        console.print(f"{role}: {each.path}, best epoch {found.best_epoch} chosen on {found.chosen_on}")
 
 
 def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:
@@ -139,8 +158,8 @@ def _role(recipe: Recipe) -> str:
     return f"student {recipe.student.model} by {recipe.method}" if recipe.method_names else recipe.student.model
 
 
-def _figures(run: Run) -> list[str]:
+def _figures(run: Run, found: Result) -> list[str]:
     """Last and best value of the leading figure, and the seconds of all epochs."""
-    scores = [row[leading(row)] for row in run.metrics()]
     seconds = sum(row["seconds"] for row in run.timing())
-    return [f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{seconds:.1f}"]
+    best = "–" if found.best is None else f"{found.best:.2f}"
+    return [f"{found.last:.2f}", best, f"{seconds:.1f}"]

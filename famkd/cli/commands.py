@@ -43,6 +43,7 @@ def evaluate(
     data: str = "",
     root: Place = "",
     best: bool = False,
+    split: Literal["test", "val"] = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
     plugins: Plugins = (),
@@ -56,6 +57,7 @@ def evaluate(
         data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
         root: Folder or file of the data set.
         best: Use the weights of the run's best epoch instead of the last.
+        split: Images to measure: the test set, or val for those that the run held out of training by --data.val.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
     """
@@ -65,7 +67,10 @@ def evaluate(
     if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
     if run:
-        return evaluate_run(expanded(run), data, root, best=best, batch_size=batch_size, accelerator=accelerator)
+        run = expanded(run)
+        return evaluate_run(run, data, root, best=best, split=split, batch_size=batch_size, accelerator=accelerator)
+    if split != "test":
+        raise UserError("Only a run knows its held-out images: leave --split out.")
     return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
 
 
@@ -123,6 +128,8 @@ def sweep(
         runs: Folder of run directories.
         against: Method or group to test the others against.
     """
+    if jobs and on == "ray":
+        raise UserError("Ray decides how many trainings run at once: leave --jobs out, or --on ray.")
     from famkd.sweep.grid import sweep
 
     return sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)

@@ -42,6 +42,8 @@ def train_command(argv: list[str]) -> None:
     own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}")
     if "--seeds" in rest and not own.seeds:
         raise UserError("--seeds takes one or more numbers, as in --seeds 0 1 2.")
+    if own.jobs and not own.seeds:
+        raise UserError("--jobs is for several seeds: pass --seeds too, or leave it out.")
     recipe = load_recipe(source, *flags, own=TrainFlags)
     if own.seeds:
         if own.out:

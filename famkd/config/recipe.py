@@ -28,6 +28,12 @@ class Data:
     """Images per step."""
     augment: bool = True
     """Augment training images: random crop, and horizontal flip where the data set allows it."""
+    val: str = ""
+    """Held-out split, on which the best epoch is chosen: a fraction of the training images, such as 0.1, the same of
+    each class; or a split of its own, by the name of its folder beside the training folder (of an .npz, VAL for x_VAL
+    and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
+    val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
+    """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class Optim:
 
     epochs: Annotated[int, Ge(1), tyro.conf.arg(aliases=["--epochs"])] = 240
     """Number of epochs."""
+    patience: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--patience"])] = 0
+    """Stop training after so many epochs in a row without a better held-out figure; 0 for never. Needs `--data.val`.
+    """
     lr: Annotated[float, Ge(0), tyro.conf.arg(aliases=["--lr"])] = 0.05
     """Initial learning rate."""
     schedule: Literal["step", "cosine"] = "step"

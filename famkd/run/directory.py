@@ -3,9 +3,13 @@
 recipe.yaml            the recipe, every value resolved
 machine.json           versions, device, command, git commit
 teacher.json           test-set figures of the teacher, if its weights do not come from a run
-metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds
+metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds. With a
+                       held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
+test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
+                       "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
-student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch
+student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
+                       chosen on the held-out images, without these on the test set
 method.safetensors     state dict of the methods; its header holds the format version, the taps, and notes per filter
 filters/0060.safetensors  small summaries of each filter after an epoch
 resume.pt              the state that --resume continues from, for famkd only; resume.previous.pt is the one before;
@@ -36,6 +40,7 @@ from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
+from famkd.run.scores import training_over
 
 FORMAT = "1"
 LOG = "train.log"  # output of a training that a sweep started
@@ -71,8 +76,14 @@ class Run:
         path = self.path / "teacher.json"
         return _read_json(path) if path.is_file() else {}
 
+    @property
+    def test(self) -> dict[str, dict[str, float]]:
+        """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
+        path = self._test_path
+        return _read_json(path) if path.is_file() else {}
+
     def metrics(self) -> list[dict[str, Any]]:
-        """Losses, test-set figures and learning rate, one dict per epoch."""
+        """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""
         return read_rows(self.path / "metrics.jsonl")
 
     def timing(self) -> list[dict[str, Any]]:
@@ -89,18 +100,20 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of the recipe are done."""
+        """Whether training is over and, with a held-out split, the test set is measured."""
         rows = self.metrics()
         if not rows or not self._recipe_path.is_file():
             return False
+        recipe = self.recipe
         with reading(self.path / "metrics.jsonl"):
-            return rows[-1]["epoch"] >= self.recipe.optim.epochs
+            return training_over(recipe, rows) and (not recipe.data.val or self._test_path.is_file())
 
     @property
     def intact(self) -> bool:
         """Whether everything that the last epoch wrote can be read."""
         try:
             _ = self.finished  # reads the epoch of the last row
+            _ = self.test
             parts = (self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state())
         except UserError:
             return False
@@ -180,6 +193,9 @@ class Run:
     def write_teacher(self, figures: dict[str, float]) -> None:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
+    def write_test(self, figures: dict[str, dict[str, float]]) -> None:
+        write_atomically(self._test_path, json.dumps(figures).encode())
+
     def write_epoch(
         self,
         metrics: list[dict[str, Any]],
@@ -227,16 +243,15 @@ class Run:
         return self.path / "recipe.yaml"
 
     @property
+    def _test_path(self) -> Path:
+        return self.path / "test.json"
+
+    @property
     def _resume_paths(self) -> tuple[Path, Path]:
         return self.path / "resume.pt", self.path / "resume.previous.pt"
 
     def _summary_path(self, epoch: int) -> Path:
         return self.path / "filters" / f"{epoch:04d}.safetensors"
-
-
-def leading(row: dict[str, Any]) -> str:
-    """Name of the figure that ranks epochs: the first that is no loss. Names of losses contain a dot."""
-    return next(key for key in row if "." not in key and key not in ("epoch", "lr"))
 
 
 def summarise(methods: nn.Module) -> dict[str, Tensor]:

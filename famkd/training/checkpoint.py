@@ -1,6 +1,5 @@
 """Saving the state of a training after each epoch, and restoring it."""
 
-from math import inf
 from typing import Any
 
 from torch.optim import Optimizer
@@ -11,7 +10,8 @@ from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller
 from famkd.errors import UserError
 from famkd.files import reading
-from famkd.run.directory import FORMAT, LOG, Run, leading, notes_of
+from famkd.run.directory import FORMAT, LOG, Run, notes_of
+from famkd.run.scores import best_row
 
 
 class TrainingState:
@@ -71,8 +71,7 @@ class TrainingState:
         )
 
     def _write_run(self) -> None:
-        scores = [row[leading(row)] for row in self.metrics]
-        best = scores[-1] > max(scores[:-1], default=-inf)
+        best = best_row(self.metrics) == len(self.metrics) - 1
         methods = self.distiller.methods
         taps = {name: dict(zip(("student", "teacher"), self.distiller.taps(name))) for name in methods}
         notes = {"taps": taps, "modules": notes_of(methods)}

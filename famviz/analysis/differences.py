@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from famkd.errors import UserError
 from famkd.run.directory import Run
+from famkd.run.scores import result
 from famviz.analysis.amplitude import Relative, Stage, compare_stage
 from famviz.analysis.stage_spectra import Spectra, network_spectra, run_spectra
 from famviz.networks import Source, classification_run, run_images, student_alone
@@ -73,7 +74,7 @@ def _rows(run: Run, stage: Stage) -> list[dict[str, object]]:
                 "plane_rms_db": stage.plane_rms_db(name),
                 "level_db": level,
                 "dc_db": dc,
-                "top1": own.metrics()[-1]["top1"],
+                "top1": result(own).last,
             }
         )
     return rows

@@ -347,6 +347,8 @@ PARSED = {  # what cannot be read at all
     "choice": ((*TRAIN, "--engine", "jit"), "--engine is 'jit': pass auto, eager, compile or graph."),
     "in the file": (("train", "wrong.yaml"), "In wrong.yaml, line 4: optim.learning_rate is not a setting"),
     "type in the file": (("train", "typed.yaml"), "In typed.yaml, line 5: seed is 'abc': pass a whole number."),
+    "jobs of one seed": ((*TRAIN, "--jobs", "2"), "--jobs is for several seeds"),
+    "jobs of Ray": (("sweep", "ablations", "--on", "ray", "--jobs", "2"), "Ray decides how many"),
     "kind of list": (("ls", "recipe"), "There is no list 'recipe'. Did you mean recipes?"),
     "sizes of recipes": (("ls", "recipes", "--sizes"), "famkd ls models --sizes"),
     "flag of eval": (("eval", "run", "--weigths", "x"), "--weigths is not a setting. Did you mean --weights?"),
