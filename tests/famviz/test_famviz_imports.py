@@ -25,7 +25,7 @@ MAY = {
     "explorer": ("figures filter load spectra", "run"),
     "report": ("explorer figures filter load", "run"),
     "lab": ("load", ""),
-    "cli": ("lab report", ""),
+    "cli": ("lab report", "command_line"),
 }
 WHOLE = ("__init__.py", "__main__.py", "lab/look.py")  # the public names, the start, and a notebook as users see it
 NEVER = {"cli", "sweep", "bench"}  # of famkd
