@@ -5,21 +5,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from annotated_types import Ge
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from famkd import distributed
-from famkd.data.coco_annotations import Instances, read_instances
+from famkd.data.coco_annotations import read_instances
+from famkd.data.coco_files import Place, find_annotations
+from famkd.data.coco_images import BoxImages, Key, Piece, split_piece
 from famkd.data.loader import count_workers, local_processes, make_loader
-from famkd.data.transforms import decoded
+from famkd.data.pixels import colour
+from famkd.data.unreadable import Choice, Found, find_unreadable, settle
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
-
-_Key = tuple[int, int, bool]  # number of an image, pixels of its shorter side, whether it is flipped
 
 
 class _Draws(NamedTuple):
@@ -29,30 +28,12 @@ class _Draws(NamedTuple):
     side: Tensor  # (N,) pixels of the shorter side
     flip: Tensor  # (N,) bool
 
-    def keys(self) -> list[_Key]:
+    def keys(self) -> list[Key]:
         return list(zip(self.index.tolist(), self.side.tolist(), self.flip.tolist()))
 
 
-class _Piece(NamedTuple):
-    """One process's part of a step, ready to go to the device."""
-
-    images: list[Tensor]  # (3, H, W) uint8, each of its own size
-    targets: list[dict[str, Tensor]]
-    index: Tensor  # (B,)
-
-
-class _LoadedImages(NamedTuple):
-    """Some images as a worker process returns them: few tensors, because each tensor costs an open file."""
-
-    pixels: Tensor  # uint8, the (H, W, 3) pixels of all images in a row
-    sizes: list[tuple[int, int]]  # height and width of each image
-    targets: dict[str, Tensor]  # of the objects of all images in a row
-    objects: list[int]  # objects in each image
-    index: Tensor  # (B,)
-
-
 class Coco:
-    """COCO's images and boxes, read as they are needed: root/train2017, root/val2017 and root/annotations.
+    """COCO's images and boxes: root/train2017, root/val2017 and root/annotations, or Roboflow's train/ and valid/.
 
     Order, size and flip of an image follow from (seed, epoch, index) alone. An image has its final size, pixels in
     0..1, and boxes (N, 4) as x1 y1 x2 y2 in pixels of that size; torchvision's detectors normalise. Images without a
@@ -63,6 +44,12 @@ class Coco:
         sides: Pixels of the shorter side. Training draws one for each image; tests use the last.
         longest: Most pixels of the longer side.
         workers: Processes that read images; -1 for one per core, 0 to read in the training process.
+        background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
+        unreadable: Refuse a data set with image files that are missing or cannot be read, or skip these files.
+        train_images: Folder of training images, under the root or absolute. By default it is found.
+        train_annotations: Json of the training images' boxes, under the root or absolute. By default it is found.
+        test_images: Folder of test images, under the root or absolute. By default it is found.
+        test_annotations: Json of the test images' boxes, under the root or absolute. By default it is found.
     """
 
     task: ClassVar[str] = "detection"
@@ -83,6 +70,12 @@ class Coco:
         sides: tuple[Annotated[int, Ge(32)], ...] = (640, 672, 704, 736, 768, 800),
         longest: Annotated[int, Ge(32)] = 1333,
         workers: Annotated[int, Ge(-1)] = -1,
+        background: str = "white",
+        unreadable: Choice = "refuse",
+        train_images: str = "",
+        train_annotations: str = "",
+        test_images: str = "",
+        test_annotations: str = "",
     ):
         if not sides or min(*sides, longest) < 32:
             raise UserError(f"Sides of {list(sides)} and at most {longest} pixels: pass 32 or more.")
@@ -91,18 +84,29 @@ class Coco:
         self.seed, self.augment = seed, augment
         self.sides, self.longest = tuple(sides), longest
         self._workers = count_workers(workers, local_processes())
-        self._test = BoxImages(read_instances(root, "val2017"), longest, training=False)
+        self._background = colour(background)
+        self._unreadable: Choice = unreadable
+        self._train_place = (train_annotations, train_images)
+        place = find_annotations(root, "val", test_annotations, test_images)
+        self._test = self._images(place, None, training=False)
         self.classes = self._test.source.classes
         self._asked = batch_size
-        self._batches: list[list[_Key]] = []  # of the epoch that the training loader reads
+        self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
 
     @cached_property
     def _train(self) -> "BoxImages":
         """The training images. The real set has half a gigabyte of json, which a test does not need."""
-        source = read_instances(self.root, "train2017")
-        if source.classes != self.classes:
-            raise UserError(f"The categories of train2017 and val2017 under {self.root} differ: list the same in both.")
-        return BoxImages(source, self.longest, training=True)
+        place = find_annotations(self.root, "train", *self._train_place)
+        return self._images(place, self.classes, training=True)
+
+    def _images(self, place: Place, classes: list[str] | None, training: bool) -> BoxImages:
+        """The images of a json, without the unreadable ones if these are to be skipped."""
+        source, missing = read_instances(place, classes)
+        found = find_unreadable(source, self._workers, source.sizes)
+        found |= dict.fromkeys(missing, "missing")
+        settle(Found({source.name(n): found[n] for n in sorted(found)}, len(source)), self._unreadable)
+        skip = self._unreadable == "skip"
+        return BoxImages(source.without(sorted(found)), self.longest, training, self._background, skip)
 
     @cached_property
     def _loader(self) -> DataLoader:
@@ -146,7 +150,7 @@ class Coco:
         index = torch.cat([batches[i] for i in shuffled])
         return _Draws(index, side[index], flip[index])
 
-    def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
+    def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
         plan = self.plan(number)
         batches = []
@@ -155,9 +159,9 @@ class Coco:
             part = distributed.shard(start, start + self.batch_size)
             batches.append(_Draws(*(each[part] for each in plan)).keys())
         self._batches[:] = batches
-        yield from map(_piece, self._loader)
+        yield from map(split_piece, self._loader)
 
-    def take(self, piece: _Piece) -> Batch:
+    def take(self, piece: Piece) -> Batch:
         """Bytes of any size to (3, H, W) floats in 0..1 on the device."""
         images = [image.to(self.device, non_blocking=True).float() / 255 for image in piece.images]
         targets = [{key: value.to(self.device) for key, value in each.items()} for each in piece.targets]
@@ -166,7 +170,7 @@ class Coco:
     def probe(self) -> Batch:
         """The first training images without augmentation, at their largest, for shapes and first statistics."""
         keys = self._unaugmented(range(self.batch_size))
-        return self.take(_piece(self._train.__getitems__(keys)))
+        return self.take(split_piece(self._train.__getitems__(keys)))
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images, in order, with what COCO's figures need.
@@ -181,7 +185,9 @@ class Coco:
             stop = min(start + batch_size, share.stop)
             batches.append(self._unaugmented(range(start, stop)))
         for loaded in make_loader(self._test, batches, self._workers, self.device, keep_workers=False):
-            piece = _piece(loaded)
+            piece = split_piece(loaded)
+            if not len(piece.index):
+                continue
             sizes = torch.from_numpy(self._test.source.sizes)[piece.index]
             for target, size in zip(piece.targets, sizes):
                 target["size"] = size
@@ -191,98 +197,5 @@ class Coco:
         """Not for this data set: raises UserError."""
         raise UserError("Images of COCO differ in size and show several classes: no pictures can be made of them.")
 
-    def _unaugmented(self, index: range) -> list[_Key]:
+    def _unaugmented(self, index: range) -> list[Key]:
         return [(i, self.sides[-1], False) for i in index]
-
-
-class BoxImages(Dataset):
-    """The images of one json, decoded, scaled and flipped together with their boxes.
-
-    Args:
-        longest: most pixels of the longer side.
-        training: clip boxes to the image, and leave out crowds and boxes without area.
-    """
-
-    def __init__(self, source: Instances, longest: int, training: bool):
-        self.source, self.longest, self.training = source, longest, training
-
-    def __getitems__(self, keys: list[_Key]) -> _LoadedImages | UserError:
-        """The batch of some keys. An error is returned: one raised in a worker would arrive as a traceback's text."""
-        try:
-            images, targets = zip(*(self.one(*key) for key in keys))
-        except UserError as error:
-            return error
-        return _LoadedImages(
-            pixels=torch.cat([image.flatten() for image in images]),
-            sizes=[(image.shape[0], image.shape[1]) for image in images],
-            targets={key: torch.cat([target[key] for target in targets]) for key in targets[0]},
-            objects=[len(target["boxes"]) for target in targets],
-            index=torch.tensor([index for index, _, _ in keys]),
-        )
-
-    def one(self, index: int, side: int, flip: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """(H, W, 3) bytes of an image, and its target."""
-        from torchvision.transforms.v2 import functional as F
-        from torchvision.tv_tensors import BoundingBoxes
-
-        image = _decoded_image(self.source, index)
-        stored = self.source.sizes[index].tolist()
-        scale = min(side / min(stored), self.longest / max(stored))
-        size = [max(1, round(length * scale)) for length in stored]
-        own = slice(self.source.start[index], self.source.start[index + 1])
-        boxes = torch.from_numpy(self.source.boxes[own])
-        # The stub has Tensor's __init__, which takes no format.
-        boxes = BoundingBoxes(boxes, format="XYXY", canvas_size=tuple(stored))  # pyright: ignore[reportCallIssue]
-        boxes = F.resize(boxes, size)
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        if flip:
-            boxes = F.horizontal_flip(boxes)
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.training:
-            boxes = F.clamp_bounding_boxes(boxes)
-        target = {
-            "boxes": boxes.as_subclass(Tensor),
-            "labels": torch.from_numpy(self.source.labels[own]),
-            "iscrowd": torch.from_numpy(self.source.crowd[own]),
-            "area": torch.from_numpy(self.source.area[own]),
-        }
-        if self.training:
-            target = _trainable(target)
-        return torch.from_numpy(np.array(image)), target
-
-
-def _trainable(target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Boxes and labels of the single objects whose box has an area."""
-    boxes = target["boxes"]
-    kept = (boxes[:, 2:] > boxes[:, :2]).all(1) & ~target["iscrowd"]
-    return {"boxes": boxes[kept], "labels": target["labels"][kept]}
-
-
-def _piece(loaded: _LoadedImages | UserError) -> _Piece:
-    """Split what a worker joined; raise the error that it returned."""
-    if isinstance(loaded, UserError):
-        raise loaded
-    lengths = [3 * height * width for height, width in loaded.sizes]
-    images = []
-    for pixels, (height, width) in zip(loaded.pixels.split(lengths), loaded.sizes):
-        images.append(pixels.view(height, width, 3).permute(2, 0, 1))
-    targets: list[dict[str, Tensor]] = [{} for _ in images]
-    for key, joined in loaded.targets.items():
-        for target, value in zip(targets, joined.split(loaded.objects)):
-            target[key] = value
-    return _Piece(images, targets, loaded.index)
-
-
-def _decoded_image(source: Instances, index: int) -> Image.Image:
-    """An image, decoded; UserError if it cannot be read or has another size than its annotations say."""
-    path = source.folder / str(source.names[index])
-    try:
-        image = decoded(path.read_bytes())
-    except Exception as error:  # every decoder raises its own
-        raise UserError(f"Cannot read the image {path}: restore it, or remove it from the annotations.") from error
-    height, width = source.sizes[index].tolist()
-    if (image.height, image.width) != (height, width):
-        raise UserError(
-            f"{path} is {image.height}x{image.width} but its annotations say {height}x{width}: fix height and width."
-        )
-    return image
