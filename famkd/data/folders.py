@@ -17,7 +17,7 @@ from famkd.data.loader import TrainTest
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
 from famkd.data.tree import and_more, class_folders, find_splits, image_files, match_classes, without_images
-from famkd.data.unreadable import Choice, Found, check_classes, find_unreadable, reason, settle
+from famkd.data.unreadable import Choice, Found, check_classes, find_unreadable, no_file, reason, settle
 from famkd.errors import UserError, inert
 from famkd.files import must_fit
 
@@ -169,9 +169,11 @@ def _pixels_and_labels(source: FolderSource, form: _Form) -> tuple[np.ndarray, n
     pixels = np.empty((len(source), height, width, 3), np.uint8)
 
     def decode(index: int) -> str:
-        data = b""
         try:
             data = source.read(index)
+        except OSError as error:
+            return no_file(source.name(index), error)
+        try:
             image = decoded(data, background=form.background)
         except Exception as error:  # every decoder raises its own
             return reason(io.BytesIO(data), error)

@@ -65,8 +65,9 @@ def converted(image: Image.Image, channels: int = 3, background: Colour = WHITE)
     16-bit grey is scaled by 255 / 65535, as black and white are fixed by its type. Transparent pixels are composed on
     the background, except for 4 channels. Colours become grey by their luma (ITU-R 601).
 
-    Raises ValueError for floats and 32-bit integers, whose white is not known.
+    Raises ValueError for floats, signed and 32-bit integers, as `check_range` does.
     """
+    check_range(image)
     mode = MODES[channels]
     grey = _scaled(image) if image.mode[0] in "IF" else image
     if _has_alpha(image):
@@ -108,17 +109,13 @@ def colour(name: str) -> Colour:
     return red, green, blue
 
 
-def white_of(image: Image.Image) -> int:
-    """The value that means white in a grey image of mode I, I;16 or F, from its header.
-
-    Raises ValueError where the type of the pixels does not tell.
-    """
-    tags = getattr(image, "tag_v2", {})
-    wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-    if not wide or any(sample != 1 for sample in tags.get(SAMPLES, (1,))):
+def check_range(image: Image.Image) -> None:
+    """ValueError for an opened image whose type does not tell which values are black and white."""
+    signed = set(getattr(image, "tag_v2", {}).get(SAMPLES, ())) - {1, 4}  # 1: unsigned, 4: not said
+    wide = image.mode == "I" and image.format not in ("PNG", "PPM")  # these two have 16 bits
+    if image.mode == "F" or wide or signed:
         kind = "float" if image.mode == "F" else "signed or 32-bit integer"
         raise ValueError(f"{kind} pixels of unknown range: save them as 8-bit or unsigned 16-bit")
-    return (1 << min(tags.get(BITS, (16,)))) - 1  # 12 bits of a TIFF come as they are
 
 
 def _in_exif(read: Callable[[], Image.Exif]) -> int:
@@ -130,9 +127,10 @@ def _in_exif(read: Callable[[], Image.Exif]) -> int:
 
 def _scaled(image: Image.Image) -> Image.Image:
     """Grey pixels of more than 8 bits as bytes, rounded to the nearest."""
-    white = white_of(image)
+    tags = getattr(image, "tag_v2", {})
+    white = (1 << min(tags.get(BITS, (16,)))) - 1  # the 12 bits of a TIFF come as they are
     values = np.asarray(image).astype(np.uint32)
-    if getattr(image, "tag_v2", {}).get(WHITE_IS) == 0:  # Pillow inverts such a TIFF of 8 bits, not one of 16
+    if tags.get(WHITE_IS) == 0:  # Pillow inverts such a TIFF of 8 bits, not one of 16
         values = white - values
     return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from famkd import distributed
 from famkd.data.loader import TrainTest, count_workers, local_processes, make_loader, without
-from famkd.data.pixels import converted, opened, size_of, white_of
+from famkd.data.pixels import check_range, converted, opened, size_of
 from famkd.data.tree import SHOWN, and_more
 from famkd.errors import UserError, inert
 
@@ -119,8 +119,7 @@ def why_unreadable(file: IO[bytes], *, whole: bool, size: tuple[int, int] | None
     """
     try:
         image = opened(file)
-        if image.mode[0] in "IF":
-            white_of(image)
+        check_range(image)
         height, width = size_of(image)
         if size is not None and size not in ((height, width), (image.height, image.width)):
             return f"it is {height}x{width}, height x width, but its annotations say {size[0]}x{size[1]}"
@@ -136,8 +135,6 @@ def why_unreadable(file: IO[bytes], *, whole: bool, size: tuple[int, int] | None
 
 def reason(file: IO[bytes], error: Exception) -> str:
     """What is wrong with a file that a decoder refused, in a few words."""
-    if isinstance(error, OSError) and error.strerror:  # the system's error, not a decoder's
-        return error.strerror
     file.seek(0)
     head = file.read(HEAD)
     if not head:
@@ -149,6 +146,13 @@ def reason(file: IO[bytes], error: Exception) -> str:
         return "no image, or of a kind that Pillow does not read"
     text = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
     return "truncated" if "truncated" in text.lower() else text
+
+
+def no_file(path: str, error: OSError) -> str:
+    """Why a file cannot be opened, in a few words."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return "a link to nothing"
+    return error.strerror or type(error).__name__
 
 
 class _Checks(Dataset):
@@ -169,8 +173,7 @@ class _Checks(Dataset):
                 warnings.simplefilter("ignore")
                 return why_unreadable(file, whole=self.whole, size=size)
         except OSError as error:
-            broken = os.path.islink(path) and not os.path.exists(path)
-            return "a link to nothing" if broken else str(error.strerror or error)
+            return no_file(path, error)
 
 
 def _find(files: Files, workers: int, sizes: np.ndarray | None) -> dict[int, str]:
