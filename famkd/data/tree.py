@@ -32,7 +32,7 @@ def find_split(asked: str, present: Iterable[str], where: str) -> str | None:
 
     `val` also finds `Valid` and `validation`. UserError where several would do.
     """
-    names = [name for name in present if not is_hidden(name)]
+    names = {name for name in present if not is_hidden(name)}
     if asked in names:
         return asked
     kind = SPLITS.get(_kind(asked), (asked.lower(),))

@@ -206,7 +206,10 @@ def _is_complete(image: Image.Image, file: IO[bytes]) -> bool:
     """Whether a file surely goes on to its end, without decoding it; False where its format does not tell."""
     size = file.seek(0, os.SEEK_END)
     if image.format == "PNG":
-        image.verify()  # raises where a checksum or the end is wrong
+        try:
+            image.verify()
+        except Exception:  # of a checksum or the end; whether the pixels are whole shows when they are decoded
+            return False
         return True
     if image.format == "WEBP":
         file.seek(4)
