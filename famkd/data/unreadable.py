@@ -93,6 +93,11 @@ def find_unreadable(files: Files, workers: int = -1, sizes: np.ndarray | None = 
     return distributed.on_rank_zero(lambda: _find(files, workers, sizes))
 
 
+def forget() -> None:
+    """Check all files again when they are asked for next."""
+    _known.clear()
+
+
 def settle(found: Found, choice: Choice) -> None:
     """Refuse unreadable files in one sentence, or warn that they are left out; nothing if there are none."""
     if not found.names:

@@ -228,7 +228,7 @@ def test_workers_find_the_same(tmp_path, monkeypatch):
     assert list(alone) == [1, 8]
     monkeypatch.setattr(unreadable, "ALONE", 0)
     monkeypatch.setattr(unreadable, "CHUNK", 3)
-    unreadable._known.clear()
+    unreadable.forget()
     assert find_unreadable(source, 2) == alone
 
 
@@ -248,7 +248,7 @@ def test_only_small_sets_are_decoded_whole(tmp_path, monkeypatch):
     source = FolderSource(tmp_path / "train", ["a", "b"])
     assert list(find_unreadable(source, 0)) == [1]
     monkeypatch.setattr(unreadable, "WHOLE", 100)
-    unreadable._known.clear()
+    unreadable.forget()
     assert find_unreadable(source, 0) == {}
 
 
