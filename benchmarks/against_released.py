@@ -46,7 +46,7 @@ def released_step(root: Path, pair: str, device: torch.device, batch_size: int) 
     def step() -> None:
         optimizer.zero_grad()
         logits, losses = distiller(image=x, target=y, epoch=1)
-        loss = sum(each.mean() for each in losses.values())
+        loss = torch.stack([each.mean() for each in losses.values()]).sum()
         loss.backward()
         optimizer.step()
         loss.item()

@@ -45,7 +45,18 @@ optim: {{epochs: {epochs}, lr: {lr}, schedule: cosine, weight_decay: 1e-4, warmu
 """
 FIGURES = ("AP", "AP50", "AR100")
 PRINTED = ("method", *FIGURES, "images", "passes", "weight", "cpu_s_per_step", "images_per_s", "peak_mib")
-COLUMNS = (*PRINTED, "student", "teacher", "side", "batch", "seed", "device", "threads", "torch", "minutes")
+COLUMNS: tuple[str, ...] = (
+    *PRINTED,
+    "student",
+    "teacher",
+    "side",
+    "batch",
+    "seed",
+    "device",
+    "threads",
+    "torch",
+    "minutes",
+)
 
 
 def small(layers: tuple[int, ...], classes: int, pretrained: bool = False) -> nn.Module:

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,15 +62,15 @@ def prepare(folder: Path) -> None:
     """Recipes of a student and its teacher, and 80 real digits for them."""
     from sklearn.datasets import load_digits
 
-    scans = load_digits()
-    kept = scans.target < 3
-    x, y = (scans.images[kept] * (255 / 16)).round().astype(np.uint8), scans.target[kept]
+    pixels, labels = load_digits(return_X_y=True)
+    kept = labels < 3
+    x, y = (pixels[kept].reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8), labels[kept]
     np.savez(folder / "few.npz", x_train=x[:48], y_train=y[:48], x_test=x[48:80], y_test=y[48:80])
     for name, text in (("teacher.yaml", TEACHER), ("student.yaml", STUDENT), ("grid.yaml", GRID)):
         (folder / name).write_text(text)
 
 
-def start(folder: Path, *flags: str, tamper: Callable[[], None] | None = None) -> multiprocessing.Process:
+def start(folder: Path, *flags: str, tamper: Callable[[], None] | None = None) -> BaseProcess:
     """Start `famkd train student.yaml --out run FLAGS`, output to the file `said`; the process calls `tamper` first."""
     context = multiprocessing.get_context("forkserver")  # forks of a process that has only imported torch
     context.set_forkserver_preload(["famkd.training.loop", "famkd.cli", "famkd.evaluate"])
@@ -218,8 +219,8 @@ def _after_epoch(epoch: int, do: Callable[[], None]) -> None:
 
     real = TrainingState.save_epoch
 
-    def add(self, *arguments):
-        real(self, *arguments)
+    def add(self, row, timing):
+        real(self, row, timing)
         if len(self.metrics) == epoch and self.run.path.name == "run":
             do()
 

@@ -58,8 +58,8 @@ def watched(folder: Path, epochs: int, every: int, *flags: str) -> list[Taken]:
     seen: list[Taken] = []
     real = TrainingState.save_epoch
 
-    def add(self, *arguments):
-        real(self, *arguments)
+    def add(self, row, timing):
+        real(self, row, timing)
         if len(self.metrics) % every == 0:
             seen.append(take(len(self.metrics), self.distiller))
 

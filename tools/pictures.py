@@ -14,7 +14,7 @@ import famviz
 from famviz import plots
 from famviz.figures import amplitude as features
 from famviz.figures import cam, style
-from notebooks import SOURCES, paired
+from notebooks import SOURCES, paired  # pyright: ignore[reportAttributeAccessIssue]  (notebooks.py beside this file)
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

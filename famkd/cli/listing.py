@@ -1,4 +1,4 @@
-"""famkd ls: list recipes, models, methods, data sets and sweeps.
+"""famkd ls: list recipes, models, methods, data sets, optimizers and sweeps.
 
 The tables are read from the source files rather than imported, so that a listing does not wait for torch. Plug-ins may
 change the tables, so with plug-ins they are imported.
@@ -29,7 +29,7 @@ def ls_command(argv: list[str]) -> None:
 
 
 def show(
-    kind: Annotated[Literal["recipes", "models", "methods", "data", "sweeps"], tyro.conf.Positional],
+    kind: Annotated[Literal["recipes", "models", "methods", "data", "optimizers", "sweeps"], tyro.conf.Positional],
     /,
     sizes: bool = False,
     plugins: tuple[str, ...] = (),
@@ -53,6 +53,10 @@ def _lines(kind: str, sizes: bool, plugins: tuple[str, ...]) -> Iterator[tuple[s
     if kind in ("recipes", "sweeps"):
         paths = builtin_recipes() if kind == "recipes" else builtin_sweeps()
         yield from ((name, _first_comment(path)) for name, path in paths.items())
+    elif kind == "optimizers":
+        from famkd.config.optimizers import optimizer_names
+
+        yield from optimizer_names().items()
     elif plugins_in_use(plugins):
         import_plugins(plugins)
         yield from imported_table(kind)

@@ -4,13 +4,14 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 from famkd.config.builtin import find_recipe
+from famkd.config.choice import Choice, of_chosen, optim_choice, refuse_optim_flags, refuse_options_of_others
 from famkd.config.plugins import import_plugins, require_imported
 from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Net, Recipe, split_methods
 from famkd.config.sections import data_options, data_section, method_options, recipe_type
@@ -24,21 +25,6 @@ Parsed = TypeVar("Parsed")
 
 # Fields that every recipe of version 0.1.0 named, whatever its data set was.
 OLD_DATA_FIELDS = {"sides", "longest", "size", "splits", "workers", "gpu_decode"}
-
-
-@dataclass(frozen=True)
-class _DataName:
-    name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = Recipe().data.name
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The fields that decide which other fields a recipe has."""
-
-    method: str = "none"
-    task: str = "classification"
-    plugins: tuple[str, ...] = ()
-    data: _DataName = field(default_factory=_DataName)
 
 
 def load_recipe(source: str | Path, *flags: str, prog: str = "famkd train", own: type | None = None) -> Recipe:
@@ -72,12 +58,13 @@ def parse_recipe(
     methods = _known_methods(choice.method)
     _must_be_known("task", choice.task, TASKS)
     _must_be_known("data set", choice.data.name, DATA)
-    tree = _of_chosen(_with_task_defaults(tree, choice.task, methods), methods, choice.data.name)
+    tree = of_chosen(_with_task_defaults(tree, choice.task, methods), methods, choice)
     settings = as_flags(tree)
-    _refuse_options_of_others([*settings, *flags], methods, choice.data.name)
+    refuse_options_of_others([*settings, *flags], methods, choice.data.name)
     kind = recipe_type(methods, choice.data.name)
     saved = parse(kind, settings, prog=prog, where=f"the recipe {name}")
     recipe = _parse_with_defaults(kind, flags, saved, prog, own)
+    refuse_optim_flags(flags, recipe.optim)
     if not _names_a_folder(recipe.name):
         raise UserError(
             f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`."
@@ -162,7 +149,7 @@ def _drop_old_data_fields(tree: dict[str, Any]) -> None:
         data.pop(key, None)
 
 
-def _choose(tree: dict[str, Any], flags: Sequence[str], prog: str) -> _Choice:
+def _choose(tree: dict[str, Any], flags: Sequence[str], prog: str) -> Choice:
     """The chosen methods, task and data set, once the plug-ins that the flags name are imported.
 
     A file alone never gets anything imported: whoever runs a recipe must name its plug-ins.
@@ -173,7 +160,10 @@ def _choose(tree: dict[str, Any], flags: Sequence[str], prog: str) -> _Choice:
         chosen["data"] = {"name": data["name"]}
     elif isinstance(data, str):
         chosen["data"] = {"name": data}
-    choice, _ = parse_known(_Choice, [*as_flags(chosen), *flags], prog=prog)
+    optim = tree.get("optim")
+    if isinstance(optim, dict):
+        chosen["optim"] = optim_choice(optim)
+    choice, _ = parse_known(Choice, [*as_flags(chosen), *flags], prog=prog)
     import_plugins(choice.plugins)
     asked = tree.get("plugins", [])
     asked = asked if isinstance(asked, list) else [asked]
@@ -203,19 +193,6 @@ def _must_be_known(kind: str, name: str, known: Mapping[str, Any]) -> None:
     )
 
 
-def _of_chosen(tree: dict[str, Any], methods: tuple[str, ...], data: str) -> dict[str, Any]:
-    """The settings without those of other methods, and without options of the file's data set if a flag chose another.
-
-    A recipe may hold the options of several methods, and be used with another data set.
-    """
-    chosen = {key: value for key, value in tree.items() if key in methods or key not in METHODS}
-    section = tree.get("data")
-    if isinstance(section, dict) and section.get("name", data) != data:
-        foreign = data_options(str(section["name"])).keys() - data_options(data).keys()
-        chosen["data"] = {key: value for key, value in section.items() if key not in foreign}
-    return chosen
-
-
 def _with_task_defaults(tree: dict[str, Any], task: str, methods: tuple[str, ...]) -> dict[str, Any]:
     """The settings, with the defaults of method options that the task changes."""
     sections: dict[str, Any] = {}
@@ -227,23 +204,6 @@ def _with_task_defaults(tree: dict[str, Any], task: str, methods: tuple[str, ...
         if defaults:
             sections[name] = {key: str(value) for key, value in defaults.items()} | section
     return tree | sections
-
-
-def _refuse_options_of_others(flags: Sequence[str], methods: tuple[str, ...], data: str) -> None:
-    """UserError for an option of a method or of a data set that is not the chosen one."""
-    for flag in flags:
-        section, dot, option = flag.partition("=")[0].removeprefix("--").replace("-", "_").partition(".")
-        if not flag.startswith("--") or not dot:
-            continue
-        if section in METHODS and section not in methods:
-            raise UserError(
-                f"{section} is not among this run's methods ({'+'.join(methods) or 'none'}): pass --method {section} "
-                f"or leave {flag.partition('=')[0]} out."
-            )
-        if section == "data" and option not in data_options(data):
-            others = [name for name in DATA if option in data_options(name)]
-            if others:
-                raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {data}: leave it out.")
 
 
 def _parse_with_defaults(

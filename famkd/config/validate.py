@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import Net, Recipe
 from famkd.data import task_of_data
+from famkd.data.split import read_split
 from famkd.distill.types import Engine
 from famkd.errors import UserError
 from famkd.methods import METHODS
@@ -16,8 +18,11 @@ LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained
 
 def validated(recipe: Recipe) -> Recipe:
     """The recipe, once every check has passed; without a method, its teacher is dropped."""
-    for check in (_numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task):
+    for check in (
+        _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
+    ):  # fmt: skip
         check(recipe)
+    check_optim(recipe.optim)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
         return replace(recipe, teacher=Net())
@@ -66,6 +71,15 @@ def _methods_fit_task(recipe: Recipe) -> None:
         reason = TASKS[recipe.task].refuses(METHODS[name])
         if reason:
             raise UserError(f"{name} {reason}.")
+
+
+def _split_fits(recipe: Recipe) -> None:
+    if recipe.data.val:
+        read_split(recipe.data.val)
+    elif recipe.optim.patience:
+        raise UserError(
+            f"--patience {recipe.optim.patience} looks at held-out images: pass --data.val too, such as 0.1."
+        )
 
 
 def _engine(recipe: Recipe) -> Engine:

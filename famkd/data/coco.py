@@ -5,17 +5,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from annotated_types import Ge
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from famkd import distributed
-from famkd.data.coco_annotations import read_instances
+from famkd.data.coco_annotations import Instances, read_instances
 from famkd.data.coco_files import Place, find_annotations
 from famkd.data.coco_images import BoxImages, Key, Piece, split_piece
 from famkd.data.loader import count_workers, local_processes, make_loader
 from famkd.data.pixels import colour
+from famkd.data.split import Split, read_split
 from famkd.data.unreadable import Choice, Found, find_unreadable, settle
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -86,27 +88,52 @@ class Coco:
         self._workers = count_workers(workers, local_processes())
         self._background = colour(background)
         self._unreadable: Choice = unreadable
-        self._train_place = (train_annotations, train_images)
-        place = find_annotations(root, "val", test_annotations, test_images)
-        self._test = self._images(place, None, training=False)
+        self._train_files = (train_annotations, train_images)
+        self._test_place = find_annotations(root, "val", test_annotations, test_images)
+        self._test = self._images(self._read(self._test_place, None), training=False)
         self.classes = self._test.source.classes
         self._asked = batch_size
+        self._split: Split | None = None
         self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
 
     @cached_property
-    def _train(self) -> "BoxImages":
-        """The training images. The real set has half a gigabyte of json, which a test does not need."""
-        place = find_annotations(self.root, "train", *self._train_place)
-        return self._images(place, self.classes, training=True)
+    def _train_place(self) -> Place:
+        return find_annotations(self.root, "train", *self._train_files)
 
-    def _images(self, place: Place, classes: list[str] | None, training: bool) -> BoxImages:
+    @cached_property
+    def _train_and_val(self) -> tuple[BoxImages, BoxImages | None]:
+        """Training and held-out images. The real set has half a gigabyte of json, which a test does not need."""
+        train, split = self._read(self._train_place, self.classes), self._split
+        held_out = None
+        if split and split.name:
+            held_out = self._read(find_annotations(self.root, split.name), self.classes)
+        elif split:
+            out = split.draw(np.zeros(len(train), np.int64))  # an image has no single class to draw by
+            held_out = train.subset(out)
+            train = train.without(out.tolist())
+        return self._images(train, training=True), self._images(held_out, training=False) if held_out else None
+
+    def _read(self, place: Place, classes: list[str] | None) -> Instances:
         """The images of a json, without the unreadable ones if these are to be skipped."""
         source, missing = read_instances(place, classes)
         found = find_unreadable(source, self._workers, source.sizes)
         found |= dict.fromkeys(missing, "missing")
         settle(Found({source.name(n): found[n] for n in sorted(found)}, len(source)), self._unreadable)
-        skip = self._unreadable == "skip"
-        return BoxImages(source.without(sorted(found)), self.longest, training, self._background, skip)
+        return source.without(sorted(found))
+
+    def _images(self, source: Instances, training: bool) -> BoxImages:
+        return BoxImages(source, self.longest, training, self._background, skip=self._unreadable == "skip")
+
+    @property
+    def _train(self) -> BoxImages:
+        return self._train_and_val[0]
+
+    def hold_out(self, val: str, seed: int = 0) -> None:
+        """Keep a held-out split out of training: a fraction of the images, or a split beside the others, by name."""
+        self._split = read_split(val, seed)
+        name = self._split.name
+        if name and find_annotations(self.root, name).annotations in (self._train_place[0], self._test_place[0]):
+            raise UserError(f"--data.val {val} holds the training or test images: name another split of {self.root}.")
 
     @cached_property
     def _loader(self) -> DataLoader:
@@ -121,6 +148,12 @@ class Coco:
     def steps(self) -> int:
         """Steps in an epoch."""
         return len(self._train.source) // self.batch_size
+
+    @property
+    def n_val(self) -> int:
+        """Number of held-out images."""
+        val = self._train_and_val[1] if self._split else None
+        return len(val.source) if val else 0
 
     @property
     def n_test(self) -> int:
@@ -178,17 +211,25 @@ class Coco:
         Default batch: one image, because padding to a batch shows at the edges and would change the figures. Targets
         also hold iscrowd (N,), area (N,) in square pixels of the stored image, and its `size`, height and width.
         """
-        batch_size = batch_size or 1
-        share = distributed.shard(0, self.n_test)
+        return self._in_order(self._test, batch_size or 1)
+
+    def val(self, batch_size: int = 0) -> Iterator[Batch]:
+        """This process's share of the held-out images, as `test` yields test images."""
+        val = self._train_and_val[1]
+        assert val is not None, "call hold_out first"
+        return self._in_order(val, batch_size or 1)
+
+    def _in_order(self, items: BoxImages, batch_size: int) -> Iterator[Batch]:
+        share = distributed.shard(0, len(items.source))
         batches = []
         for start in range(share.start, share.stop, batch_size):
             stop = min(start + batch_size, share.stop)
             batches.append(self._unaugmented(range(start, stop)))
-        for loaded in make_loader(self._test, batches, self._workers, self.device, keep_workers=False):
+        for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = split_piece(loaded)
             if not len(piece.index):
                 continue
-            sizes = torch.from_numpy(self._test.source.sizes)[piece.index]
+            sizes = torch.from_numpy(items.source.sizes)[piece.index]
             for target, size in zip(piece.targets, sizes):
                 target["size"] = size
             yield self.take(piece)

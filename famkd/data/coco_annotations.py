@@ -40,21 +40,26 @@ class Instances:
         """Path of an image."""
         return os.path.join(self.folder, str(self.names[index]))
 
-    def without(self, numbers: Sequence[int]) -> "Instances":
-        """The same without some images and their objects."""
-        kept = np.delete(np.arange(len(self)), list(numbers))
+    def subset(self, positions: np.ndarray) -> "Instances":
+        """Some of the images, by their positions in ascending order."""
+        chosen = np.zeros(len(self), bool)
+        chosen[positions] = True
         counts = np.diff(self.start)
-        objects = np.repeat(np.isin(np.arange(len(self)), kept), counts)
+        own = np.repeat(chosen, counts)  # of each object
         return replace(
             self,
-            names=self.names[kept],
-            sizes=self.sizes[kept],
-            start=np.concatenate(([0], counts[kept].cumsum())),
-            boxes=self.boxes[objects],
-            labels=self.labels[objects],
-            area=self.area[objects],
-            crowd=self.crowd[objects],
+            names=self.names[positions],
+            sizes=self.sizes[positions],
+            start=np.concatenate(([0], np.cumsum(counts[positions]))),
+            boxes=self.boxes[own],
+            labels=self.labels[own],
+            area=self.area[own],
+            crowd=self.crowd[own],
         )
+
+    def without(self, positions: list[int]) -> "Instances":
+        """The same without some images and their objects."""
+        return self.subset(np.delete(np.arange(len(self)), positions))
 
 
 def read_instances(place: Place, classes: list[str] | None = None) -> tuple[Instances, list[int]]:

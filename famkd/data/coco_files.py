@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from famkd.data.tree import SPLITS, and_more, entries
+from famkd.data.tree import SPLITS, and_more, entries, kind_of
 from famkd.errors import UserError
 
 OTHERS = {"captions", "keypoints", "panoptic", "stuff", "info"}  # words in the names of jsons that hold no boxes
@@ -25,7 +25,7 @@ def find_annotations(root: str | Path, split: str, annotations: str = "", images
     """The json and the folders of images of a split; UserError, which says what is there, where they are not found.
 
     Args:
-        split: train or val. Files of a test split stand in for missing ones of val.
+        split: train or val, or the name of another one. Files of a test split stand in for missing ones of val.
         annotations, images: path of the json and of the folder, under the root or absolute, where they are known.
     """
     root, option = Path(root), "train" if split == "train" else "test"
@@ -102,7 +102,10 @@ def _shown(folder: Path) -> list[Path]:
 
 def _is_of(name: str, split: str) -> bool:
     """Whether a name is that of a split, as in instances_train2017 or valid."""
-    return any(word in SPLITS[split] for word in _words(name))
+    kind = kind_of(split.rstrip("0123456789"))
+    if kind:
+        return any(word in SPLITS[kind] for word in _words(name))
+    return split.lower() in name.lower()
 
 
 def _words(name: str) -> list[str]:

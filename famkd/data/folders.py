@@ -16,7 +16,15 @@ from torch import Tensor
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
-from famkd.data.tree import and_more, class_folders, find_splits, image_files, match_classes, without_images
+from famkd.data.tree import (
+    and_more,
+    class_folders,
+    find_further,
+    find_splits,
+    image_files,
+    match_classes,
+    without_images,
+)
 from famkd.data.unreadable import Choice, Found, check_classes, find_unreadable, no_file, reason, settle
 from famkd.errors import UserError, inert
 from famkd.files import must_fit
@@ -63,7 +71,15 @@ def folder_in_memory(
     settle(Found(failed | failed_test, total), unreadable)
     check_classes(train.labels, y_train, classes)
     mean, std = channel_statistics(x_train)
-    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad=max(1, min(form.size) // 8))
+
+    def read_split(name: str) -> tuple[np.ndarray, np.ndarray]:
+        source = _further_split(path, (train, test), classes, name)
+        pixels, labels, failed = _pixels_and_labels(source, form)
+        settle(Found(failed, len(source)), unreadable)
+        return pixels, labels
+
+    pad = max(1, min(form.size) // 8)
+    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split)
 
 
 def read_folders(root: str | Path, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
@@ -71,7 +87,8 @@ def read_folders(root: str | Path, splits: tuple[str, str] = ("train", "val")) -
 
     Raises UserError where a folder or its images are missing.
     """
-    return TrainTest(*_listed(root, splits))
+    train, test, classes = _listed(root, splits)
+    return TrainTest(train, test, classes, lambda name: _further_split(Path(root), (train, test), classes, name))
 
 
 class FolderSource:
@@ -139,6 +156,18 @@ def _listed(root: str | Path, splits: tuple[str, str]) -> tuple[FolderSource, Fo
         if empty:
             warnings.warn(inert(f"{folder} has no images of {and_more(empty)}: these are not tested."), stacklevel=4)
     return train, test, classes
+
+
+def _further_split(root: Path, used: tuple[FolderSource, FolderSource], classes: list[str], name: str) -> FolderSource:
+    """The held-out images of a folder next to those of training and test images; UserError if it cannot be that."""
+    folder = find_further(root, name)
+    if str(folder) in [source.folder for source in used]:
+        raise UserError(f"--data.val {name}: {folder} holds the training or test images: name another folder.")
+    match_classes(Path(used[0].folder), folder)
+    source = FolderSource(folder, classes)
+    if not len(source):
+        raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
+    return source
 
 
 def _common_size(sources: list[FolderSource]) -> Size:

@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -52,6 +52,7 @@ class TrainTest(NamedTuple):
     train: Source
     test: Source
     classes: list[str]
+    read_split: Callable[[str], Source] | None = None  # lists a further split by its name, where there can be one
 
 
 class Subset:

@@ -35,7 +35,7 @@ def find_split(asked: str, present: Iterable[str], where: str) -> str | None:
     names = {name for name in present if not is_hidden(name)}
     if asked in names:
         return asked
-    kind = SPLITS.get(_kind(asked), (asked.lower(),))
+    kind = SPLITS.get(kind_of(asked), (asked.lower(),))
     found = [name for name in names if name.lower() in kind]
     alike = [name for name in found if name.lower() == asked.lower()]
     found = alike or found
@@ -65,11 +65,21 @@ def find_splits(root: str | Path, splits: tuple[str, str]) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
+def find_further(root: Path, asked: str) -> Path:
+    """The folder of a further split, by its name or one of its kind; UserError if there is none."""
+    found = asked if (root / asked).is_dir() else find_split(asked, _folder_names(root), str(root))
+    if found is None:
+        raise UserError(
+            f"--data.val {asked}: there is no folder {root / asked}: name one, or pass a fraction such as 0.1."
+        )
+    return root / found
+
+
 def find_either(asked: str, present: Iterable[str], where: str) -> str | None:
     """The name of a split as `find_split` finds it; a split of test images and one of validation images are alike."""
     present = list(present)
     found = find_split(asked, present, where)
-    other = {"val": "test", "test": "val"}.get(_kind(asked), "")
+    other = {"val": "test", "test": "val"}.get(kind_of(asked), "")
     return found or (find_split(other, present, where) if other else None)
 
 
@@ -137,8 +147,8 @@ def and_more(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _kind(split: str) -> str:
-    """train, val or test; "" for the name of no known split."""
+def kind_of(split: str) -> str:
+    """The kind of a split by its name, train, val or test; "" for other names."""
     return next((kind for kind, names in SPLITS.items() if split.lower() in names), "")
 
 

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from torch.utils.data import Dataset
 
 from famkd import distributed
-from famkd.data.loader import TrainTest, count_workers, local_processes, make_loader, without
+from famkd.data.loader import Source, TrainTest, count_workers, local_processes, make_loader, without
 from famkd.data.pixels import check_range, converted, opened, size_of
 from famkd.data.tree import SHOWN, and_more
 from famkd.errors import UserError, inert
@@ -59,19 +59,26 @@ class Found(NamedTuple):
 
 def readable(splits: TrainTest, choice: Choice, workers: int = -1) -> TrainTest:
     """Training and test images without those that cannot be read; UserError for `refuse` if there are any."""
-    names: dict[str, str] = {}
-    total, kept = 0, {}
-    for source in (splits.train, splits.test):
-        place = (source.name(0), len(source))  # the same for one tree that is used for both
-        if place not in kept:
-            found = source.unreadable(workers)
-            names |= {source.name(index): why for index, why in found.items()}
-            total += len(source)
-            kept[place] = without(source, sorted(found))
-    settle(Found(names, total), choice)
-    train, test = (kept[source.name(0), len(source)] for source in (splits.train, splits.test))
+    one_tree = (splits.train.name(0), len(splits.train)) == (splits.test.name(0), len(splits.test))
+    lost = splits.train.unreadable(workers)
+    lost_test = lost if one_tree else splits.test.unreadable(workers)
+    names = _by_name(splits.train, lost) | _by_name(splits.test, lost_test)
+    settle(Found(names, len(splits.train) + (0 if one_tree else len(splits.test))), choice)
+    train, test = without(splits.train, list(lost)), without(splits.test, list(lost_test))
     check_classes(splits.train.labels, train.labels, splits.classes)
-    return splits._replace(train=train, test=test)
+
+    def read_split(name: str) -> Source:
+        assert splits.read_split is not None  # otherwise no further split can be asked for
+        source = splits.read_split(name)
+        lost = source.unreadable(workers)
+        settle(Found(_by_name(source, lost), len(source)), choice)
+        return without(source, list(lost))
+
+    return TrainTest(train, test, splits.classes, read_split if splits.read_split else None)
+
+
+def _by_name(source: Source, found: dict[int, str]) -> dict[str, str]:
+    return {source.name(index): why for index, why in found.items()}
 
 
 def check_classes(listed: np.ndarray, left: np.ndarray, classes: list[str]) -> None:

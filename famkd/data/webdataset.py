@@ -7,12 +7,9 @@ index says where in its tar each image lies. It is read from `index.npz` next to
 and saved there if that is possible.
 """
 
-import math
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,15 +18,15 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.data.loader import TrainTest
+from famkd.data.shard_files import file_system, find_tars, listing, place_of
 from famkd.data.shard_index import Index, index_bytes, index_of, read_index
 from famkd.data.shard_samples import NUMBER, read_samples
 from famkd.data.small import MOST_CLASSES
-from famkd.data.tree import and_more, find_either, is_hidden
+from famkd.data.tree import and_more
 from famkd.data.unreadable import WHOLE
 from famkd.errors import UserError
 
 WINDOW = 16  # shards whose images are mixed with each other in an epoch
-MOST_SHARDS = 100_000  # that a pattern with braces may stand for
 CAPTIONS = 50  # from so many images on, names that are nearly all different are captions and not classes
 
 
@@ -125,7 +122,7 @@ class ShardSource:
 
 def has_shards(root: str, split: str) -> bool:
     """Whether a split under a root is in shards."""
-    return _place_of(root, split) is not None
+    return place_of(root, split) is not None
 
 
 def read_shards(root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "") -> TrainTest:
@@ -140,95 +137,34 @@ def read_shards(root: str, splits: tuple[str, str] = ("train", "val"), label_key
     listed = None
     if files.exists(f"{path}/classes.txt"):
         listed = files.cat_file(f"{path}/classes.txt").decode().splitlines()
-    numbers = _numbers([*train.names, *test.names])
-    classes = _numbered(root, listed, train, test) if numbers else _named(root, listed, train, test)
+    by_name = not _numbers([*train.names, *test.names])
+    classes = _named(root, listed, train) if by_name else _numbered(root, listed, train, test)
+    where = f"{root}/classes.txt" if listed else train.folder
     for source in (train, test):
-        source.number_classes(numbers or {name: number for number, name in enumerate(classes)})
-    return TrainTest(train, test, classes)
+        _number(source, classes, by_name, where)
+
+    def read_split(name: str) -> ShardSource:
+        place = place_of(root, name)
+        if place is None:
+            raise UserError(f"--data.val {name}: there are no shards in {root}/{name}: name a folder of .tar files.")
+        source = ShardSource(*place, label_key)
+        if (source.folder, source.shards) in [(used.folder, used.shards) for used in (train, test)]:
+            raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
+        _number(source, classes, by_name, where)
+        return source
+
+    return TrainTest(train, test, classes, read_split)
 
 
 def shard_source(root: str, split: str, label_key: str = "") -> ShardSource:
     """The images of one split; UserError, which says what is there, if it has no tars."""
-    place = _place_of(root, split)
+    place = place_of(root, split)
     if place is None:
         raise UserError(
-            f"There are no shards of {split} under {root}: it holds {and_more(sorted(_listing(root))) or 'nothing'}. "
+            f"There are no shards of {split} under {root}: it holds {and_more(sorted(listing(root))) or 'nothing'}. "
             "Name a folder of .tar files, or the files, by --data.splits, as in val-{0000..0063}.tar."
         )
     return ShardSource(*place, label_key)
-
-
-def file_system(root: str) -> tuple[Any, str]:
-    """fsspec's file system of an address, and the path in it; UserError if a package for it is missing."""
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(root)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{root} cannot be read: {' '.join(str(error).split())}.") from error
-
-
-def find_tars(files: Any, root: str, pattern: str) -> dict[str, int]:
-    """Name under the root and bytes of each tar of a pattern, in alphabetical order; UserError for missing ones."""
-    found: dict[str, int] = {}
-    missing = []
-    for name in _without_braces(pattern):
-        path = f"{root}/{name}"
-        try:
-            paths = files.glob(path, detail=True) if re.search("[*?]", name) else {path: files.info(path)}
-        except FileNotFoundError:
-            missing.append(name)
-            continue
-        for path, info in paths.items():
-            if not is_hidden(path.rpartition("/")[2]):
-                found[path.removeprefix(root).lstrip("/")] = info["size"]
-    if missing or not found:
-        raise UserError(f"There is no {and_more(missing or [pattern])} in {root}.")
-    return dict(sorted(found.items()))
-
-
-def _place_of(root: str, split: str) -> tuple[str, str] | None:
-    """Address of the folder of a split's tars, and the pattern of their names; None if there are none."""
-    if re.search(r"[*?{]|\.tar$", split):
-        folder, _, pattern = split.rpartition("/")
-        return (f"{root}/{folder}" if folder else root), pattern
-    files, path = file_system(root)
-    if files.glob(f"{path}/{split}/*.tar"):
-        return f"{root}/{split}", "*.tar"
-    present = _listing(root)
-    folder = find_either(split, [name for name, is_folder in present.items() if is_folder], root)
-    if folder:
-        return (f"{root}/{folder}", "*.tar") if files.glob(f"{path}/{folder}/*.tar") else None
-    words = [word for name in present if name.endswith(".tar") for word in re.findall("[A-Za-z]+", name)]
-    word = find_either(split, words, root)
-    return (root, f"*{word}*.tar") if word else None
-
-
-def _listing(root: str) -> dict[str, bool]:
-    """What lies in a folder, and whether each is a folder; nothing where the address cannot be listed."""
-    files, path = file_system(root)
-    try:
-        entries = files.ls(path, detail=True)
-    except Exception:  # every file system raises its own
-        return {}
-    return {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] == "directory" for entry in entries}
-
-
-def _without_braces(pattern: str) -> Iterator[str]:
-    """The names that a pattern with braces stands for: {a,b} for each of several, {0000..0146} for a range."""
-    parts = re.split(r"\{([^{}]*)\}", pattern)
-    choices = []
-    for place, part in enumerate(parts):
-        span = re.fullmatch(r"(\d+)\.\.(\d+)", part)
-        if place % 2 == 0:
-            choices.append([part])
-        elif span and int(span[2]) - int(span[1]) < MOST_SHARDS:
-            choices.append([f"{n:0{len(span[1])}}" for n in range(int(span[1]), int(span[2]) + 1)])
-        else:
-            choices.append(part.split(","))
-    if math.prod(map(len, choices)) > MOST_SHARDS:
-        raise UserError(f"{pattern} stands for more than {MOST_SHARDS:,} files: name fewer.")
-    return map("".join, product(*choices))
 
 
 def _numbers(names: list[str]) -> dict[str, int]:
@@ -249,7 +185,7 @@ def _numbered(root: str, listed: list[str] | None, train: ShardSource, test: Sha
     return listed or [str(n) for n in range(count)]
 
 
-def _named(root: str, listed: list[str] | None, train: ShardSource, test: ShardSource) -> list[str]:
+def _named(root: str, listed: list[str] | None, train: ShardSource) -> list[str]:
     """Names of the classes of shards that write names."""
     if len(train.names) >= CAPTIONS and len(train) < 2 * len(train.names):
         raise UserError(
@@ -257,11 +193,18 @@ def _named(root: str, listed: list[str] | None, train: ShardSource, test: ShardS
             f"{train.names[0]!r}: these are captions. Name the class by --data.label_key, or add .cls files."
         )
     classes = listed or sorted(train.names)
-    where = f"{root}/classes.txt" if listed else train.folder
-    for source in (train, test):
-        unknown = [name for name in source.names if name not in set(classes)]
-        if unknown:
-            raise UserError(f"The shards in {source.folder} have classes that {where} lacks: {and_more(unknown)}.")
     if len(classes) > MOST_CLASSES:
-        raise UserError(f"{where} has {len(classes):,} classes: give at most {MOST_CLASSES:,}.")
+        raise UserError(f"The shards in {root} have {len(classes):,} classes: give at most {MOST_CLASSES:,}.")
     return classes
+
+
+def _number(source: ShardSource, classes: list[str], by_name: bool, where: str) -> None:
+    """Number the classes of a source; UserError, which names them, for those that are not among the classes.
+
+    `where` says where the classes are listed, for the message.
+    """
+    numbers = {name: number for number, name in enumerate(classes)} if by_name else _numbers(source.names)
+    unknown = [name for name in source.names if not 0 <= numbers.get(name, -1) < len(classes)]
+    if unknown:
+        raise UserError(f"The shards in {source.folder} have classes that {where} lacks: {and_more(unknown)}.")
+    source.number_classes(numbers)

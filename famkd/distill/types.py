@@ -137,6 +137,22 @@ class Dataset(Protocol):
         """This process's share of the test images, in order; 0 for a batch size that suits the device."""
         ...
 
+    def hold_out(self, val: str, seed: int = 0) -> None:
+        """Keep a held-out split out of training: a fraction such as "0.1", drawn by a seed, or a split by name.
+
+        Called once, before anything else. Errors: UserError where there is no such split.
+        """
+        ...
+
+    @property
+    def n_val(self) -> int:
+        """Number of held-out images; 0 before `hold_out`."""
+        ...
+
+    def val(self, batch_size: int = 0) -> Iterator[Batch]:
+        """This process's share of the held-out images, as `test` yields test images."""
+        ...
+
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, without those that cannot be read."""
         ...

@@ -20,10 +20,15 @@ from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
+from famkd.run.scores import HELD_OUT, training_over
+from famkd.training.average import measure
 from famkd.training.build import build_step, build_training, default_run, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
-from famkd.training.launch import launched
+from famkd.training.final_test import measure_test
+from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
+from famkd.training.optimizer import can_be_captured
+from famkd.training.processes import joined, must_start_processes
 from famkd.training.schedule import learning_rate, loss_weights
 from famkd.training.step import Step, choose_engine
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
@@ -38,16 +43,20 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         resume: continue from where the run ended, with the same result as an uninterrupted one.
         runs: the folder of run directories.
 
-    With several processes all of them call this; rank 0 alone writes and prints.
+    A recipe for several processes is trained in new ones, unless torchrun or SLURM started this process. Then all of
+    them call this; rank 0 alone writes and prints.
 
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
     recipe = validated(recipe)
     run = Run(out) if out else default_run(recipe, runs)
+    if must_start_processes(recipe):
+        start_processes(recipe, run, resume, runs)
+        return run
     with contextlib.ExitStack() as stack:
         requested = stack.enter_context(stop_requests())
-        fabric = stack.enter_context(launched(recipe, run, resume, runs))
+        fabric = stack.enter_context(joined(recipe, run))
         distributed.on_rank_zero(lambda: stack.enter_context(run.locked()))
         if distributed.on_rank_zero(lambda: needs_training(run, recipe, resume)):
             if distributed.on_rank_zero(lambda: trains_something_first(recipe, runs)):
@@ -73,11 +82,11 @@ def train_student(
     title = f"{recipe.name} {recipe.method}"
     data, distiller, optimizer = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs))
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
-    state = TrainingState(run, recipe, distiller, step.optimizer)
+    state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
     if distributed.rank() == 0:
         run.begin(recipe, str(fabric.device))
-    _print_setup(title, recipe, data, distiller)
+    _print_setup(title, recipe, data, distiller, step)
     if recipe.method_names:
         if not (state.metrics or teacher_run(recipe, runs)):
             report_bare_teacher(title, run, distiller, data)
@@ -85,11 +94,12 @@ def train_student(
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
         report.resume(len(state.metrics))
-        for epoch in range(len(state.metrics) + 1, recipe.optim.epochs + 1):
+        while not training_over(recipe, state.metrics):
+            epoch = len(state.metrics) + 1
             try:
                 row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
             except EpochInterrupted as stop:
-                distributed.average_batchnorm(distiller)
+                average_batchnorms(step, distiller)
                 state.save_partial(step.state() if step.count else None)
                 raise TrainingStopped(
                     f"stopped by {stop} in epoch {epoch} after step {step.count} of {data.steps}; {run.path} holds the "
@@ -98,6 +108,10 @@ def train_student(
             interrupted = None
             log(row | timing)
             state.save_epoch(row, timing)
+        if recipe.data.val:
+            _print_early_stop(title, recipe, state)
+            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
+            log({"epoch": len(state.metrics), **figures})
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -119,27 +133,34 @@ def train_epoch(
     """
     # Random draws inside a step follow from (seed, epoch, rank), so that a resumed run repeats them.
     torch.manual_seed(recipe.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
-    lr = learning_rate(recipe.optim, epoch)
-    step.set_epoch(lr, loss_weights(recipe, epoch))
+    step.set_epoch(learning_rate(recipe.optim, epoch, 0, data.steps), loss_weights(recipe, epoch))
     if interrupted:
         step.set_state(interrupted)
     distiller.train()
     for piece in until_requested(data.epoch(epoch, step.count), requested, step.count):
-        if epoch == 1 and step.count < recipe.optim.warmup_steps:
-            step.set_lr(lr * (step.count + 1) / recipe.optim.warmup_steps)
+        step.set_lr(learning_rate(recipe.optim, epoch, step.count, data.steps))
         step(piece)
         report.step()
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
-    distributed.average_batchnorm(distiller)
+    average_batchnorms(step, distiller)
     distiller.eval()
-    figures = distiller.task.evaluate(distiller.deployed, data.test()).figures
+    images, prefix = (data.val, HELD_OUT) if recipe.data.val else (data.test, "")
+    figures = {prefix + name: value for name, value in measure(distiller, step.averaged, images).items()}
+    lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
     peak = torch.cuda.max_memory_allocated() / 2**20 if data.device.type == "cuda" else None
     rate = data.steps * data.batch_size / trained
     report.epoch(row, seconds)
     return row, {"epoch": epoch, "seconds": seconds, "images_per_s": rate, "peak_mib": peak}
+
+
+def average_batchnorms(step: Step, distiller: Distiller) -> None:
+    """Average running statistics over all processes: of the networks, and of the averaged student."""
+    distributed.average_batchnorm(distiller)
+    if step.averaged is not None:
+        distributed.average_batchnorm(step.averaged.network)
 
 
 def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
@@ -177,11 +198,23 @@ def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Datase
         run.write_teacher(figures)
 
 
-def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller) -> None:
+def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller, step: Step) -> None:
+    captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
+    reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
+    console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.batch_size > data.batch_size:
         console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
+    if recipe.data.val:
+        console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
     if recipe.method_names:
-        console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
+        momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
+        console.print(f"{title}  {size_of(distiller.methods, momentum)}")
+
+
+def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:
+    done = len(state.metrics)
+    if done < recipe.optim.epochs:
+        console.print(f"{title}  stopped after epoch {done}: {recipe.optim.patience} epochs without a better figure")
 
 
 def _check_finite(step: Step, distiller: Distiller, epoch: int) -> None:

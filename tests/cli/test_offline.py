@@ -40,6 +40,7 @@ main(["train", "cifar100/resnet56-resnet20", "--data.root", "nowhere", "--method
 """
 
 
+@pytest.mark.slow
 def test_no_command_asks_for_anything_elsewhere(small, python):
     torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
     code, out, err = python("-c", WATCHED)
@@ -48,6 +49,7 @@ def test_no_command_asks_for_anything_elsewhere(small, python):
     assert Path("report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_what_fetches_is_seen_and_told(small, python):
     """The watch itself: CIFAR-100 that is not there is asked for, and missed in one sentence."""
     code, out, err = python("-c", FETCHING)
@@ -57,7 +59,7 @@ def test_what_fetches_is_seen_and_told(small, python):
 
 
 def test_the_hub_is_not_asked_again_and_again_where_its_name_is_unknown(monkeypatch):
-    timm = pytest.importorskip("timm")
+    import timm
     from huggingface_hub import constants
 
     def refuse(*args):

@@ -87,6 +87,7 @@ def one_process(python):
     return run
 
 
+@pytest.mark.slow
 def test_every_command_takes_plugins_as_real_processes(mine, python, one_process):
     train = ("train", "small.yaml", *OWN, "--teacher.weights", "recipe:teacher.yaml", "--out", "run")
     code, _, err = python("-m", "famkd", *train, "--epochs", "1", *NAMED)
@@ -123,6 +124,7 @@ def test_every_command_takes_plugins_as_real_processes(mine, python, one_process
     assert json.loads(timed)["method"] == "mine"
 
 
+@pytest.mark.slow
 def test_a_sweep_passes_plugins_on_to_its_trainings(mine, python):
     Path("grid.yaml").write_text(
         "recipe: small.yaml\nstudent.model: mynet\nmethod: mine\nteacher.model: mynet\noptim.epochs: 1\n"

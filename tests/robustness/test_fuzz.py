@@ -153,6 +153,7 @@ def test_a_recipe_of_odd_words_in_odd_places(folder, tree):
     check_recipe(yaml.safe_dump(tree, sort_keys=False).encode())
 
 
+@pytest.mark.slow
 @examples(30)
 @given(pick=st.integers(0, 99), changes=edits)
 def test_a_damaged_run(run, whole_run, pick, changes):
@@ -163,6 +164,7 @@ def test_a_damaged_run(run, whole_run, pick, changes):
     shutil.copy(whole_run / name, run.path / name)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(notes=values, rows=st.lists(values, max_size=3), machine=values)
 @example(notes={"modules": {"fam_review.levels.0.filter": {"filter": "dense"}}, "taps": {}}, rows=[{}], machine=[])

@@ -37,6 +37,7 @@ def test_its_rows_with_checksums_are_read_without_them(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == re.sub(r', "crc32": "[0-9a-f]{8}"', "", old)
 
 
+@pytest.mark.slow
 def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     opened = famviz.open(PATH)

@@ -60,6 +60,7 @@ def test_shipped_sweeps_can_be_planned(name):
     assert len(todo) >= 18
 
 
+@pytest.mark.slow
 def test_one_failing_run_is_listed_and_the_others_finish_and_are_not_repeated(small, capsys, monkeypatch):
     small()
     for name, value in environment().items():
