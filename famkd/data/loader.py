@@ -207,7 +207,7 @@ def count_workers(asked: int, processes: int) -> int:
 
 
 def local_processes() -> int:
-    """Training processes on this machine, which share its cores; torchrun and our own launcher set the variable."""
+    """Training processes on this machine, which share its cores; torchrun's agent sets the variable."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
