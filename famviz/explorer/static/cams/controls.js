@@ -7,7 +7,7 @@ import { makePlot } from "../shared/plot.js";
 import { makeTable } from "../shared/table.js";
 import { put } from "../shared/widget.js";
 import { buildPanel } from "./maps.js";
-import { aboutImage, buildWall } from "./wall.js";
+import { aboutImage, buildLegend, buildWall } from "./wall.js";
 import { called, readState } from "./state.js";
 
 const KEYS = [
@@ -27,6 +27,7 @@ export function buildPage(app) {
     ...fields,
     help: keyHelp(KEYS),
     wall: buildWall(),
+    legend: buildLegend(app.meta),
     pages: buildPages(app),
     picture: buildPanel("picture"),
     maps: Object.fromEntries(names.map((name) => [name, buildPanel("map")])),
@@ -46,14 +47,15 @@ function layOut(ui) {
   const { labels } = ui, pick = (...names) => names.map((name) => labels[name]);
   const upper = pick("method", "layer", "target", "search", "scale", "blend", "top", "areas");
   const lower = pick("class", "only", "agreement", "other", "order");
-  const left = h("div", { className: "fv-left" }, h("div", { className: "fv-bar" }, ...lower), ui.wall, ui.pages.root);
+  const filters = h("div", { className: "fv-bar" }, ...lower);
+  const left = h("div", { className: "fv-left" }, filters, ui.wall, ui.legend.root, ui.pages.root);
   const row = h("div", { className: "fv-row fv-maps" }, ui.picture.root, ...Object.values(ui.maps).map((p) => p.root));
   const diagram = h("div", { className: "fv-diagram" },
     h("div", { className: "fv-bar" }, ...pick("figure", "plot", "of")), ui.plot.root, ui.none);
-  const list = h("div", { className: "fv-list" }, h("b", {}, "Where they disagree most"), ui.list.root);
+  const list = h("div", { className: "fv-list" }, ui.figures, h("b", {}, "Where they disagree most"), ui.list.root);
   const right = h("div", { className: "fv-right" }, row,
     h("div", { className: "fv-say" }, ui.readout, ui.save),
-    h("div", { className: "fv-row fv-below" }, ui.figures, diagram, list));
+    h("div", { className: "fv-row fv-below" }, list, diagram));
   return h("div", { className: "famviz fv-cams" },
     h("div", { className: "fv-bar" }, ...upper, ui.help.button), ui.help.list,
     h("div", { className: "fv-body" }, left, right));
@@ -98,8 +100,8 @@ function buildFields(app) {
 function buildLabels(inputs, classes) {
   const texts = {
     method: "method", layer: "layer", target: "class", search: "", scale: "colours", blend: "over the image",
-    top: "outline", areas: "insertion and deletion", class: "class", only: "answers", agreement: "agreement", other: "with",
-    order: "order", figure: "", plot: "", of: "",
+    top: "outline", areas: "insertion and deletion", class: "class", only: "answers", agreement: "agreement",
+    other: "with", order: "order", figure: "", plot: "", of: "",
   };
   const labels = {};
   for (const [name, text] of Object.entries(texts)) {
@@ -228,7 +230,7 @@ export function showPages(app, s) {
   const known = images.filter((image) => app.maps.has(`${s.key}|${image}`)).length;
   const wait = app.facts.size < all ? [app.facts.size, "predictions"] : [known, "maps"];
   pages.bar.value = wait[0] / all;
-  pages.done.textContent = `${wait[1]} of ${wait[0]} of ${all}`;
+  pages.done.textContent = `${wait[1]}: ${wait[0]} of ${all}`;
   pages.bar.parentNode.hidden = known === all || app.meta.alone;
   pages.pause.textContent = app.paused ? "go on" : "pause";
 }

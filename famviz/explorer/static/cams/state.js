@@ -62,7 +62,10 @@ export function figureOf(app, s, image, figure = s.figure) {
   return mapsOf(app, s.key, image)?.[s.other]?.figures?.[figure] ?? null;
 }
 
-export const isRight = ({ label, predicted }, name) => predicted[name] === label;
+// Whether a network is right; without labels, whether it answers as the reference does.
+export function isGood(s, { label, predicted }, name) {
+  return predicted[name] === (label ?? predicted[s.reference]);
+}
 
 // The images that pass the filters, in the chosen order. Images that are not known yet come last.
 function listed(app, s) {
@@ -82,7 +85,7 @@ function passes(app, s, image) {
   if (s.class >= 0 && (facts.label ?? facts.predicted[s.reference]) !== s.class) return false;
   if (s.only === "all") return true;
   if (s.only === "other answers") return facts.predicted[s.reference] !== facts.predicted[s.other];
-  return ANSWERS[s.only](isRight(facts, s.reference), isRight(facts, s.other));
+  return ANSWERS[s.only](isGood(s, facts, s.reference), isGood(s, facts, s.other));
 }
 
 // The quarter of the images with the lowest or the highest agreement, of those whose maps are known.

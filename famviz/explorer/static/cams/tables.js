@@ -4,7 +4,7 @@ import { num } from "../shared/numbers.js";
 import { showPlot } from "../shared/plot.js";
 import { showTable } from "../shared/table.js";
 import { grown, overlap } from "./maps.js";
-import { called, figureOf, isRight, mapsOf } from "./state.js";
+import { called, figureOf, isGood, mapsOf } from "./state.js";
 
 const MOST = 200; // rows of the list
 const TIPS = {
@@ -85,7 +85,7 @@ function spread(points, axis, label) {
 function confident(app, s) {
   return s.list.flatMap((image) => {
     const facts = app.facts.get(image), y = figureOf(app, s, image);
-    return facts && y != null ? [{ id: image, x: facts.p[s.of], y, kind: kindOf(s, facts, s.of) }] : [];
+    return facts && y != null ? [{ id: image, x: facts.p[s.of], y, kind: kindOf(s, facts) }] : [];
   });
 }
 
@@ -94,15 +94,11 @@ function embedded(app, s) {
   if (!points) return [];
   return s.list.flatMap((image) => {
     const facts = app.facts.get(image), [x, y] = points.subarray(2 * image, 2 * image + 2);
-    return facts && !Number.isNaN(x) ? [{ id: image, x, y, kind: kindOf(s, facts, s.of) }] : [];
+    return facts && !Number.isNaN(x) ? [{ id: image, x, y, kind: kindOf(s, facts) }] : [];
   });
 }
 
-// Right or wrong; without labels, whether the network answers as the reference does.
-function kindOf(s, facts, name) {
-  const good = facts.label == null ? facts.predicted[name] === facts.predicted[s.reference] : isRight(facts, name);
-  return good ? "good" : "bad";
-}
+const kindOf = (s, facts) => (isGood(s, facts, s.of) ? "good" : "bad");
 
 // The images of the list, those first on which the maps agree least.
 export function showList(app, s) {

@@ -2,7 +2,7 @@
 import { countDrawing, h } from "../shared/dom.js";
 import { onStep } from "../shared/keyboard.js";
 import { clamp, num } from "../shared/numbers.js";
-import { called, figureOf, isRight, readState } from "./state.js";
+import { called, figureOf, isGood, readState } from "./state.js";
 
 const CELL = 64, STRIP = 6, GAP = 4; // px: a thumbnail, the strip of answers below it, the space between two
 const SIDE = CELL + GAP, TALL = CELL + STRIP + GAP;
@@ -25,16 +25,30 @@ export function drawWall(app, s) {
   const width = app.columns * SIDE, height = rows * TALL;
   Object.assign(wall, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
   Object.assign(wall.style, { width: width + "px", height: height + "px" });
-  const context = wall.getContext("2d"), look = getComputedStyle(app.ui.root);
+  const context = wall.getContext("2d"), colours = coloursOf(app.ui);
   context.scale(ratio, ratio);
-  const colour = (name) => look.getPropertyValue(name);
   s.list.slice(app.first, app.first + app.cells).forEach((image, n) => {
     const x = (n % app.columns) * SIDE + GAP / 2, y = Math.floor(n / app.columns) * TALL + GAP / 2;
-    drawCell(app, s, context, image, x, y, look);
-    if (image === s.image) frame(context, x, y, look.color, colour);
+    drawCell(app, s, context, image, x, y, colours);
+    if (image === s.image) frame(context, x, y, colours.ink);
   });
   wall.setAttribute("aria-label", `${s.list.length} images; arrow keys choose. ${aboutImage(app, s, s.image)}`);
   countDrawing(wall);
+}
+
+// The colours of the legend, as the present theme has them.
+function coloursOf({ root, legend }) {
+  const of = (node) => getComputedStyle(node).color;
+  return { ink: of(root), good: of(legend.good), bad: of(legend.bad) };
+}
+
+// What the strips below the thumbnails mean.
+export function buildLegend({ labelled, networks }) {
+  const good = h("i", { className: "fv-good" }, "■"), bad = h("i", { className: "fv-bad" }, "■");
+  const words = labelled ? ["right", "wrong"] : ["answers as the reference", "another answer"];
+  const parts = [`${networks.join(", ")}: `, good, ` ${words[0]} `, bad, ` ${words[1]}`];
+  const root = h("div", { className: "fv-legend" }, ...parts);
+  return { root, good, bad };
 }
 
 function frame(context, x, y, ink) {
@@ -42,9 +56,8 @@ function frame(context, x, y, ink) {
   context.strokeRect(x - 0.5, y - 0.5, CELL + 1, CELL + STRIP + 1);
 }
 
-// A thumbnail, and below it for each network blue where it is right and orange where it is wrong; without labels grey
-// where it answers as the reference does.
-function drawCell(app, s, context, image, x, y, look) {
+// A thumbnail, and below it for each network whether it is right; without labels, whether it answers as the reference.
+function drawCell(app, s, context, image, x, y, colours) {
   const bitmap = app.thumbs.get(image), facts = app.facts.get(image);
   context.fillStyle = "#8883";
   context.fillRect(x, y, CELL, CELL);
@@ -56,15 +69,9 @@ function drawCell(app, s, context, image, x, y, look) {
   if (!facts) return;
   const part = CELL / s.names.length;
   s.names.forEach((name, k) => {
-    context.fillStyle = answerColour(s, facts, name, look);
+    context.fillStyle = isGood(s, facts, name) ? colours.good : colours.bad;
     context.fillRect(x + k * part, y + CELL + 1, part - 1, STRIP - 1);
   });
-}
-
-function answerColour(s, facts, name, look) {
-  const known = facts.label != null;
-  const good = known ? isRight(facts, name) : facts.predicted[name] === facts.predicted[s.reference];
-  return look.getPropertyValue(good ? (known ? "--fv-one" : "--fv-line") : "--fv-two");
 }
 
 // Keys, clicks and the pointer. `choose(image)` is called, and `tell(words)`, `forget()` for the image under it.
