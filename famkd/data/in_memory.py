@@ -11,6 +11,7 @@ from torch import Tensor
 from famkd import distributed
 from famkd.data.small import Images
 from famkd.data.split import read_split
+from famkd.data.transforms import as_rgb
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -161,7 +162,7 @@ class InMemory:
         """Test images at some positions."""
         rows = torch.tensor([int(i) for i in index], dtype=torch.int64, device=self.device)
         pixels = self._test[rows]
-        return Pictures(self._normalised(pixels), self._test_labels[rows], pixels)
+        return Pictures(self._normalised(pixels), self._test_labels[rows], as_rgb(pixels))
 
     def images(self) -> Images:
         """Training and test images as arrays in the CPU's memory, with the augmentation in use."""
@@ -172,7 +173,7 @@ class InMemory:
         )
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) bytes to (B, 3, H, W) floats, channels last in memory."""
+        """(B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 

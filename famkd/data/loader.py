@@ -96,7 +96,7 @@ def without(source: Source, numbers: list[int]) -> Source:
 class DecodedBatch(NamedTuple):
     """Some images as a worker process returns them: one tensor, because each tensor costs an open file."""
 
-    pixels: Tensor  # (B, H, W, 3) uint8; if the device is to decode, the bytes of all files in a row
+    pixels: Tensor  # (B, H, W, C) uint8; if the device is to decode, the bytes of all files in a row
     index: Tensor  # (B,) numbers of the images
     lengths: tuple[int, ...]  # bytes of each file if the device is to decode, otherwise empty
     failed: tuple[int, ...]  # numbers of images that could not be read
@@ -112,6 +112,7 @@ class FileImages(Dataset):
     Args:
         raw: return the files without decoding them.
         background: colour behind transparent pixels.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
     """
 
     def __init__(
@@ -122,10 +123,11 @@ class FileImages(Dataset):
         augment: bool,
         raw: bool = False,
         background: Colour = WHITE,
+        channels: int = 3,
     ):
         self.source, self.seed, self.augment, self.raw = source, seed, augment, raw
         self.size: Size = (size, size) if isinstance(size, int) else size
-        self.background = background
+        self.background, self.channels = background, channels
 
     def __getitems__(self, keys: list[Key]) -> DecodedBatch:
         """The batch of some keys; it is shorter where images are left out."""
@@ -155,14 +157,15 @@ class FileImages(Dataset):
                     opened(io.BytesIO(data))
                     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8)
                 else:
-                    pixels = self.view(decoded(data, background=self.background), epoch, candidate)
+                    image = decoded(data, self.channels, self.background)
+                    pixels = self.view(image, epoch, candidate)
                 return pixels, candidate, candidates[:n]
             except Exception:  # every decoder raises its own
                 continue
         return None, index, candidates
 
     def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
-        """(H, W, 3) bytes of a decoded image."""
+        """(H, W, C) bytes of a decoded image."""
         augmented = epoch > 0 and self.augment
         view = training_view(self.size) if augmented else plain_view(self.size)
         return viewed(image, view, seed_of(self.seed, epoch, index))
@@ -170,7 +173,7 @@ class FileImages(Dataset):
     def _joined(self, images: list[Tensor]) -> Tensor:
         if self.raw:
             return torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)
-        return torch.stack(images) if images else torch.empty(0, *self.size, 3, dtype=torch.uint8)
+        return torch.stack(images) if images else torch.empty(0, *self.size, self.channels, dtype=torch.uint8)
 
 
 def make_loader(

@@ -24,11 +24,13 @@ from famkd.data.loader import (
 )
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import Size, decoded_on, turned
+from famkd.data.transforms import Size, as_rgb, decoded_on, turned, with_channels
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
+# Of ImageNet's training images, by number of channels. Grey has the means of the three colours; alpha is in 0..1.
+MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406), 4: (0.485, 0.456, 0.406, 0.5)}
+STD = {1: (0.226,), 3: (0.229, 0.224, 0.225), 4: (0.229, 0.224, 0.225, 0.5)}
 SIZE = 224  # pixels
 PROBE = 64  # most images in a probe
 TEST_BATCH = 250
@@ -37,7 +39,7 @@ TEST_BATCH = 250
 class _Piece(NamedTuple):
     """One process's part of a step, ready to be normalised."""
 
-    pixels: Tensor  # (B, H, W, 3) uint8
+    pixels: Tensor  # (B, H, W, C) uint8
     targets: Tensor  # (B,)
     index: Tensor  # (B,)
 
@@ -54,12 +56,11 @@ class Streamed:
         gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
         background: colour behind transparent pixels.
         skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
     """
 
     task: ClassVar[str] = "classification"
     streamed: bool = True
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
 
     def __init__(
         self,
@@ -74,14 +75,16 @@ class Streamed:
         gpu_decode: bool = False,
         background: Colour = WHITE,
         skip: bool = False,
+        channels: int = 3,
     ):
         self.device = torch.device(device)
+        self.mean, self.std = MEAN[channels], STD[channels]
         self.seed = seed
         self.classes = splits.classes
         self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
-        self._background = background
+        self._background, self._channels = background, channels
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -90,12 +93,13 @@ class Streamed:
         self._warned: dict[FileImages, int] = defaultdict(int)  # how many unreadable images a warning has named
         self._probe: Batch | None = None
         self._train_on(splits.train)
-        scale = 1 / (255 * torch.tensor(STD))
+        scale = 1 / (255 * torch.tensor(self.std))
         self._scale = scale.to(self.device)
-        self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
+        self._shift = (-torch.tensor(self.mean) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
-        return FileImages(source, self.size, self.seed, self._augment, self._raw, self._background)
+        options = (self._raw, self._background, self._channels)
+        return FileImages(source, self.size, self.seed, self._augment, *options)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
@@ -152,7 +156,7 @@ class Streamed:
         self._warn(self._train, "training")
 
     def take(self, piece: _Piece) -> Batch:
-        """Normalise a piece: (B, H, W, 3) bytes to (B, 3, H, W) floats, channels last in memory."""
+        """Normalise a piece: (B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
         return Batch(self._normalised(piece.pixels), piece.targets, piece.index)
 
     def probe(self) -> Batch:
@@ -190,7 +194,7 @@ class Streamed:
         """Test images at some positions, read in this process, without unreadable ones."""
         loaded = self._test.__getitems__([(0, int(i)) for i in index])
         piece = self._piece(loaded, self._test, 0)
-        return Pictures(self._normalised(piece.pixels), piece.targets, piece.pixels)
+        return Pictures(self._normalised(piece.pixels), piece.targets, as_rgb(piece.pixels))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
@@ -210,7 +214,8 @@ class Streamed:
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
         """Decode files on the device; one that it does not decode as the CPU does is decoded on the CPU."""
-        reader = FileImages(items.source, items.size, items.seed, items.augment, background=items.background)
+        options = (False, items.background, items.channels)
+        reader = FileImages(items.source, items.size, items.seed, items.augment, *options)
         files = loaded.pixels.split(loaded.lengths)
         own = [file for file, turn in zip(files, loaded.turns) if turn]
         images = iter(self._decoded_on_device(own))
@@ -220,14 +225,14 @@ class Streamed:
         for turn, index in zip(loaded.turns, loaded.index.tolist()):
             image = next(images) if turn else None
             if image is not None:
-                pixels = reader.view(turned(image, turn), epoch, index)
+                pixels = reader.view(with_channels(turned(image, turn), items.channels), epoch, index)
             else:
                 pixels, index, unreadable = reader.one(epoch, index)
                 failed += unreadable
             if pixels is not None:
                 shown.append(pixels.to(self.device))
                 numbers.append(index)
-        pixels = torch.stack(shown) if shown else torch.empty(0, *self.size, 3, dtype=torch.uint8)
+        pixels = torch.stack(shown) if shown else torch.empty(0, *self.size, items.channels, dtype=torch.uint8)
         return DecodedBatch(pixels, torch.tensor(numbers, dtype=torch.int64), (), tuple(failed))
 
     def _decoded_on_device(self, files: list[Tensor]) -> list[Tensor | None]:

@@ -15,7 +15,7 @@ Engine = Literal["auto", "eager", "compile", "graph"]  # how a training step run
 class Batch(NamedTuple):
     """One step of data. Images and targets are what the task takes."""
 
-    images: Any  # Tensor (B, 3, H, W) of normalised floats; detection: a list of (3, H, W)
+    images: Any  # Tensor (B, C, H, W) of normalised floats; detection: a list of (3, H, W)
     targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
 
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 class Pictures(NamedTuple):
     """Test images of a data set, for looking at: as the networks see them and as people do."""
 
-    images: Tensor  # (B, 3, H, W) normalised floats
+    images: Tensor  # (B, C, H, W) normalised floats
     labels: Tensor  # (B,) class indices
     pixels: Tensor  # (B, H, W, 3) uint8
 
