@@ -7,6 +7,7 @@ _HOMES = {
     "Batch": "famkd.distill.types",
     "DATA": "famkd.data",
     "Dataset": "famkd.distill.types",
+    "Datasets": "famkd.data.torch_data",
     "Distiller": "famkd.distill.distiller",
     "FAM": "famkd.layers.fourier",
     "FourierFilter": "famkd.layers.fourier",

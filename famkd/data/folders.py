@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from famkd.data.balance import drawn
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
@@ -128,9 +129,9 @@ class FolderSource:
         """Numbers of the images that cannot be read, each with the reason."""
         return find_unreadable(self, workers)
 
-    def order(self, draw: torch.Generator) -> Tensor:
-        """Order of one epoch: any permutation."""
-        return torch.randperm(len(self), generator=draw)
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
+        """Order of one epoch: any permutation, or draws with probabilities like weights (N,)."""
+        return drawn(len(self), draw, weights)
 
 
 def path_and_size(root: str) -> tuple[Path, Size | None]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.balance import Balance, class_weights, drawn
 from famkd.data.small import Images
 from famkd.data.split import read_split
 from famkd.data.transforms import as_rgb
@@ -53,6 +54,8 @@ class InMemory:
         self._test, self._test_labels = self._on_device(images.x_test, images.y_test)
         self._val, self._val_labels = self._test[:0], self._test_labels[:0]
         self._read_split = images.read_split
+        self._balance: Balance = "none"
+        self._loss_weights: Tensor | None = None  # of each class
         self._train_on(*self._on_device(images.x_train, images.y_train))
         scale = 1 / (255 * torch.tensor(images.std))
         self._scale = scale.to(self.device)
@@ -81,6 +84,11 @@ class InMemory:
         self._val, self._val_labels = pixels[held_out], self.labels[held_out]
         self._train_on(pixels[kept], self.labels[kept])
 
+    def balance(self, how: Balance) -> None:
+        """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
+        self._balance = how
+        self._loss_weights = class_weights(self.labels) if how == "loss" else None
+
     def _train_pixels(self) -> Tensor:
         """(N, H, W, 3) training images without their border."""
         height, width = self.size
@@ -106,7 +114,8 @@ class InMemory:
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         n = len(self.labels)
         offsets = 2 * self.pad + 1
-        index = torch.randperm(n, generator=draw)
+        weights = class_weights(self.labels.cpu())[self.labels.cpu()] if self._balance == "sample" else None
+        index = drawn(n, draw, weights)
         top = torch.randint(offsets, (n,), generator=draw)
         left = torch.randint(offsets, (n,), generator=draw)
         flip = torch.rand(n, generator=draw) < (0.5 if self.flips else 0.0)
@@ -130,7 +139,9 @@ class InMemory:
         across = torch.arange(width, device=self.device)
         columns = piece.left[:, None] + torch.where(piece.flip[:, None], width - 1 - across, across)
         pixels = self._train[piece.index[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return Batch(self._normalised(pixels), self.labels[piece.index], piece.index)
+        targets = self.labels[piece.index]
+        weights = self._loss_weights[targets] if self._loss_weights is not None else None
+        return Batch(self._normalised(pixels), targets, piece.index, weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, for shapes and first statistics."""

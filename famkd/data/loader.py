@@ -37,8 +37,8 @@ class Source(Protocol):
         """Content of an image file."""
         ...
 
-    def order(self, draw: torch.Generator) -> Tensor:
-        """Order of one epoch, (N,)."""
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
+        """Order of one epoch, (N,): each image once, or draws with probabilities like weights (N,)."""
         ...
 
     def unreadable(self, workers: int = -1) -> dict[int, str]:
@@ -73,12 +73,17 @@ class Subset:
         """Content of an image file."""
         return self._source.read(int(self._positions[index]))
 
-    def order(self, draw: torch.Generator) -> Tensor:
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
         """Order of one epoch: that of the source, without the images that are not in the subset."""
-        place = torch.full((len(self._source),), -1)
-        place[torch.from_numpy(self._positions)] = torch.arange(len(self))
-        order = place[self._source.order(draw)]
-        return order[order >= 0]
+        total, positions = len(self._source), torch.from_numpy(self._positions)
+        place = torch.full((total,), -1)
+        place[positions] = torch.arange(len(self))
+        if weights is None:
+            order = place[self._source.order(draw)]
+            return order[order >= 0]
+        order = place[self._source.order(draw, torch.zeros(total).index_copy(0, positions, weights.float()))]
+        kept = torch.randperm(total, generator=draw)[: len(self)]  # the source draws as many as it has itself
+        return order[kept.sort().values]
 
     def unreadable(self, workers: int = -1) -> dict[int, str]:
         """Numbers of the images that cannot be read, each with the reason."""

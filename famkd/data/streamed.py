@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.balance import Balance, class_weights
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -57,6 +58,7 @@ class Streamed:
         background: colour behind transparent pixels.
         skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
         channels: 1 for grey, 3 for RGB, 4 for RGBA.
+        mean, std: of each channel, for pixels in 0..1; by default those of ImageNet.
     """
 
     task: ClassVar[str] = "classification"
@@ -76,9 +78,11 @@ class Streamed:
         background: Colour = WHITE,
         skip: bool = False,
         channels: int = 3,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
     ):
         self.device = torch.device(device)
-        self.mean, self.std = MEAN[channels], STD[channels]
+        self.mean, self.std = tuple(mean or MEAN[channels]), tuple(std or STD[channels])
         self.seed = seed
         self.classes = splits.classes
         self.size, self.skip = size, skip
@@ -92,6 +96,8 @@ class Streamed:
         self._failed: dict[FileImages, set[int]] = defaultdict(set)
         self._warned: dict[FileImages, int] = defaultdict(int)  # how many unreadable images a warning has named
         self._probe: Batch | None = None
+        self._balance: Balance = "none"
+        self._loss_weights: Tensor | None = None  # of each class
         self._train_on(splits.train)
         scale = 1 / (255 * torch.tensor(self.std))
         self._scale = scale.to(self.device)
@@ -118,6 +124,11 @@ class Streamed:
         self._val = self._files(Subset(source, held_out))
         self._train_on(Subset(source, np.delete(np.arange(len(source)), held_out)))
 
+    def balance(self, how: Balance) -> None:
+        """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
+        self._balance = how
+        self._loss_weights = class_weights(self.labels) if how == "loss" else None
+
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
@@ -136,7 +147,9 @@ class Streamed:
     def plan(self, epoch: int) -> Tensor:
         """The order of an epoch's images; how each is cut follows from (seed, epoch, index)."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return self._train.source.order(draw)
+        labels = torch.from_numpy(self._train.source.labels)
+        weights = class_weights(labels)[labels] if self._balance == "sample" else None
+        return self._train.source.order(draw, weights)
 
     def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
@@ -157,7 +170,8 @@ class Streamed:
 
     def take(self, piece: _Piece) -> Batch:
         """Normalise a piece: (B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
-        return Batch(self._normalised(piece.pixels), piece.targets, piece.index)
+        weights = self._loss_weights[piece.targets] if self._loss_weights is not None else None
+        return Batch(self._normalised(piece.pixels), piece.targets, piece.index, weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at most 64, for shapes and first statistics."""
@@ -187,7 +201,7 @@ class Streamed:
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = self._piece(loaded, items, 0)
             if len(piece.index):
-                yield self.take(piece)
+                yield Batch(self._normalised(piece.pixels), piece.targets, piece.index)
         self._warn(items, part)
 
     def pictures(self, index: Iterable[int]) -> Pictures:
@@ -199,7 +213,9 @@ class Streamed:
     def _normalised(self, pixels: Tensor) -> Tensor:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
-    def _piece(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> _Piece:
+    def _piece(self, loaded: DecodedBatch | UserError, items: FileImages, epoch: int) -> _Piece:
+        if isinstance(loaded, UserError):
+            raise loaded
         if self._raw:
             loaded = self._decoded(loaded, items, epoch)
         if loaded.failed and not self.skip:

@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     images: Any  # Tensor (B, C, H, W) of normalised floats; detection: a list of (3, H, W)
     targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
+    weights: Tensor | None = None  # (B,) of each image in the student's own loss; None where all are 1
 
 
 class Pictures(NamedTuple):
@@ -158,6 +159,13 @@ class Dataset(Protocol):
 
     def val(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the held-out images, as `test` yields test images."""
+        ...
+
+    def balance(self, how: Literal["none", "sample", "loss"]) -> None:
+        """Show each class equally often, or set `Batch.weights`, by the classes' numbers of training images.
+
+        Called once, after `hold_out`.
+        """
         ...
 
     def pictures(self, index: Iterable[int]) -> Pictures:

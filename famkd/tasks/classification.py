@@ -36,7 +36,10 @@ class Classification:
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
         assert view.logits is not None
-        return {"ce": F.cross_entropy(view.logits, batch.targets)}, view
+        if batch.weights is None:
+            return {"ce": F.cross_entropy(view.logits, batch.targets)}, view
+        losses = F.cross_entropy(view.logits, batch.targets, reduction="none")
+        return {"ce": (losses * batch.weights).mean()}, view
 
     def teach(self, net: Tapped, batch: Batch) -> View:
         logits, feats = net(batch.images)
