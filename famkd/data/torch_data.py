@@ -184,7 +184,7 @@ def _dataset_of(samples: Any) -> Any:
         sampler = samples.sampler
         if not isinstance(sampler, RandomSampler | SequentialSampler):
             raise UserError(
-                f"The DataLoader draws by a {type(sampler).__name__}, which famkd would replace by an order of its own: "
+                f"The DataLoader draws by a {type(sampler).__name__}, which famkd would replace by its own order: "
                 "pass its Dataset, and --data.balance sample where classes differ in size."
             )
         if samples.collate_fn is not default_collate and samples.batch_size is not None:
@@ -195,7 +195,7 @@ def _dataset_of(samples: Any) -> Any:
         samples = samples.dataset
     if isinstance(samples, IterableDataset) or not (hasattr(samples, "__getitem__") and hasattr(samples, "__len__")):
         raise UserError(
-            f"A {type(samples).__name__} has no samples by number: pass a Dataset with __len__ and __getitem__, because "
+            f"A {type(samples).__name__} has no samples by number: pass a Dataset with __len__ and __getitem__, as "
             "a resumed training has to find the same image again."
         )
     if not len(samples):

@@ -37,8 +37,8 @@ def labels_of(dataset: Any, workers: int) -> np.ndarray:
     listed = _listed(dataset)
     if listed is None or not _agrees(dataset, listed):
         warnings.warn(
-            f"{type(dataset).__name__} does not list its labels: all {len(dataset):,} samples are read once. Give it an "
-            "attribute `targets` to avoid that.",
+            f"{type(dataset).__name__} does not list its labels: all {len(dataset):,} samples are read once. Give it "
+            "an attribute `targets` to avoid that.",
             stacklevel=2,
         )
         listed = _read(dataset, workers)
@@ -136,7 +136,7 @@ def _label(dataset: Any, number: int) -> int:
     except Exception as error:  # a user's Dataset can raise anything
         raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}.") from error
     value = np.asarray(label)
-    if value.size != 1 or value.dtype.kind not in "iu":
+    if value.size != 1 or value.dtype.kind not in "iub":
         shown = f"of shape {value.shape}" if value.size != 1 else repr(label)[:40]
         raise UserError(f"{where}: its label is a {type(label).__name__} {shown}: return the index of its class.")
     return int(value.reshape(()))
