@@ -1,7 +1,9 @@
 """Evaluation of a run or a checkpoint, and the table that ends a training."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +19,8 @@ from famkd.models import load_weights
 from famkd.run.directory import Run, leading
 from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
-from famkd.training.build import build_distiller, build_network, build_recipe_data, one_device
+from famkd.training.build import build_distiller, build_recipe_data, one_device
+from famkd.training.networks import build_network, student_of
 from famkd.training.teacher import teacher_run
 
 Evaluation = tuple[dict[str, float], dict[str, float]]  # figures, and the leading figure by class
@@ -51,20 +54,22 @@ def evaluate_checkpoint(
     *,
     batch_size: int = 0,
     accelerator: str = "auto",
+    **images: Any,
 ) -> Evaluation:
     """Test-set figures of a bare checkpoint of `model`.
 
     Args:
         weights: a checkpoint file, a run directory, `recipe:NAME` or `pretrained`.
         data, root: the data set; by default the usual one of the model's task, in the folder `data`.
+        images: mean, std, size and interpolation, as in the section `teacher` of a recipe.
     """
     if not weights:
         raise UserError("A model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
     task = task_of_model(model)
     device = one_device(accelerator).device
-    images = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
-    network = build_network(Net(model, weights), images, task).eval()
-    return _evaluate(network, images, task, batch_size)
+    chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
+    network = build_network(Net(model, weights, **images), chosen, task).eval()
+    return _evaluate(network, chosen, task, batch_size)
 
 
 def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int) -> Evaluation:
@@ -89,7 +94,7 @@ def load_deployed(
     recipe = run.recipe
     if not run.finished:
         print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
-    recipe = with_data(recipe, data, root)
+    recipe = replace(with_data(recipe, data, root), student=student_of(run))
     images = build_recipe_data(recipe, device)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
         network = build_network(recipe.student, images, recipe.task, weights=False)
@@ -109,22 +114,32 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     if not run.finished:
         return
     figure = leading(run.metrics()[-1])
+    teacher = teacher_run(recipe, runs)
     shown: list[tuple[str, Run]] = []
-    if teacher := teacher_run(recipe, runs):
-        shown.append((f"teacher {recipe.teacher.model}", teacher))
     if alone := _student_alone(recipe, runs):
         shown.append((f"student {recipe.student.model} alone", alone))
     shown.append((_role(recipe), run))
     rows = [[role, *_figures(each)] for role, each in shown]
-    if run.teacher:
-        rows.insert(0, [f"teacher {recipe.teacher.model}", f"{run.teacher[figure]:.2f}", "–", "–"])
+    if recipe.method_names:
+        rows.insert(0, [f"teacher {recipe.teacher.model}", *_teacher_figures(run, teacher, figure)])
     name = figure.replace("top1", "top-1") + " %"
     header = ["", f"last {name}", f"best {name}", "seconds"]
     console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
-    if run.teacher:
-        console.print(f"teacher {recipe.teacher.model}: {recipe.teacher.weights}")
+    if recipe.method_names:
+        console.print(f"teacher {recipe.teacher.model}: {teacher.path if teacher else recipe.teacher.weights}")
     for role, each in shown:
         console.print(f"{role}: {each.path}")
+
+
+def _teacher_figures(run: Run, teacher: Run | None, figure: str) -> list[str]:
+    """The figure of the teacher on the student's test set, and the seconds of its own training.
+
+    Runs of older versions did not measure a teacher that came from a run; its own figures are shown for those.
+    """
+    if teacher and not run.teacher and not run.facts:
+        return _figures(teacher)
+    measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else "–"
+    return [measured, "–", _figures(teacher)[-1] if teacher else "–"]
 
 
 def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:

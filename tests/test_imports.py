@@ -26,11 +26,11 @@ MAY = {
     "tasks": "data distill distributed features models",
     "config": "data distill methods models tasks",
     "run": "config distributed files",
-    "training": "config console data distill distributed files layers methods models run tasks",
+    "training": "config console data distill distributed features files layers methods models run tasks",
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",
-    "export": "distill evaluate files run tasks",
+    "export": "distill evaluate features files run tasks training",
     "sweep": "compare config console data distill evaluate run training",
 }
 NEVER = {

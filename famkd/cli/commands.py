@@ -42,6 +42,10 @@ def evaluate(
     best: bool = False,
     batch_size: int = 0,
     accelerator: str = "auto",
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    size: tuple[int, ...] = (),
+    interpolation: Literal["", "bilinear", "bicubic", "nearest", "area"] = "",
     plugins: Plugins = (),
 ) -> Any:
     """Evaluate a run's student, or a bare checkpoint, on the test set.
@@ -49,21 +53,31 @@ def evaluate(
     Args:
         run: Run directory. Its recipe names the model and the data set.
         model: Model of a bare checkpoint, from `famkd ls models`.
-        weights: Checkpoint file, run directory, `recipe:NAME`, or `pretrained` where the model has such weights.
+        weights: Checkpoint file (FILE:ema for its averaged copy), folder of the Hugging Face hub, run directory,
+            `recipe:NAME`, or `pretrained` where the model has such weights.
         data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
         root: Folder or file of the data set.
         best: Use the weights of the run's best epoch instead of the last.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
+        mean: Mean of each channel, for pixels in 0..1, that a bare checkpoint was trained with. By default that of its
+            pretrained weights or of its run, else that of the data set.
+        std: Standard deviation of each channel, as for `mean`.
+        size: Height and width of the images that a bare checkpoint takes, or one number for both.
+        interpolation: How images are resized to `size`.
     """
     import_plugins(plugins)
     from famkd.evaluate import evaluate_checkpoint, evaluate_run
 
     if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
-    if run:
-        return evaluate_run(run, data, root, best=best, batch_size=batch_size, accelerator=accelerator)
-    return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
+    images = {"mean": mean, "std": std, "size": size, "interpolation": interpolation}
+    if not run:
+        return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator, **images)
+    given = [name for name, value in images.items() if value]
+    if given:
+        raise UserError(f"A run knows how its student takes images: leave --{given[0]} out.")
+    return evaluate_run(run, data, root, best=best, batch_size=batch_size, accelerator=accelerator)
 
 
 def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from famkd.config.ranges import check_ranges
-from famkd.config.recipe import Net, Recipe
+from famkd.config.recipe import Net, Recipe, Teacher
 from famkd.data import task_of_data
 from famkd.distill.types import Engine
 from famkd.errors import UserError
@@ -20,7 +20,7 @@ def validated(recipe: Recipe) -> Recipe:
         check(recipe)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
-        return replace(recipe, teacher=Net())
+        return replace(recipe, teacher=Teacher())
     _teacher_has_weights(recipe)
     return recipe
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from famkd.errors import UserError
-from famkd.features.layout import first_tensor, image_size, layout_of, says_prefix
+from famkd.features.layout import first_tensor, layout_of, says_prefix
+from famkd.features.prepare import network_size
 
 DEEPEST = 4  # number of stages of a model that does not name its own
 
@@ -47,7 +48,7 @@ def discover(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[str, ...
 
 def _watch_forward(model: nn.Module, images: Tensor) -> tuple[dict[str, ModuleOutput], list[str]]:
     """Maps by module path, in the order in which the calls ended, and the paths of the linear layers called."""
-    size, prefix = image_size(images), says_prefix(model)
+    size, prefix = network_size(model, images), says_prefix(model)
     outputs: dict[str, ModuleOutput] = {}
     linear: list[str] = []
     started: dict[nn.Module, int] = {}

@@ -10,7 +10,8 @@ from torch.utils.hooks import RemovableHandle
 
 from famkd.errors import UserError, nearest
 from famkd.features.find import discover
-from famkd.features.layout import as_maps, first_tensor, image_size, says_channels_last, says_prefix
+from famkd.features.layout import as_maps, first_tensor, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 
 
 class Tapped(nn.Module):
@@ -63,7 +64,7 @@ class Tapped(nn.Module):
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
         feats = [seen[tap] for tap in self.taps]
-        return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
+        return out, as_maps(feats, network_size(part, args[0]), says_prefix(self.model), says_channels_last(self.model))
 
     def remove(self) -> nn.Module:
         """Remove the hooks and return the plain model."""

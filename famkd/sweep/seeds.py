@@ -19,8 +19,9 @@ from famkd.console import console
 from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.sweep.memory import step_memory
-from famkd.training.build import build_distiller, build_recipe_data, default_run, one_device
+from famkd.training.build import build_distiller, build_recipe_data, one_device
 from famkd.training.loop import dry_run, train_teacher
+from famkd.training.places import default_run
 from famkd.training.schedule import loss_weights
 from famkd.training.teacher import teacher_to_train
 

@@ -20,14 +20,16 @@ from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
-from famkd.training.build import build_step, build_training, default_run, round_teacher
+from famkd.training.build import Training, build_step, build_training, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
+from famkd.training.facts import must_be_same
 from famkd.training.launch import launched
 from famkd.training.loggers import must_be_installed, open_loggers
+from famkd.training.places import default_run
 from famkd.training.schedule import learning_rate, loss_weights
 from famkd.training.step import Step, choose_engine
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
-from famkd.training.teacher import teacher_run, teacher_to_train
+from famkd.training.teacher import measure_teacher, teacher_to_train
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -71,16 +73,19 @@ def train_student(
         torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
     console.quiet = distributed.rank() > 0
     title = f"{recipe.name} {recipe.method}"
-    data, distiller, optimizer = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs))
+    begun = run if resume and distributed.on_rank_zero(lambda: run.begun) else None
+    training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
+    data, distiller, optimizer = training.data, training.distiller, training.optimizer
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
     state = TrainingState(run, recipe, distiller, step.optimizer)
     interrupted = state.restore() if resume else None
+    if begun:
+        distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
-        run.begin(recipe, str(fabric.device))
-    _print_setup(title, recipe, data, distiller)
+        _write_beginning(run, recipe, training, str(fabric.device))
+    _print_setup(title, recipe, training)
     if recipe.method_names:
-        if not (state.metrics or teacher_run(recipe, runs)):
-            report_bare_teacher(title, run, distiller, data)
+        measure_teacher(title, run, training, known=begun is not None)
         round_teacher(distiller, fabric)
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
@@ -167,21 +172,25 @@ def dry_run(recipe: Recipe, device: torch.device, runs: str | Path = "runs") -> 
     choose_engine(recipe.engine, device, steps=1)
 
 
-def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Dataset) -> None:
-    """Evaluate a teacher loaded from a bare file, to notice wrong weights or preprocessing before training."""
-    if distiller.teacher is None or not distiller.task.measures_teacher:
-        return
-    figures = distiller.task.evaluate(distiller.teacher.model, data.test()).figures
-    console.print(f"{title}  teacher {'  '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
-    if distributed.rank() == 0:
-        run.write_teacher(figures)
+def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str) -> None:
+    """Write what is known before the first epoch."""
+    run.begin(recipe, device)
+    run.write_facts(training.facts)
+    teacher = training.networks.teacher
+    if teacher is not None and teacher.head:
+        run.write_teacher_head(teacher.head)
 
 
-def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller) -> None:
+def _print_setup(title: str, recipe: Recipe, training: Training) -> None:
+    data = training.data
     if recipe.data.batch_size > data.batch_size:
         console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
+    for who, net in zip(("student", "teacher"), training.networks):
+        remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
+        for remark in filter(None, remarks):
+            console.print(f"{title}  {who}: {remark}")
     if recipe.method_names:
-        console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
+        console.print(f"{title}  {size_of(training.distiller.methods, recipe.optim.momentum)}")
 
 
 def _check_finite(step: Step, distiller: Distiller, epoch: int) -> None:

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd.errors import UserError, nearest
-from famkd.features.layout import as_maps, image_size, says_channels_last, says_prefix
+from famkd.features.layout import as_maps, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 from famkd.features.taps import default_taps, find_module
 from famviz.networks import logits_of, untouched
 
@@ -133,7 +134,7 @@ def _evidence(model: nn.Module, place: _Place, images: Tensor, target: Target, m
 
 def _as_map(activations: Tensor, model: nn.Module, images: Tensor) -> Tensor:
     """Activations as (B, C, H, W): tokens are folded to a map."""
-    (maps,) = as_maps([activations], image_size(images), says_prefix(model), says_channels_last(model))
+    (maps,) = as_maps([activations], network_size(model, images), says_prefix(model), says_channels_last(model))
     return maps
 
 
