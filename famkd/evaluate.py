@@ -20,6 +20,7 @@ from famkd.run.directory import Run, leading
 from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
+from famkd.training.facts import same_data
 from famkd.training.networks import build_network, student_of
 from famkd.training.teacher import teacher_run
 
@@ -132,14 +133,17 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
 
 
 def _teacher_figures(run: Run, teacher: Run | None, figure: str) -> list[str]:
-    """The figure of the teacher on the student's test set, and the seconds of its own training.
+    """Last and best figure of the teacher, measured on the student's test set, and the seconds of its own training.
 
-    Runs of older versions did not measure a teacher that came from a run; its own figures are shown for those.
+    The best figure is of the teacher's own run, so it is shown only if that was tested on the same images. Runs of older
+    versions did not measure a teacher that came from a run; its own figures are shown for those.
     """
+    own = _figures(teacher) if teacher else ["–", "–", "–"]
     if teacher and not run.teacher and not run.facts:
-        return _figures(teacher)
+        return own
     measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else "–"
-    return [measured, "–", _figures(teacher)[-1] if teacher else "–"]
+    best = own[1] if measured == own[0] and same_data(run, teacher) else "–"
+    return [measured, best, own[2]]
 
 
 def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:

@@ -5,6 +5,7 @@ from typing import Any
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.files import digest
+from famkd.run.directory import Run
 from famkd.training.networks import Built
 
 DATA = ("classes", "images", "labels")  # what tells one data set from another, wherever it lies
@@ -15,7 +16,7 @@ def facts_of(data: Dataset, student: Built, teacher: Built | None) -> dict[str, 
     labels = data.labels
     facts: dict[str, Any] = {
         "classes": [*data.classes],
-        "images": {"train": None if labels is None else len(labels), "test": data.n_test},
+        "images": {"train": None if labels is None else len(labels), "test": getattr(data, "n_test", None)},
         "labels": None if labels is None else digest({"labels": labels.cpu()}),
         "size": data.size,
         "mean": data.mean,
@@ -26,6 +27,13 @@ def facts_of(data: Dataset, student: Built, teacher: Built | None) -> dict[str, 
         pixels = teacher.pixels.as_dict() if teacher.pixels else {}
         facts["teacher"] = {**pixels, "weights": digest(teacher.model.state_dict())}
     return facts
+
+
+def same_data(one: Run, other: Run | None) -> bool:
+    """Whether two runs are of the same classes and images, as far as they know."""
+    if other is None:
+        return False
+    return all(one.facts.get(key) == other.facts.get(key) for key in DATA)
 
 
 def must_be_same(before: dict[str, Any], now: dict[str, Any]) -> None:
