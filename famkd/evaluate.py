@@ -135,8 +135,8 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
 def _teacher_figures(run: Run, teacher: Run | None, figure: str) -> list[str]:
     """Last and best figure of the teacher, measured on the student's test set, and the seconds of its own training.
 
-    The best figure is of the teacher's own run, so it is shown only if that was tested on the same images. Runs of older
-    versions did not measure a teacher that came from a run; its own figures are shown for those.
+    The best figure is of the teacher's own run, so it is shown only if that was tested on the same images. Runs of
+    older versions did not measure a teacher that came from a run; its own figures are shown for those.
     """
     own = _figures(teacher) if teacher else ["–", "–", "–"]
     if teacher and not run.teacher and not run.facts:
