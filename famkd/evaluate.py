@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,7 +16,8 @@ from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import load_weights
-from famkd.run.directory import Run, leading
+from famkd.run.directory import Run
+from famkd.run.scores import Result, best_is_chosen, result
 from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
@@ -25,6 +26,7 @@ from famkd.training.networks import build_network, student_of
 from famkd.training.teacher import teacher_run
 
 Evaluation = tuple[dict[str, float], dict[str, float]]  # figures, and the leading figure by class
+Split = Literal["test", "val"]
 
 
 def evaluate_run(
@@ -33,18 +35,26 @@ def evaluate_run(
     root: str = "",
     *,
     best: bool = False,
+    ema: bool = False,
+    split: Split = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
 ) -> Evaluation:
-    """Test-set figures of a run's student.
+    """Figures of a run's student on the test set, or on its held-out images.
 
     Args:
         data, root: another data set, or another place of the same one.
         best: weights of the best epoch instead of the last.
+        ema: the averaged student (EMA) of the last epoch.
+        split: "val" for the images that the run held out of training.
     """
     run = Run.open(path)
-    network, images = load_deployed(run, one_device(accelerator).device, data, root, best)
-    return _evaluate(network, images, run.recipe.task, batch_size)
+    if split == "val" and not run.recipe.data.val:
+        raise UserError(f"{run.path} was trained without held-out images: leave --split out.")
+    if split == "val" and data not in ("", run.recipe.data.name):
+        raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
+    network, images = load_deployed(run, one_device(accelerator).device, data, root, best, ema)
+    return _evaluate(network, images, run.recipe.task, batch_size, split)
 
 
 def evaluate_checkpoint(
@@ -53,6 +63,7 @@ def evaluate_checkpoint(
     data: str = "",
     root: str = "",
     *,
+    output: str = "",
     batch_size: int = 0,
     accelerator: str = "auto",
     **images: Any,
@@ -62,6 +73,7 @@ def evaluate_checkpoint(
     Args:
         weights: a checkpoint file, a run directory, `recipe:NAME` or `pretrained`.
         data, root: the data set; by default the usual one of the model's task, in the folder `data`.
+        output: where the logits are in what the model returns, such as `logits` or `1`.
         images: mean, std, size and interpolation, as in the section `teacher` of a recipe.
     """
     if not weights:
@@ -69,19 +81,25 @@ def evaluate_checkpoint(
     task = task_of_model(model)
     device = one_device(accelerator).device
     chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
-    network = build_network(Net(model, weights, **images), chosen, task).eval()
+    network = build_network(Net(model, weights, output=output, **images), chosen, task).eval()
     return _evaluate(network, chosen, task, batch_size)
 
 
-def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int) -> Evaluation:
+def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int, split: Split = "test") -> Evaluation:
     if batch_size < 0:
         raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
-    figures, by_class = TASKS[task].evaluate(network, images.test(batch_size))
+    batches = images.val(batch_size) if split == "val" else images.test(batch_size)
+    figures, by_class = TASKS[task].evaluate(network, batches)
     return figures, dict(zip(images.classes, by_class, strict=True)) if by_class else {}
 
 
 def load_deployed(
-    run: Run, device: torch.device | str = "cpu", data: str = "", root: str = "", best: bool = False
+    run: Run,
+    device: torch.device | str = "cpu",
+    data: str = "",
+    root: str = "",
+    best: bool = False,
+    ema: bool = False,
 ) -> tuple[nn.Module, Dataset]:
     """The network that a run is measured by and exported as, in eval mode, and its data.
 
@@ -91,22 +109,39 @@ def load_deployed(
         data, root: another data set, or another place of the same one.
         best: the student after its best epoch. Methods save their last state only, so this is refused where a method
             changes the deployed network.
+        ema: the averaged student (EMA) of the last epoch.
+
+    Errors: UserError for weights that the run does not have.
     """
     recipe = run.recipe
+    if best and ema:
+        raise UserError("The average is kept of the last epoch only: leave --best out, or --ema.")
+    average = run.ema_state() if ema else {}
     if not run.finished:
         print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
+    if best:
+        print(best_epoch_note(run), file=sys.stderr)
     recipe = replace(with_data(recipe, data, root), student=student_of(run))
     images = build_recipe_data(recipe, device)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
-        network = build_network(recipe.student, images, recipe.task, weights=False)
-        load_weights(network, run.path / ("best.safetensors" if best else "student.safetensors"))
+        network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
+        name = "ema" if ema else "best" if best else "student"
+        load_weights(network, run.path / f"{name}.safetensors")
         return network.eval(), images
     if best:
         raise UserError(f"{recipe.method} adds to the student a part that only its last epoch has: leave --best out.")
     distiller = build_distiller(recipe, images, weights=False)
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])
+    if ema:
+        distiller.deployed.load_state_dict(average)
     return distiller.eval().deployed.eval(), images
+
+
+def best_epoch_note(run: Run) -> str:
+    """Which epoch of a run is its best, and what it was chosen on."""
+    found = result(run)
+    return f"{run.path}: epoch {found.best_epoch} is the best on {found.chosen_on}"
 
 
 def closing_table(run: Run, runs: str | Path = "runs") -> None:
@@ -114,15 +149,16 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     recipe = run.recipe
     if not run.finished:
         return
-    figure = leading(run.metrics()[-1])
+    figure = result(run).figure
     teacher = teacher_run(recipe, runs)
     shown: list[tuple[str, Run]] = []
     if alone := _student_alone(recipe, runs):
         shown.append((f"student {recipe.student.model} alone", alone))
     shown.append((_role(recipe), run))
-    rows = [[role, *_figures(each)] for role, each in shown]
+    results = [result(each) for _, each in shown]
+    rows = [row for (role, each), found in zip(shown, results) for row in _rows(role, each, found)]
     if recipe.method_names:
-        rows.insert(0, [f"teacher {recipe.teacher.model}", *_teacher_figures(run, teacher, figure)])
+        rows.insert(0, _teacher_row(run, teacher, figure))
     name = figure.replace("top1", "top-1") + " %"
     header = ["", f"last {name}", f"best {name}", "seconds"]
     console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
@@ -130,20 +166,22 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
         console.print(f"teacher {recipe.teacher.model}: {teacher.path if teacher else recipe.teacher.weights}")
     for role, each in shown:
         console.print(f"{role}: {each.path}")
+    console.print(best_is_chosen((role, found.chosen_on) for (role, _), found in zip(shown, results)))
 
 
-def _teacher_figures(run: Run, teacher: Run | None, figure: str) -> list[str]:
+def _teacher_row(run: Run, teacher: Run | None, figure: str) -> list[str]:
     """Last and best figure of the teacher, measured on the student's test set, and the seconds of its own training.
 
     The best figure is of the teacher's own run, so it is shown only if that was tested on the same images. Runs of
     older versions did not measure a teacher that came from a run; its own figures are shown for those.
     """
-    own = _figures(teacher) if teacher else ["–", "–", "–"]
+    role = f"teacher {run.recipe.teacher.model}"
+    own = _rows(role, teacher, result(teacher))[0] if teacher else [role, "–", "–", "–"]
     if teacher and not run.teacher and not run.facts:
         return own
     measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else "–"
-    best = own[1] if measured == own[0] and same_data(run, teacher) else "–"
-    return [measured, best, own[2]]
+    best = own[2] if measured == own[1] and same_data(run, teacher) else "–"
+    return [role, measured, best, own[3]]
 
 
 def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:
@@ -158,8 +196,11 @@ def _role(recipe: Recipe) -> str:
     return f"student {recipe.student.model} by {recipe.method}" if recipe.method_names else recipe.student.model
 
 
-def _figures(run: Run) -> list[str]:
-    """Last and best value of the leading figure, and the seconds of all epochs."""
-    scores = [row[leading(row)] for row in run.metrics()]
+def _rows(role: str, run: Run, found: Result) -> list[list[str]]:
+    """Last and best value of the leading figure, and the seconds of all epochs; then those of the averaged student."""
     seconds = sum(row["seconds"] for row in run.timing())
-    return [f"{scores[-1]:.2f}", f"{max(scores):.2f}", f"{seconds:.1f}"]
+    best = "–" if found.best is None else f"{found.best:.2f}"
+    rows = [[role, f"{found.last:.2f}", best, f"{seconds:.1f}"]]
+    if found.ema is not None:
+        rows.append([f"{role}, EMA {run.recipe.ema:g}", f"{found.ema:.2f}", "–", "–"])
+    return rows

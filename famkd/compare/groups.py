@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from famkd.config.recipe import NOT_PART_OF_RESULT, Recipe
 from famkd.config.yaml_flags import flatten
 from famkd.errors import UserError
-from famkd.run.directory import Run, leading
+from famkd.run.directory import Run
+from famkd.run.scores import result
 
 # Fields in which runs of one group may differ. A run is resumed only where the last four are equal too: an .npz file
 # in another place can be another data set, for example.
@@ -26,9 +27,11 @@ class RunResult(NamedTuple):
     recipe: Recipe
     figure: str  # name of the leading figure: top1, or the first figure of another task
     last: float
-    best: float
+    best: float | None  # None where the network of the best epoch was not kept
+    chosen_on: str  # what the best epoch was chosen on: "the test set" or "held-out images"
     seconds: list[float]  # of each epoch
     peak_mib: float | None
+    ema: float | None = None  # of the averaged student after the last epoch
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class SeedGroup:
     def recipe(self) -> Recipe:
         """The recipe of the first run."""
         return next(iter(self.scores.values())).recipe
+
+    @property
+    def chosen_on(self) -> str:
+        """What the best epochs were chosen on; equal settings mean the same for every run."""
+        return next(iter(self.scores.values())).chosen_on
 
     def last(self) -> dict[int, float]:
         """The leading figure after the last epoch, by seed."""
@@ -72,21 +80,23 @@ def read_scores(paths: Iterable[Path]) -> tuple[list[RunResult], list[str]]:
         try:
             recipe, rows = run.recipe, run.metrics()
             done = rows[-1]["epoch"] if rows else 0
-            if done < recipe.optim.epochs:
+            if not run.finished:
                 skipped.append(f"Unfinished: {path}, epoch {done} of {recipe.optim.epochs}.")
             else:
-                results.append(_result(path, recipe, rows, run.timing()))
+                results.append(_result(run, recipe))
         except Exception as error:  # a changed file can fail in any way, and the other runs are still compared
             skipped.append(f"Unreadable: {path}: {error}")
     return results, skipped
 
 
-def _result(path: Path, recipe: Recipe, rows: list[dict], timing: list[dict]) -> RunResult:
-    figure = leading(rows[-1])
-    values = [float(row[figure]) for row in rows]
+def _result(run: Run, recipe: Recipe) -> RunResult:
+    found, timing = result(run), run.timing()
     seconds = [float(row["seconds"]) for row in timing]
     peaks = [float(row["peak_mib"]) for row in timing if row.get("peak_mib")]
-    return RunResult(path, recipe, figure, values[-1], max(values), seconds, max(peaks, default=None))
+    peak = max(peaks, default=None)
+    return RunResult(
+        run.path, recipe, found.figure, found.last, found.best, found.chosen_on, seconds, peak, found.ema
+    )  # fmt: skip
 
 
 def group_scores(scores: Iterable[RunResult]) -> tuple[list[SeedGroup], list[str]]:

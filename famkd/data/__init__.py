@@ -38,9 +38,15 @@ def build_data(
     device: torch.device | str = "cpu",
     seed: int = 0,
     augment: bool = True,
+    val: str = "",
+    val_seed: int = 0,
     **options: Any,
 ) -> Dataset:
     """Build a data set by name, on a device.
+
+    Args:
+        val: the held-out split: a fraction of the training images, such as "0.1", or the name of a further split.
+        val_seed: seed of that fraction; -1 for `seed`.
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
     """
@@ -50,8 +56,14 @@ def build_data(
         _must_have(name, option)
     build: Callable[..., Any] = DATA[name]
     if "batch_size" in inspect.signature(build).parameters:
-        return build(root, batch_size, device, seed, augment, **options)
-    return InMemory(build(root, **options), batch_size, device, seed, augment)  # a plug-in's function returns Images
+        data = build(root, batch_size, device, seed, augment, **options)
+    else:  # a plug-in's function returns Images
+        data = InMemory(build(root, **options), batch_size, device, seed, augment)
+    if val:
+        if not hasattr(data, "hold_out"):
+            raise UserError(f"The data set {name} cannot hold images out of training: leave --data.val out.")
+        data.hold_out(val, seed if val_seed < 0 else val_seed)
+    return data
 
 
 def task_of_data(name: str) -> str:

@@ -32,9 +32,27 @@ class Instances:
     def __len__(self) -> int:
         return len(self.names)
 
+    def subset(self, positions: np.ndarray) -> "Instances":
+        """Some of the images, by their positions in ascending order."""
+        chosen = np.zeros(len(self), bool)
+        chosen[positions] = True
+        counts = np.diff(self.start)
+        own = np.repeat(chosen, counts)  # of each object
+        return Instances(
+            self.folder,
+            names=self.names[positions],
+            sizes=self.sizes[positions],
+            start=np.concatenate(([0], np.cumsum(counts[positions]))),
+            boxes=self.boxes[own],
+            labels=self.labels[own],
+            area=self.area[own],
+            crowd=self.crowd[own],
+            classes=self.classes,
+        )
+
 
 def read_instances(root: str | Path, part: str) -> Instances:
-    """The images and boxes of `train2017` or `val2017`; UserError, one sentence, for a json that is not COCO's."""
+    """The images and boxes of a part, such as `train2017`; UserError, one sentence, for a json that is not COCO's."""
     path = Path(root) / "annotations" / f"instances_{part}.json"
     folder = Path(root) / part
     if not path.is_file():

@@ -37,6 +37,7 @@ def folder_in_memory(root: str) -> Images:
     if unknown:
         raise UserError(f"{test} holds the class {unknown[0]!r}, which {train} lacks.")
     train_files, test_files = (_labelled_files(part, classes) for part in (train, test))
+    like = train_files[0][0] if size is None else None  # without a size, all images have that of the first
     if size is None:
         size = _common_size([file for file, _ in train_files + test_files])
     try:
@@ -46,7 +47,16 @@ def folder_in_memory(root: str) -> Images:
     x_train, y_train = _pixels_and_labels(train_files, size)
     x_test, y_test = _pixels_and_labels(test_files, size)
     mean, std = channel_statistics(x_train)
-    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad=max(1, min(size) // 8))
+    pad = max(1, min(size) // 8)
+    arrays = (x_train, y_train, x_test, y_test)
+
+    def read_split(name: str) -> tuple[np.ndarray, np.ndarray]:
+        files = _labelled_files(further_folder(path, ("train", test.name), classes, name), classes)
+        if like is not None:
+            _common_size([like, *(file for file, _ in files)])
+        return _pixels_and_labels(files, size)
+
+    return Images(*arrays, classes, mean, std, pad, read_split=read_split)
 
 
 def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
@@ -68,7 +78,14 @@ def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> Train
         if not len(source):
             raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
         sources.append(source)
-    return TrainTest(sources[0], sources[1], classes)
+
+    def read_split(name: str) -> FolderSource:
+        source = FolderSource(further_folder(Path(root), splits, classes, name), classes)
+        if not len(source):
+            raise UserError(f"{source.folder} holds no images: it needs one folder per class with image files in it.")
+        return source
+
+    return TrainTest(sources[0], sources[1], classes, read_split)
 
 
 class FolderSource:
@@ -103,6 +120,19 @@ class FolderSource:
     def order(self, draw: torch.Generator) -> Tensor:
         """Order of one epoch: any permutation."""
         return torch.randperm(len(self), generator=draw)
+
+
+def further_folder(root: Path, used: tuple[str, str], classes: list[str], name: str) -> Path:
+    """A folder of held-out images next to those of training and test images; UserError if it cannot be that."""
+    folder = root / name
+    if name in used:
+        raise UserError(f"--data.val {name}: {folder} holds the training or test images: name another folder.")
+    if not folder.is_dir():
+        raise UserError(f"--data.val {name}: there is no folder {folder}: name one, or pass a fraction such as 0.1.")
+    unknown = sorted(set(_folder_names(folder)) - set(classes))
+    if unknown:
+        raise UserError(f"{folder} has classes that {root / used[0]} lacks: {', '.join(unknown[:3])}. Sort them alike.")
+    return folder
 
 
 def _no_folder(folder: Path, root: str, splits: tuple[str, str]) -> UserError:

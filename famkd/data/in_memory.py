@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from famkd import distributed
 from famkd.data.small import Images
+from famkd.data.split import read_split
 from famkd.distill.types import Batch, Pictures
+from famkd.errors import UserError
 
 
 class Draws(NamedTuple):
@@ -41,19 +44,50 @@ class InMemory:
         self.classes, self.mean, self.std = images.classes, images.mean, images.std
         self.device = torch.device(device)
         self.seed = seed
-        self.batch_size = min(batch_size, len(images.x_train))
+        self._asked = batch_size
         self.pad, self.flips = (images.pad, images.flip) if augment else (0, False)
         height, width = images.x_train.shape[1:3]
         self.size = (height, width)
-        p = self.pad
-        train = torch.nn.functional.pad(torch.from_numpy(images.x_train), (0, 0, p, p, p, p))
-        self._train = train.to(self.device)
-        self._test = torch.from_numpy(images.x_test).to(self.device)
-        self.labels = torch.from_numpy(images.y_train).to(self.device)
-        self._test_labels = torch.from_numpy(images.y_test).to(self.device)
+        self._test, self._test_labels = self._on_device(images.x_test, images.y_test)
+        self._val, self._val_labels = self._test[:0], self._test_labels[:0]
+        self._read_split = images.read_split
+        self._train_on(*self._on_device(images.x_train, images.y_train))
         scale = 1 / (255 * torch.tensor(images.std))
         self._scale = scale.to(self.device)
         self._shift = (-torch.tensor(images.mean) * 255 * scale).to(self.device)
+
+    def _on_device(self, pixels: np.ndarray, labels: np.ndarray) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(pixels).to(self.device), torch.from_numpy(labels).to(self.device)
+
+    def _train_on(self, pixels: Tensor, labels: Tensor) -> None:
+        p = self.pad
+        self._train = torch.nn.functional.pad(pixels, (0, 0, p, p, p, p))
+        self.labels = labels
+        self.batch_size = min(self._asked, len(labels))
+
+    def hold_out(self, val: str, seed: int = 0) -> None:
+        """Keep a held-out split out of training: a fraction of the training images, or a split of its own by name."""
+        split = read_split(val, seed)
+        if split.name:
+            if self._read_split is None:
+                raise UserError(f"--data.val {val}: this data set has no further split: pass a fraction such as 0.1.")
+            self._val, self._val_labels = self._on_device(*self._read_split(split.name))
+            return
+        held_out = torch.from_numpy(split.draw(self.labels.cpu().numpy())).to(self.device)
+        kept = torch.ones_like(self.labels, dtype=torch.bool).index_fill(0, held_out, False)
+        pixels = self._train_pixels()
+        self._val, self._val_labels = pixels[held_out], self.labels[held_out]
+        self._train_on(pixels[kept], self.labels[kept])
+
+    def _train_pixels(self) -> Tensor:
+        """(N, H, W, 3) training images without their border."""
+        height, width = self.size
+        return self._train[:, self.pad : self.pad + height, self.pad : self.pad + width]
+
+    @property
+    def n_val(self) -> int:
+        """Number of held-out images."""
+        return len(self._val_labels)
 
     @property
     def steps(self) -> int:
@@ -107,13 +141,20 @@ class InMemory:
 
         Default batch: 500; 2500 on a GPU, so that compute hides launch overhead.
         """
+        return self._in_order(self._test, self._test_labels, batch_size)
+
+    def val(self, batch_size: int = 0) -> Iterator[Batch]:
+        """This process's share of the held-out images, as `test` yields test images."""
+        return self._in_order(self._val, self._val_labels, batch_size)
+
+    def _in_order(self, pixels: Tensor, labels: Tensor, batch_size: int) -> Iterator[Batch]:
         if not batch_size:
             batch_size = 2500 if self.device.type == "cuda" else 500
-        share = distributed.shard(0, self.n_test)
+        share = distributed.shard(0, len(labels))
         for start in range(share.start, share.stop, batch_size):
             part = slice(start, min(start + batch_size, share.stop))
             index = torch.arange(part.start, part.stop, device=self.device)
-            yield Batch(self._normalised(self._test[part]), self._test_labels[part], index)
+            yield Batch(self._normalised(pixels[part]), labels[part], index)
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions."""
@@ -122,10 +163,8 @@ class InMemory:
         return Pictures(self._normalised(pixels), self._test_labels[rows], pixels)
 
     def images(self) -> Images:
-        """The images as they were loaded, as arrays in the CPU's memory, with the augmentation in use."""
-        height, width = self.size
-        train = self._train[:, self.pad : self.pad + height, self.pad : self.pad + width]
-        arrays = (train, self.labels, self._test, self._test_labels)
+        """Training and test images as arrays in the CPU's memory, with the augmentation in use."""
+        arrays = (self._train_pixels(), self.labels, self._test, self._test_labels)
         x_train, y_train, x_test, y_test = (each.cpu().numpy() for each in arrays)
         return Images(
             x_train, y_train, x_test, y_test, self.classes, self.mean, self.std, pad=self.pad, flip=self.flips

@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -47,6 +47,33 @@ class TrainTest(NamedTuple):
     train: Source
     test: Source
     classes: list[str]
+    read_split: Callable[[str], Source] | None = None  # lists a further split by its name, where there can be one
+
+
+class Subset:
+    """Some images of a source, by their positions in it in ascending order (N,)."""
+
+    def __init__(self, source: Source, positions: np.ndarray):
+        self._source, self._positions = source, positions
+        self.labels = source.labels[positions]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def name(self, index: int) -> str:
+        """Path of an image."""
+        return self._source.name(int(self._positions[index]))
+
+    def read(self, index: int) -> bytes:
+        """Content of an image file."""
+        return self._source.read(int(self._positions[index]))
+
+    def order(self, draw: torch.Generator) -> Tensor:
+        """Order of one epoch: that of the source, without the images that are not in the subset."""
+        place = torch.full((len(self._source),), -1)
+        place[torch.from_numpy(self._positions)] = torch.arange(len(self))
+        order = place[self._source.order(draw)]
+        return order[order >= 0]
 
 
 class DecodedBatch(NamedTuple):

@@ -3,8 +3,9 @@
 import math
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -26,6 +27,7 @@ class Images:
 
     Pixels are uint8 (N, H, W, 3), labels int64 (N,). `mean` and `std` are per channel, for pixels in 0..1. Training
     crops from the image with a black border of `pad` pixels. `flip` is whether a mirrored image keeps its class.
+    `read_split` reads the images and labels of a further split by its name, where the data set can have one.
     """
 
     x_train: np.ndarray
@@ -37,6 +39,7 @@ class Images:
     std: tuple[float, ...]
     pad: int = 4
     flip: bool = True
+    read_split: Callable[[str], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 class _Arrays(NamedTuple):
@@ -76,7 +79,26 @@ def npz(root: str = "data.npz") -> Images:
     """Your own small images: an .npz with x_train, y_train, x_test, y_test[, class_names]."""
     arrays = _read_npz(Path(root))
     mean, std = channel_statistics(arrays.x_train)
-    return Images(*arrays, mean=mean, std=std, pad=max(1, arrays.x_train.shape[1] // 8))
+    pad = max(1, arrays.x_train.shape[1] // 8)
+    read_split = partial(_read_part, Path(root), arrays.x_train.shape[1:], arrays.classes)
+    return Images(*arrays, mean=mean, std=std, pad=pad, read_split=read_split)
+
+
+def _read_part(path: Path, shape: tuple[int, ...], classes: list[str], part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images x_PART and labels y_PART of an .npz, checked against the shape and the classes of the training images."""
+    needed = (f"x_{part}", f"y_{part}")
+    if part in ("train", "test"):
+        raise UserError(f"--data.val {part} is the {part} split: name another one of {path}, or pass a fraction.")
+    stored = _stored(path, needed)
+    x, y = (stored[name] for name in needed)
+    _check(path, part, x, y)
+    x = _rgb(x)
+    if x.shape[1:] != shape or int(y.max()) >= len(classes):
+        raise UserError(
+            f"{path}: x_{part} and y_{part} must hold images of {shape[0]} x {shape[1]} and classes below "
+            f"{len(classes)}, as the training images do."
+        )
+    return x, y.astype(np.int64)
 
 
 def read_arrays(file: str | os.PathLike[str] | IO[bytes], names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -140,21 +162,28 @@ def _cifar(path: Path, name: str) -> _Arrays:
 
 def _read_npz(path: Path) -> _Arrays:
     """Checked arrays of an .npz file; UserError, one sentence, for what cannot be trained on."""
-    if not os.path.isfile(path):
-        raise UserError(f"There is no file {path}: point --data.root at an .npz with x_train, y_train, x_test, y_test.")
-    try:
-        stored = read_arrays(path, (*NEEDED, "class_names"))
-    except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise UserError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}") from error
-    missing = [key for key in NEEDED if key not in stored]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}: it needs x_train, y_train, x_test and y_test.")
+    stored = _stored(path, NEEDED, "class_names")
     for part in ("train", "test"):
         _check(path, part, stored[f"x_{part}"], stored[f"y_{part}"])
     y_train, y_test = (stored[f"y_{part}"].astype(np.int64) for part in ("train", "test"))
     count = int(max(y_train.max(), y_test.max())) + 1
     classes = _class_names(path, stored.get("class_names", np.arange(count)), count)
     return _Arrays(_rgb(stored["x_train"]), y_train, _rgb(stored["x_test"]), y_test, classes)
+
+
+def _stored(path: Path, needed: tuple[str, ...], *optional: str) -> dict[str, np.ndarray]:
+    """Some arrays of an .npz file; UserError, one sentence, where one that is needed is missing or damaged."""
+    if not os.path.isfile(path):
+        raise UserError(f"There is no file {path}: point --data.root at an .npz with x_train, y_train, x_test, y_test.")
+    try:
+        stored = read_arrays(path, (*needed, *optional))
+    except Exception as error:  # zipfile, zlib and numpy each raise their own
+        raise UserError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+    missing = [key for key in needed if key not in stored]
+    if missing:
+        *first, last = needed
+        raise UserError(f"{path} lacks {', '.join(missing)}: it needs {', '.join(first)} and {last}.")
+    return stored
 
 
 def _class_names(path: Path, names: np.ndarray, count: int) -> list[str]:

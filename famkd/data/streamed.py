@@ -1,9 +1,11 @@
 """A data set too large to hold: read, decoded and cut by worker processes, normalised on the device."""
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,11 +15,14 @@ from famkd.data.loader import (
     DecodedBatch,
     FileImages,
     Key,
+    Source,
+    Subset,
     TrainTest,
     count_workers,
     local_processes,
     make_loader,
 )
+from famkd.data.split import read_split
 from famkd.data.transforms import decoded_on
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -68,27 +73,51 @@ class Streamed:
         self.device = torch.device(device)
         self.seed = seed
         self.classes = splits.classes
-        self.batch_size = min(batch_size, len(splits.train))
         side = size or SIZE
         self.size = (side, side)
-        self.labels = torch.from_numpy(splits.train.labels).to(self.device)
         self._raw = gpu_decode and _device_decodes(self.device)
-        self._train = FileImages(splits.train, side, seed, augment, self._raw)
-        self._test = FileImages(splits.test, side, seed, augment, self._raw)
+        self._splits, self._asked, self._augment = splits, batch_size, augment
+        self._test = self._files(splits.test)
+        self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
         self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
-        self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
-        self._failed: dict[FileImages, set[int]] = {self._train: set(), self._test: set()}
-        self._warned = {self._train: 0, self._test: 0}  # how many unreadable images a warning has named
+        self._failed: dict[FileImages, set[int]] = defaultdict(set)
+        self._warned: dict[FileImages, int] = defaultdict(int)  # how many unreadable images a warning has named
         self._probe: Batch | None = None
+        self._train_on(splits.train)
         scale = 1 / (255 * torch.tensor(STD))
         self._scale = scale.to(self.device)
         self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
+
+    def _files(self, source: Source) -> FileImages:
+        return FileImages(source, self.size[0], self.seed, self._augment, self._raw)
+
+    def _train_on(self, source: Source) -> None:
+        self.batch_size = min(self._asked, len(source))
+        self.labels = torch.from_numpy(source.labels).to(self.device)
+        self._train = self._files(source)
+        self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
+
+    def hold_out(self, val: str, seed: int = 0) -> None:
+        """Keep a held-out split out of training: a fraction of the training images, or a folder next to theirs."""
+        split, source = read_split(val, seed), self._splits.train
+        if split.name:
+            assert self._splits.read_split is not None  # folders and shards have it
+            self._val = self._files(self._splits.read_split(split.name))
+            return
+        held_out = split.draw(source.labels)
+        self._val = self._files(Subset(source, held_out))
+        self._train_on(Subset(source, np.delete(np.arange(len(source)), held_out)))
 
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
         return len(self.labels) // self.batch_size
+
+    @property
+    def n_val(self) -> int:
+        """Number of held-out images, unreadable ones included."""
+        return len(self._val.source) if self._val else 0
 
     @property
     def n_test(self) -> int:
@@ -133,17 +162,24 @@ class Streamed:
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images, in order, without unreadable ones; 250 a batch by default."""
-        batch_size = batch_size or TEST_BATCH
-        share = distributed.shard(0, self.n_test)
+        return self._in_order(self._test, "test", batch_size or TEST_BATCH)
+
+    def val(self, batch_size: int = 0) -> Iterator[Batch]:
+        """This process's share of the held-out images, as `test` yields test images."""
+        assert self._val is not None, "call hold_out first"
+        return self._in_order(self._val, "held-out", batch_size or TEST_BATCH)
+
+    def _in_order(self, items: FileImages, part: str, batch_size: int) -> Iterator[Batch]:
+        share = distributed.shard(0, len(items.source))
         batches = []
         for start in range(share.start, share.stop, batch_size):
             stop = min(start + batch_size, share.stop)
             batches.append([(0, index) for index in range(start, stop)])
-        for loaded in make_loader(self._test, batches, self._workers, self.device, keep_workers=False):
-            piece = self._piece(loaded, self._test, 0)
+        for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
+            piece = self._piece(loaded, items, 0)
             if len(piece.index):
                 yield self.take(piece)
-        self._warn(self._test, "test")
+        self._warn(items, part)
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, read in this process, without unreadable ones."""

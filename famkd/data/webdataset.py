@@ -168,7 +168,18 @@ def read_shards(root: str, splits: tuple[str, str] = ("train", "val")) -> TrainT
         names = files.cat_file(f"{path}/classes.txt").decode().splitlines()
     if len(names) < count:
         raise UserError(f"{root}/classes.txt names {len(names)} classes but the shards use {count}.")
-    return TrainTest(train, test, names)
+
+    def read_split(name: str) -> ShardSource:
+        if name in splits:
+            raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
+        if not files.glob(f"{path}/{name}/*.tar"):
+            raise UserError(f"--data.val {name}: there are no shards in {root}/{name}: name a folder of .tar files.")
+        source = ShardSource(f"{root}/{name}")
+        if int(source.labels.max()) >= len(names):
+            raise UserError(f"The shards in {root}/{name} hold class {source.labels.max()}, which training lacks.")
+        return source
+
+    return TrainTest(train, test, names, read_split)
 
 
 def file_system(root: str) -> tuple[Any, str]:

@@ -31,7 +31,7 @@ class Pixels(NamedTuple):
 
 
 class Prepare:
-    """A hook that resizes a batch (B, C, H, W) and changes its normalisation from one to another.
+    """A forward pre-hook that resizes a batch (B, C, H, W) and changes its normalisation from one to another.
 
     Args:
         have: what the batches are like; want: what the network takes.
@@ -71,14 +71,6 @@ class Prepare:
         if self.scale is not None:
             steps.append(f"pixels are normalised by mean {_listed(self.want.mean)}, std {_listed(self.want.std)}")
         return "; ".join(steps)
-
-
-def prepare(model: nn.Module, have: Pixels, want: Pixels, device: torch.device | str = "cpu") -> Prepare:
-    """Put a `Prepare` in front of a network; nothing is put there if the batches are what it wants already."""
-    hook = Prepare(have, want, device)
-    if hook.needed:
-        model.register_forward_pre_hook(hook)
-    return hook
 
 
 def preparation(model: nn.Module) -> Prepare | None:

@@ -5,9 +5,15 @@ machine.json           versions, device, command, git commit
 facts.json             what was found before the first epoch: classes, images, how the networks take them
 teacher.json           figures of the teacher on the student's test set
 teacher_head.safetensors  classifier of the teacher, if it was trained for this run
-metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds
+metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds. With a
+                        held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
+test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
+                        "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
-student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch
+student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
+                       chosen on the held-out images, without these on the test set
+ema.safetensors        with --ema: state dict of the averaged student after the last epoch; its figures in metrics.jsonl
+                       are named ema_top1 and so on. For simkd it includes the projector and the head
 method.safetensors     state dict of the methods; its header holds the format version, the taps, and notes per filter
 filters/0060.safetensors  small summaries of each filter after an epoch
 resume.pt              the state that --resume continues from, for famkd only; resume.previous.pt is the one before;
@@ -24,7 +30,7 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -38,6 +44,8 @@ from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
+from famkd.run.scores import training_over
+from famkd.run.summaries import summarise
 
 FORMAT = "1"
 LOG = "train.log"  # output of a training that a sweep started
@@ -79,8 +87,14 @@ class Run:
         path = self.path / "facts.json"
         return _read_json(path) if path.is_file() else {}
 
+    @property
+    def test(self) -> dict[str, dict[str, float]]:
+        """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
+        path = self._test_path
+        return _read_json(path) if path.is_file() else {}
+
     def metrics(self) -> list[dict[str, Any]]:
-        """Losses, test-set figures and learning rate, one dict per epoch."""
+        """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""
         return read_rows(self.path / "metrics.jsonl")
 
     def timing(self) -> list[dict[str, Any]]:
@@ -97,19 +111,23 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs of the recipe are done."""
+        """Whether training is over and, with a held-out split, the test set is measured."""
         rows = self.metrics()
         if not rows or not self._recipe_path.is_file():
             return False
+        recipe = self.recipe
         with reading(self.path / "metrics.jsonl"):
-            return rows[-1]["epoch"] >= self.recipe.optim.epochs
+            return training_over(recipe, rows) and (not recipe.data.val or self._test_path.is_file())
 
     @property
     def intact(self) -> bool:
         """Whether everything that the last epoch wrote can be read."""
         try:
             _ = self.finished  # reads the epoch of the last row
-            parts = (self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state())
+            _ = self.test
+            parts = [self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state()]
+            if self.recipe.ema:
+                parts.append(self.ema_state())
         except UserError:
             return False
         return all(parts)
@@ -118,6 +136,12 @@ class Run:
         """State dict of the student after the last epoch, or after the best one."""
         name = "best" if best else "student"
         return read_tensors(self.path / f"{name}.safetensors")[0]
+
+    def ema_state(self) -> dict[str, Tensor]:
+        """State dict of the averaged student after the last epoch. UserError for a run without --ema."""
+        if not self.recipe.ema:
+            raise UserError(f"{self.path} was trained without an average of the weights: leave --ema out.")
+        return read_tensors(self.path / "ema.safetensors")[0]
 
     def method_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State dict of the methods, and the notes of its header: {"taps": ..., "modules": {path: notes}}."""
@@ -199,6 +223,9 @@ class Run:
     def write_teacher(self, figures: dict[str, float]) -> None:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
+    def write_test(self, figures: dict[str, dict[str, float]]) -> None:
+        write_atomically(self._test_path, json.dumps(figures).encode())
+
     def write_epoch(
         self,
         metrics: list[dict[str, Any]],
@@ -208,6 +235,7 @@ class Run:
         notes: dict[str, Any],
         best: bool,
         epochs: int = 1,
+        average: nn.Module | None = None,
     ) -> None:
         """Write every file that others read, after one epoch of `epochs`; metrics.jsonl last.
 
@@ -215,11 +243,14 @@ class Run:
             metrics, timing: rows of all epochs so far.
             notes: for the header of method.safetensors.
             best: whether this epoch is the best so far.
+            average: the averaged student.
         """
         state = student.state_dict()
         write_tensors(self.path / "student.safetensors", state)
         if best:
             write_tensors(self.path / "best.safetensors", state)
+        if average is not None:
+            write_tensors(self.path / "ema.safetensors", average.state_dict())
         if any(True for _ in methods.children()):
             header = {"format": FORMAT, "notes": json.dumps(notes)}
             write_tensors(self.path / "method.safetensors", methods.state_dict(), header)
@@ -246,44 +277,15 @@ class Run:
         return self.path / "recipe.yaml"
 
     @property
+    def _test_path(self) -> Path:
+        return self.path / "test.json"
+
+    @property
     def _resume_paths(self) -> tuple[Path, Path]:
         return self.path / "resume.pt", self.path / "resume.previous.pt"
 
     def _summary_path(self, epoch: int) -> Path:
         return self.path / "filters" / f"{epoch:04d}.safetensors"
-
-
-def leading(row: dict[str, Any]) -> str:
-    """Name of the figure that ranks epochs: the first that is no loss. Names of losses contain a dot."""
-    return next(key for key in row if "." not in key and key not in ("epoch", "lr"))
-
-
-def summarise(methods: nn.Module) -> dict[str, Tensor]:
-    """Summaries of the modules that have a `summary()`, as "module path/figure" to tensor.
-
-    They are bfloat16, whose range keeps small energies above 0.
-    """
-    summaries: dict[str, Tensor] = {}
-    for path, module in methods.named_modules():
-        summary: Callable[[], dict[str, Tensor]] | None = getattr(module, "summary", None)
-        if summary is not None:
-            summaries |= {f"{path}/{key}": _compact(value) for key, value in summary().items()}
-    return summaries
-
-
-def _compact(value: Tensor) -> Tensor:
-    return value.detach().bfloat16().cpu().contiguous()
-
-
-def notes_of(methods: nn.Module) -> dict[str, Any]:
-    """Notes of the modules whose `describe()` returns any, by module path."""
-    notes: dict[str, Any] = {}
-    for path, module in methods.named_modules():
-        describe: Callable[[], dict[str, Any]] | None = getattr(module, "describe", None)
-        note = describe() if describe is not None else None
-        if note:
-            notes[path] = note
-    return notes
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,11 +9,10 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
-from famkd.config.recipe import Optim, Recipe
+from famkd.config.recipe import Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
@@ -23,9 +22,11 @@ from famkd.methods import METHODS
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.average import Averaged
 from famkd.training.facts import facts_of
 from famkd.training.head import with_trained_head
 from famkd.training.networks import Built, load_network, student_of
+from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 
 
@@ -62,6 +63,11 @@ def one_device(accelerator: str) -> Fabric:
     return _fabric(accelerator, None, 1, 1)
 
 
+def devices_of(recipe: Recipe) -> torch.device:
+    """The device of a recipe's first process; UserError where its devices are not here."""
+    return _fabric(recipe.accelerator, None, recipe.devices, recipe.nodes).device
+
+
 def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: int) -> Fabric:
     # Each process keeps its own buffers: broadcasting them before every step would send CRD's memory of the whole
     # training set. Methods gather what must agree, and running statistics are averaged after each epoch.
@@ -86,8 +92,9 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
     return build_data(
-        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, **options
-    )
+        data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
+        val_seed=data.val_seed, **options,
+    )  # fmt: skip
 
 
 class Networks(NamedTuple):
@@ -98,13 +105,20 @@ class Networks(NamedTuple):
 
 
 def build_networks(
-    recipe: Recipe, data: Dataset, runs: str | Path = "runs", *, weights: bool = True, run: Run | None = None
+    recipe: Recipe,
+    data: Dataset,
+    runs: str | Path = "runs",
+    *,
+    weights: bool = True,
+    run: Run | None = None,
+    rehearsal: bool = False,
 ) -> Networks:
     """The networks of a recipe on the data's device.
 
     Args:
         weights: False leaves them with random weights.
         run: a run of the recipe that may hold the classifier which was trained for its teacher.
+        rehearsal: whether nothing is to be trained.
     """
     student = load_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
     if recipe.sync_bn:
@@ -113,7 +127,7 @@ def build_networks(
         return Networks(student, None)
     teacher = load_network(recipe.teacher, data, recipe.task, runs, weights=weights, who="teacher")
     if weights and recipe.teacher.weights:
-        teacher = with_trained_head(teacher, recipe, data, run)
+        teacher = with_trained_head(teacher, recipe, data, run, rehearsal)
     return Networks(student, teacher)
 
 
@@ -181,37 +195,22 @@ def build_step(
     recipe: Recipe, data: Dataset, distiller: Distiller, optimizer: torch.optim.Optimizer, fabric: Fabric
 ) -> Step:
     """The training step, with distiller and optimizer set up by Fabric."""
-    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
+    steps = data.steps * recipe.optim.epochs
+    engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
-    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
-def check_batch_size(recipe: Recipe, batch_size: int) -> None:
+def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> None:
     """UserError for a batch that cannot be divided among processes and gradient accumulation steps."""
-    shares = distributed.world() * recipe.optim.accumulate
+    processes = max(processes, distributed.world())
+    shares = processes * recipe.optim.accumulate
     if batch_size % shares:
         raise UserError(
-            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
+            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({processes} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
-
-
-def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """SGD. On a GPU its learning rate is a tensor, so that a captured step reads a new value."""
-    parameters = [p for p in distiller.parameters() if p.requires_grad]
-    device = parameters[0].device
-    lr = torch.tensor(optim.lr, device=device) if device.type == "cuda" else optim.lr
-    try:
-        return torch.optim.SGD(
-            parameters,
-            lr=lr,
-            momentum=optim.momentum,
-            nesterov=optim.nesterov,
-            weight_decay=optim.weight_decay,
-            fused=True if device.type in ("cuda", "cpu") else None,
-        )
-    except ValueError as error:
-        raise UserError(f"SGD cannot run with these options: {error}. Change --optim.") from error
 
 
 def round_teacher(distiller: Distiller, fabric: Fabric) -> None:

@@ -20,11 +20,14 @@ from famkd.training.networks import Built
 STEP = 0.3  # the most by which the first step of the optimizer changes a logit
 
 
-def with_trained_head(teacher: Built, recipe: Recipe, data: Dataset, run: Run | None = None) -> Built:
+def with_trained_head(
+    teacher: Built, recipe: Recipe, data: Dataset, run: Run | None = None, rehearsal: bool = False
+) -> Built:
     """The teacher once its classifier knows the data's classes.
 
     Args:
         run: a run of this recipe that holds the classifier already.
+        rehearsal: whether nothing is to be trained.
 
     Errors: UserError for methods that learn from a classifier with random weights.
     """
@@ -35,6 +38,8 @@ def with_trained_head(teacher: Built, recipe: Recipe, data: Dataset, run: Run | 
     layers = classifiers(teacher.model, len(data.classes))
     if not layers:
         raise UserError(f"No classifier is found in {recipe.teacher.model}: leave --teacher.finetune_head out.")
+    if rehearsal:
+        return teacher._replace(new_head="")
     saved = run.teacher_head() if run else {}
     if saved:
         teacher.model.load_state_dict(saved, strict=False)

@@ -12,22 +12,29 @@ from lightning_fabric import Fabric, seed_everything
 from torch.nn.utils import get_total_norm
 
 from famkd import distributed
+from famkd.config.idle import idle_settings
 from famkd.config.load import without_teacher
 from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
-from famkd.console import Reporter, console, reporting, size_of
+from famkd.console import Reporter, console, reporting
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
+from famkd.run.scores import HELD_OUT, training_over
+from famkd.training.average import measure
 from famkd.training.build import Training, build_step, build_training, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.facts import must_be_same
-from famkd.training.launch import launched
+from famkd.training.final_test import measure_test
+from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.places import default_run
+from famkd.training.processes import joined, must_start_processes
+from famkd.training.rehearse import bytes_of_run, must_have_room, rehearse, rehearse_evaluation
 from famkd.training.schedule import learning_rate, loss_weights
-from famkd.training.step import Step, choose_engine
+from famkd.training.setup import print_setup
+from famkd.training.step import Step
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
 from famkd.training.teacher import measure_teacher, teacher_to_train
 
@@ -40,20 +47,28 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         resume: continue from where the run ended, with the same result as an uninterrupted one.
         runs: the folder of run directories.
 
-    With several processes all of them call this; rank 0 alone writes and prints.
+    A recipe for several processes is trained in new ones, unless torchrun or SLURM started this process. Then all of
+    them call this; rank 0 alone writes and prints.
 
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
-    recipe = validated(recipe)
+    idle, recipe = idle_settings(recipe), validated(recipe)
     run = Run(out) if out else default_run(recipe, runs)
+    if must_start_processes(recipe):
+        start_processes(recipe, run, resume, runs)
+        return run
     with contextlib.ExitStack() as stack:
         requested = stack.enter_context(stop_requests())
-        fabric = stack.enter_context(launched(recipe, run, resume, runs))
+        fabric = stack.enter_context(joined(recipe, run))
         distributed.on_rank_zero(lambda: stack.enter_context(run.locked()))
         if distributed.on_rank_zero(lambda: needs_training(run, recipe, resume)):
+            console.quiet = distributed.rank() > 0
+            for line in idle:
+                console.print(f"{_title(recipe)}  {line}")
+            distributed.on_rank_zero(lambda: must_be_installed(recipe.log))
             if distributed.on_rank_zero(lambda: trains_something_first(recipe, runs)):
-                distributed.on_every_rank(lambda: dry_run(recipe, fabric.device, runs))
+                distributed.on_rank_zero(lambda: _rehearse_all(recipe, run, runs))
             train_teacher(recipe, runs)
             if recipe.baseline and recipe.method_names:
                 train(without_teacher(recipe), resume=True, runs=runs)
@@ -71,30 +86,33 @@ def train_student(
     seed_everything(recipe.seed, verbose=False)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
-    console.quiet = distributed.rank() > 0
-    title = f"{recipe.name} {recipe.method}"
+    title = _title(recipe)
     begun = run if resume and distributed.on_rank_zero(lambda: run.begun) else None
     training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
     data, distiller, optimizer = training.data, training.distiller, training.optimizer
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
-    state = TrainingState(run, recipe, distiller, step.optimizer)
+    distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
+    if not run.begun:
+        distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller)))
+    state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
     if begun:
         distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
         _write_beginning(run, recipe, training, str(fabric.device))
-    _print_setup(title, recipe, training)
+    print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
         measure_teacher(title, run, training, known=begun is not None)
         round_teacher(distiller, fabric)
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
         report.resume(len(state.metrics))
-        for epoch in range(len(state.metrics) + 1, recipe.optim.epochs + 1):
+        while not training_over(recipe, state.metrics):
+            epoch = len(state.metrics) + 1
             try:
                 row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
             except EpochInterrupted as stop:
-                distributed.average_batchnorm(distiller)
+                average_batchnorms(step, distiller)
                 state.save_partial(step.state() if step.count else None)
                 raise TrainingStopped(
                     f"stopped by {stop} in epoch {epoch} after step {step.count} of {data.steps}; {run.path} holds the "
@@ -103,6 +121,10 @@ def train_student(
             interrupted = None
             log(row | timing)
             state.save_epoch(row, timing)
+        if recipe.data.val:
+            _print_early_stop(title, recipe, state)
+            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
+            log({"epoch": len(state.metrics), **figures})
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -124,27 +146,34 @@ def train_epoch(
     """
     # Random draws inside a step follow from (seed, epoch, rank), so that a resumed run repeats them.
     torch.manual_seed(recipe.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
-    lr = learning_rate(recipe.optim, epoch)
-    step.set_epoch(lr, loss_weights(recipe, epoch))
+    step.set_epoch(learning_rate(recipe.optim, epoch, 0, data.steps), loss_weights(recipe, epoch))
     if interrupted:
         step.set_state(interrupted)
     distiller.train()
     for piece in until_requested(data.epoch(epoch, step.count), requested, step.count):
-        if epoch == 1 and step.count < recipe.optim.warmup_steps:
-            step.set_lr(lr * (step.count + 1) / recipe.optim.warmup_steps)
+        step.set_lr(learning_rate(recipe.optim, epoch, step.count, data.steps))
         step(piece)
         report.step()
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
-    distributed.average_batchnorm(distiller)
+    average_batchnorms(step, distiller)
     distiller.eval()
-    figures = distiller.task.evaluate(distiller.deployed, data.test()).figures
+    images, prefix = (data.val, HELD_OUT) if recipe.data.val else (data.test, "")
+    figures = {prefix + name: value for name, value in measure(distiller, step.averaged, images).items()}
+    lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
     peak = torch.cuda.max_memory_allocated() / 2**20 if data.device.type == "cuda" else None
     rate = data.steps * data.batch_size / trained
     report.epoch(row, seconds)
     return row, {"epoch": epoch, "seconds": seconds, "images_per_s": rate, "peak_mib": peak}
+
+
+def average_batchnorms(step: Step, distiller: Distiller) -> None:
+    """Average running statistics over all processes: of the networks, and of the averaged student."""
+    distributed.average_batchnorm(distiller)
+    if step.averaged is not None:
+        distributed.average_batchnorm(step.averaged.network)
 
 
 def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
@@ -164,12 +193,12 @@ def trains_something_first(recipe: Recipe, runs: str | Path) -> bool:
     return not default_run(without_teacher(recipe), runs).finished
 
 
-def dry_run(recipe: Recipe, device: torch.device, runs: str | Path = "runs") -> None:
-    """Build the student's training without the teacher's weights, so that an error shows before the teacher trains."""
-    must_be_installed(recipe.log)
-    without_weights = replace(recipe, teacher=replace(recipe.teacher, weights=""))
-    build_training(without_weights, torch.device("cpu"), runs)
-    choose_engine(recipe.engine, device, steps=1)
+def _rehearse_all(recipe: Recipe, run: Run, runs: str | Path) -> None:
+    """Rehearse a training and that of its teacher."""
+    data, needed = rehearse(recipe, run.path, runs)
+    if teacher := teacher_to_train(recipe, runs):
+        needed += rehearse(validated(teacher), runs=runs, data=data if teacher.data == recipe.data else None)[1]
+    must_have_room(run.path, needed)
 
 
 def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str) -> None:
@@ -181,16 +210,14 @@ def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str) 
         run.write_teacher_head(teacher.head)
 
 
-def _print_setup(title: str, recipe: Recipe, training: Training) -> None:
-    data = training.data
-    if recipe.data.batch_size > data.batch_size:
-        console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
-    for who, net in zip(("student", "teacher"), training.networks):
-        remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
-        for remark in filter(None, remarks):
-            console.print(f"{title}  {who}: {remark}")
-    if recipe.method_names:
-        console.print(f"{title}  {size_of(training.distiller.methods, recipe.optim.momentum)}")
+def _title(recipe: Recipe) -> str:
+    return f"{recipe.name} {recipe.method}"
+
+
+def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:
+    done = len(state.metrics)
+    if done < recipe.optim.epochs:
+        console.print(f"{title}  stopped after epoch {done}: {recipe.optim.patience} epochs without a better figure")
 
 
 def _check_finite(step: Step, distiller: Distiller, epoch: int) -> None:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from famkd.config.recipe import Net
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
-from famkd.features.prepare import Pixels, prepare
+from famkd.features.answer import Wanted, find_answer
+from famkd.features.prepare import Pixels, Prepare
+from famkd.features.run_once import initialize_lazy
 from famkd.models import build_model
 from famkd.models.heads import select_classes
 from famkd.models.origin import UNKNOWN, Origin, file_origin, library_origin
@@ -56,13 +58,9 @@ def load_network(
     origin = library_origin(net.model, pretrained) if pretrained else _origin_of(file)
     pixels = _wanted_pixels(net, origin, data, who)
     rows = _rows(origin.names, data.classes)
-    model = build_model(
-        net.model,
-        len(origin.names or ()) if rows else len(data.classes),
-        pretrained=weights and pretrained,
-        size=pixels.size if pixels else None,
-        models=TASKS[task].models,
-    )
+    classes = len(origin.names or ()) if rows else len(data.classes)
+    hook = Prepare(pixels_of(data), pixels, data.device) if pixels else None
+    model = _built(net, data, task, classes, weights and pretrained, hook)
     loaded = Loaded({})
     if file is not None:
         loaded = load_checkpoint(model, file, part, any_classes=who != "model")
@@ -73,11 +71,25 @@ def load_network(
         raise UserError(f"The classifier of {net.model} would have random weights, because {loaded.new_head}.")
     model = model.to(memory_format=torch.channels_last).to(data.device)
     remarks = [*loaded.remarks]
-    if pixels:
-        hook = prepare(model, pixels_of(data), pixels, data.device)
-        remarks += [str(hook)] if hook.needed else []
+    if hook and hook.needed:
+        model.register_forward_pre_hook(hook)
+        remarks.append(str(hook))
+    if TASKS[task].returns_logits:
+        wanted = Wanted(classes, net.output, who, "--output" if who == "model" else f"--{who}.output")
+        find_answer(model, data.probe().images[:2], wanted, trains=who == "student").attach(model)
     remarks += _fit_classes(model, rows, origin, data, loaded.new_head)
     return Built(model, pixels, loaded.new_head, tuple(remarks))
+
+
+def _built(net: Net, data: Dataset, task: str, classes: int, pretrained: bool | str, hook: Prepare | None) -> nn.Module:
+    """The network of a recipe before its weights are loaded; lazy layers have their shapes."""
+    models, size = TASKS[task].models, hook.want.size if hook else None
+    if not TASKS[task].returns_logits:
+        return build_model(net.model, classes, pretrained=pretrained, size=size, models=models)
+    images = data.probe().images[:2]
+    model = build_model(net.model, classes, pretrained, size=size, models=models, channels=images.shape[1])
+    initialize_lazy(model, (hook.images(images) if hook else images).cpu())
+    return model
 
 
 def _fit_classes(model: nn.Module, rows: list[int], origin: Origin, data: Dataset, new_head: str) -> list[str]:

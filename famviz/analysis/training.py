@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 
+from famkd.run.scores import measured_on
+
+__all__ = ["loss_names", "measured_on", "score_names"]
+
 NOT_SCORES = ("epoch", "lr")
 
 

@@ -95,7 +95,7 @@ def status(opened: LoadedRun) -> str:
     last = metrics[-1]
     shown = [f"{key} {value:.4g}" for key, value in last.items() if key != "epoch"]
     figures = html.escape(", ".join(shown))
-    rest = "finished" if last["epoch"] >= epochs else f"about {_minutes_left(opened, epochs):.1f} min left"
+    rest = "finished" if opened.run and opened.run.finished else f"about {_minutes_left(opened, epochs):.1f} min left"
     return f"{name}: epoch {last['epoch']} of {epochs}, {rest}; {figures}"
 
 

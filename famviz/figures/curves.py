@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from famviz.analysis import filters as values
 from famviz.analysis.filters import Pair
-from famviz.analysis.training import loss_names, score_names
+from famviz.analysis.training import loss_names, measured_on, score_names
 from famviz.figures import style
 from famviz.filter import Filter
 from famviz.load import LoadedRun
@@ -84,7 +84,7 @@ def share_bars(opened: LoadedRun, ax: Axes | None = None) -> Axes:
 
 @style.styled
 def training_curves(runs: LoadedRun | Sequence[LoadedRun], ax: Sequence[Axes] | None = None) -> np.ndarray:
-    """Losses (log scale) and the first two held-out figures over epochs, on a pair of axes."""
+    """Losses (log scale) and two figures of the test set, or of held-out images, over epochs, on a pair of axes."""
     runs = [runs] if isinstance(runs, LoadedRun) else list(runs)
     several = len(runs) > 1
     if ax is None:
@@ -92,18 +92,20 @@ def training_curves(runs: LoadedRun | Sequence[LoadedRun], ax: Sequence[Axes] | 
         ax = style.figure(7.0, height).subplots(1, 2)
     losses, scores = np.asarray(ax)
     measured = "accuracy"
+    splits: set[str] = set()
     for at, run in enumerate(runs):
         rows = run.metrics()
         prefix = f"{style.literal(run.name)}: " if several else ""
         colour = style.LINES[at % len(style.LINES)]
         _draw_rows(losses, rows, loss_names(rows), prefix, colour)
         _draw_rows(scores, rows, score_names(rows)[:2], prefix, colour)
-        if "AP" in score_names(rows):
+        splits |= {measured_on(rows)} if rows else set()
+        if {"AP", "val_AP"} & {*score_names(rows)}:
             measured = "average precision"
     losses.set(xlabel="epoch", ylabel="loss", yscale="log", title="losses")
     losses.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_formatter=NullFormatter())
     losses.yaxis.set_major_formatter("{x:g}")  # 0.2 and not 2 x 10^-1
-    scores.set(xlabel="epoch", ylabel="%", title=f"{measured} on the test set")
+    scores.set(xlabel="epoch", ylabel="%", title=f"{measured} on {' or '.join(sorted(splits)) or 'the test set'}")
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if several else {}
     for each in (losses, scores):
         each.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

@@ -15,7 +15,14 @@ from famviz.load import LoadedRun
 INK = "#7a7a7a"  # text that is legible on white and on black
 FAINT = "rgba(128, 128, 128, 0.3)"
 CLEAR = "rgba(0, 0, 0, 0)"
-NAMES = {"top1": "top-1, %", "top5": "top-5, %", "AP": "average precision, %", "lr": "learning rate"}
+NAMES = {
+    "top1": "top-1, %",
+    "top5": "top-5, %",
+    "val_top1": "top-1 of held-out images, %",
+    "val_top5": "top-5 of held-out images, %",
+    "AP": "average precision, %",
+    "lr": "learning rate",
+}
 
 
 def training_curves(runs: LoadedRun | Sequence[LoadedRun], figure: str = "") -> go.Figure:

@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from famkd.errors import UserError, inert
-from famkd.run.directory import leading
+from famkd.run.directory import Run
+from famkd.run.scores import result
 from famviz import figures as plots
 from famviz.explorer.page import page
 from famviz.explorer.widget import PAGE_BUDGET, FilterExplorer
@@ -76,21 +77,20 @@ def curves_section(runs: list[LoadedRun]) -> Markup:
     trained = [run for run in runs if run.metrics()]
     if not trained:
         return _part("note", "No training log: a bare checkpoint, or no epoch done yet.")
-    rows = [_figures(run) for run in trained]
-    score = leading(trained[-1].metrics()[-1]).replace("top1", "top-1")
-    heads = ("run", "epochs", f"last {score} %", f"best {score} %", "s")
+    rows = [_figures(run.name, run.run) for run in trained if run.run]
+    heads = ("run", "epochs", "figure", "last, %", "best, %", "best epoch chosen on", "s")
     names = ", ".join(run.name for run in trained)
-    words = f"Two diagrams over epochs for {names}: training losses on a logarithmic scale, {score} on the test set."
+    words = f"Two diagrams over epochs for {names}: training losses on a logarithmic scale, and held-out figures."
     return _joined([svg(plots.training_curves(trained), words), _part("table", heads, rows)])
 
 
-def _figures(run: LoadedRun) -> tuple[str, ...]:
-    """Name, epochs, last and best score, and seconds of a run."""
-    metrics = run.metrics()
-    scores = [row[leading(metrics[-1])] for row in metrics]
+def _figures(name: str, run: Run) -> tuple[str, ...]:
+    """Name, epochs, last and best score, what the best epoch was chosen on, and seconds of a run."""
+    found = result(run)
     seconds = sum(row["seconds"] for row in run.timing())
-    last, best = f"{scores[-1]:.2f}", f"{max(scores):.2f}"
-    return run.name, str(len(metrics)), last, best, f"{seconds:.0f}"
+    best = "" if found.best is None else f"{found.best:.2f}"
+    figure = found.figure.replace("top1", "top-1")
+    return name, str(len(run.metrics())), figure, f"{found.last:.2f}", best, found.chosen_on, f"{seconds:.0f}"
 
 
 def differences_section(runs: list[LoadedRun]) -> Markup:
@@ -158,8 +158,9 @@ SECTIONS = (
     ),
     Section(
         "Curves",
-        "Training losses, and figures measured on the test set after each epoch. Compare runs by their last figure: "
-        "the best one was selected on the test set itself.",
+        "Training losses, and figures measured after each epoch: on held-out images where the run has some (val_), "
+        "otherwise on the test set. A best epoch that was chosen on the test set flatters the run: compare such runs "
+        "by their last figure.",
         curves_section,
     ),
     Section(

@@ -1,6 +1,5 @@
 """Training: resumed equals undisturbed to the last bit, schedules as written down, nothing good is ever lost."""
 
-import json
 import os
 import re
 import signal
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.processes import finish, wait_for_epochs
+from helpers.run_files import Killed, files, same
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Optim
@@ -36,30 +36,7 @@ def pair(small):
     return small
 
 
-def files(run: Run) -> dict[str, bytes]:
-    """What must not depend on when a run was interrupted; tensors by their bytes."""
-    names = ["metrics.jsonl", "recipe.yaml", "student.safetensors", "best.safetensors", "method.safetensors"]
-    filters = [f"filters/{epoch:04d}.safetensors" for epoch in run.filter_epochs()]
-    contents = {name: (run.path / name).read_bytes() for name in names + filters if (run.path / name).is_file()}
-    if "method.safetensors" in contents:  # its two notes come in any order, so: the tensors, then the notes
-        length = int.from_bytes(contents["method.safetensors"][:8], "little")
-        header = json.loads(contents["method.safetensors"][8 : 8 + length])
-        header = json.dumps(header, sort_keys=True).encode()
-        contents["method.safetensors"] = header + contents["method.safetensors"][8 + length :]
-    return contents
-
-
-def same(one: Run, two: Run) -> None:
-    one, two = files(one), files(two)
-    assert one.keys() == two.keys()
-    assert [name for name in one if one[name] != two[name]] == []
-
-
 # resuming --------------------------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """Stands for a process that ends between two instructions."""
 
 
 def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
