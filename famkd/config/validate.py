@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
-from famkd.config.recipe import Net, Recipe
+from famkd.config.recipe import Net, Recipe, Teacher
 from famkd.data import task_of_data
 from famkd.data.split import read_split
 from famkd.distill.types import Engine
@@ -26,7 +26,7 @@ def validated(recipe: Recipe) -> Recipe:
     check_optim(recipe.optim)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
-        return replace(recipe, teacher=Net())
+        return replace(recipe, teacher=Teacher())
     _teacher_has_weights(recipe)
     return recipe
 

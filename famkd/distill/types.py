@@ -53,6 +53,7 @@ class Method(nn.Module):
 
     wants: ClassVar[str] = "logits"  # "logits", or several of stages, preact, embed and last, joined by +
     teacher_wants: ClassVar[str] = ""  # what it wants of the teacher, where that is different
+    uses_classifier: ClassVar[bool] = False  # whether it uses the teacher's classifier, as all that want logits do
     weight: ClassVar[float] = 1.0  # weight of the method's losses
     task_weight: ClassVar[float] = 1.0  # weight of the student's own loss
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
@@ -180,7 +181,7 @@ class Task(Protocol):
     models: Mapping[str, Callable[..., nn.Module]] | None  # None: `MODELS` and those of timm and torchvision
     engine: Engine  # the only engine that a step can run on; auto for any
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
-    measures_teacher: bool  # whether a teacher from a bare file is evaluated before training
+    measures_teacher: bool  # whether the teacher is evaluated on the student's test set before training
     returns_logits: bool  # whether a network returns logits (B, classes), as exports and activation maps need
 
     def refuses(self, method: type[Method]) -> str:

@@ -11,14 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from famkd.errors import UserError, nearest
 from famkd.features.answer import Answer, Answering
 from famkd.features.find import discover, find_classifier
-from famkd.features.layout import (
-    as_maps,
-    first_tensor,
-    image_size,
-    in_image_order,
-    says_channels_last,
-    says_prefix,
-)
+from famkd.features.layout import as_maps, first_tensor, in_image_order, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 
 
 class Tapped(nn.Module):
@@ -77,7 +71,7 @@ class Tapped(nn.Module):
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
         feats = [in_image_order(self.model, tap, seen[tap]) for tap in self.taps]
-        return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
+        return out, as_maps(feats, network_size(part, args[0]), says_prefix(self.model), says_channels_last(self.model))
 
     def returning_logits(self) -> nn.Module:
         """The model, inside a module that returns its logits alone where the model returns something else."""

@@ -2,11 +2,13 @@
 
 recipe.yaml            the recipe, every value resolved
 machine.json           versions, device, command, git commit
-teacher.json           test-set figures of the teacher, if its weights do not come from a run
+facts.json             what was found before the first epoch: classes, images, how the networks take them
+teacher.json           figures of the teacher on the student's test set
+teacher_head.safetensors  classifier of the teacher, if it was trained for this run
 metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds. With a
-                       held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
+                        held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
 test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
-                       "top1": ...}, "best": ...}; "best" is left out where its network was not kept
+                        "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
 student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
                        chosen on the held-out images, without these on the test set
@@ -75,8 +77,14 @@ class Run:
 
     @property
     def teacher(self) -> dict[str, float]:
-        """Test-set figures of a teacher whose weights do not come from a run; {} if it was not evaluated."""
+        """Figures of the teacher on the student's test set; {} if it was not evaluated."""
         path = self.path / "teacher.json"
+        return _read_json(path) if path.is_file() else {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Classes, images and how the networks take them, as `write_facts` was given them; {} in older runs."""
+        path = self.path / "facts.json"
         return _read_json(path) if path.is_file() else {}
 
     @property
@@ -200,6 +208,17 @@ class Run:
         """Write what is known before the first epoch."""
         write_atomically(self._recipe_path, recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(environment_info(device), indent=1).encode())
+
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
+
+    def teacher_head(self) -> dict[str, Tensor]:
+        """State dict of the classifier that was trained for the teacher; {} if none was."""
+        path = self.path / "teacher_head.safetensors"
+        return read_tensors(path)[0] if path.is_file() else {}
+
+    def write_teacher_head(self, state: dict[str, Tensor]) -> None:
+        write_tensors(self.path / "teacher_head.safetensors", state)
 
     def write_teacher(self, figures: dict[str, float]) -> None:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())

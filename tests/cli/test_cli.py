@@ -290,7 +290,8 @@ BAD = {  # the command -> what its one sentence says
     "tap": ((*TRAIN, *TAUGHT, "teacher.pt", "--teacher.taps", "layer7"), r"no module 'layer7'\. Did you mean layer"),
     "classes": (
         (*TRAIN, *KD, "five.pt"),
-        r"five\.pt does not fit the model: the checkpoint has 5 classes, the model 3",
+        r"kd learns from the teacher's classifier, which has random weights, because the checkpoint has 5 classes, the "
+        r"model 3: pass --teacher\.finetune_head 5",
     ),
     "architecture": (
         (*TRAIN, *KD[:3], "resnet14", KD[4], "teacher.pt"),
