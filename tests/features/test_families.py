@@ -125,7 +125,12 @@ SIDES = {  # of networks that need another size
     "crossvit_tiny_240": 240, "efficientformer_l1": 224, "halonet_h1": 256, "inception_resnet_v2": 96,
     "inception_v3": 96, "inception_v4": 96,
 }  # fmt: skip
-REFUSED = {  # encoders, which have no classifier, and what is said of them
+REFUSED = {  # on images of that size, or because they are encoders without a classifier
+    "deepseek_vit_412m": r"divisible by patch size \(14\)\): it is made for 546 x 546",
+    "deepseek_vit_412m_enc": r"divisible by patch size \(14\)\): it is made for 546 x 546",
+    "gemma4_vit_167m_enc": r"must be divisible by .*: it is made for 768 x 768",
+    "mobilenetv5_300m_enc": r"The student returns a tensor \(batch, 2048, 16, 16\) float32, in which no part is logits",
+    "qwen3_vit_88m_enc": r"The student returns a tensor \(batch, 4, 1024\) float32, in which no part is logits",
 }
 # Maps that timm takes elsewhere: before a norm, or in the branches of a network that has several.
 ELSEWHERE = {"coat_tiny", "coat_lite_tiny", "hrnet_w18_small", "mvitv2_tiny", "twins_svt_small"}
