@@ -7,6 +7,7 @@ import tyro
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
+from famkd.command_line.values import PLACE
 from famkd.distill.types import Engine
 
 HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
@@ -21,7 +22,7 @@ class Data:
 
     name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "cifar100"
     """Name of the data set, from `famkd ls data`."""
-    root: Annotated[str, tyro.conf.arg(aliases=["--root"])] = "data"
+    root: Annotated[str, PLACE, tyro.conf.arg(aliases=["--root"])] = "data"
     """Folder or file of the data set."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Images per step."""
@@ -41,7 +42,7 @@ class Net:
 
     model: str = ""
     """Name of the model: from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
-    weights: str = ""
+    weights: Annotated[str, PLACE] = ""
     """Initial weights: a checkpoint file, a run directory, `recipe:NAME` (trains that recipe first) or `pretrained`
     (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
@@ -123,6 +124,10 @@ class Recipe:
     """Random seed of initial weights, data order and augmentation."""
     baseline: bool = False
     """Also train the student without a teacher, for comparison."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
+    0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.
+    """
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true."""
     accelerator: str = "auto"
@@ -138,7 +143,7 @@ class Recipe:
     """
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Loggers that receive the metrics, in addition to the run directory."""
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[Annotated[str, PLACE], ...] = ()
     """Python files that register your own models, methods or data sets. A file is only imported if the command line
     names it."""
 

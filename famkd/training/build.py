@@ -27,6 +27,7 @@ from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.average import Averaged
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 
@@ -62,6 +63,11 @@ class Autocast(Precision):
 def one_device(accelerator: str) -> Fabric:
     """Fabric on one device; UserError for an accelerator that is unknown or absent."""
     return _fabric(accelerator, None, 1, 1)
+
+
+def devices_of(recipe: Recipe) -> torch.device:
+    """The device of a recipe's first process; UserError where its devices are not here."""
+    return _fabric(recipe.accelerator, None, recipe.devices, recipe.nodes).device
 
 
 def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: int) -> Fabric:
@@ -175,16 +181,18 @@ def build_step(
     """The training step, with distiller and optimizer set up by Fabric."""
     steps = data.steps * recipe.optim.epochs
     engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
-    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
-def check_batch_size(recipe: Recipe, batch_size: int) -> None:
+def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> None:
     """UserError for a batch that cannot be divided among processes and gradient accumulation steps."""
-    shares = distributed.world() * recipe.optim.accumulate
+    processes = max(processes, distributed.world())
+    shares = processes * recipe.optim.accumulate
     if batch_size % shares:
         raise UserError(
-            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
+            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({processes} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
 
