@@ -108,5 +108,6 @@ def _classifier(watched: Watched, answer: Answer | None) -> str:
         return ""
     vectors = {path: out.flatten(2).mean(2) if out.ndim == 4 else out for path, out in watched.linear.items()}
     same = [path for path, out in vectors.items() if out.shape == logits.shape and torch.equal(out, logits)]
+    alike = [path for path, out in watched.linear.items() if out.shape == logits.shape]
     as_wide = [path for path, out in watched.linear.items() if out.ndim < 4 and out.shape[-1] == logits.shape[-1]]
-    return (same or as_wide or [""])[-1]
+    return (same or alike or as_wide or [""])[-1]

@@ -169,7 +169,7 @@ def _not_downloaded(name: str, error: Exception) -> UserError:
 
 
 def _unfit(name: str, size: Size | None, error: Exception, made_for: Size | None = None) -> UserError:
-    reason = " ".join(str(error).split())[:100] or type(error).__name__
+    reason = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
     images = f"images of {size[0]} x {size[1]} pixels" if size else "these classes"
     cure = "use larger images or another model"
     if size and made_for:
