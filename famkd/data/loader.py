@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famkd.data.transforms import decoded, opened, plain_view, seed_of, training_view, viewed
+from famkd.data.transforms import USUAL_VIEW, View, decoded, opened, plain_view, seed_of, training_view, viewed
 
 TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
 MOST_WORKERS = 16  # of one training process, by default
@@ -93,10 +93,14 @@ class FileImages(Dataset):
 
     Args:
         raw: return the files without decoding them.
+        view: how images are scaled, cropped and recoloured.
     """
 
-    def __init__(self, source: Source, size: int, seed: int, augment: bool, raw: bool = False):
+    def __init__(
+        self, source: Source, size: int, seed: int, augment: bool, raw: bool = False, view: View = USUAL_VIEW
+    ):  # fmt: skip
         self.source, self.size, self.seed, self.augment, self.raw = source, size, seed, augment, raw
+        self.settings = view
 
     def __getitems__(self, keys: list[Key]) -> DecodedBatch:
         """The batch of some keys; it is shorter where images are left out."""
@@ -134,7 +138,7 @@ class FileImages(Dataset):
     def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
         """(H, W, 3) bytes of a decoded image."""
         augmented = epoch > 0 and self.augment
-        view = training_view(self.size) if augmented else plain_view(self.size)
+        view = (training_view if augmented else plain_view)(self.size, self.settings)
         return viewed(image, view, seed_of(self.seed, epoch, index))
 
     def _joined(self, images: list[Tensor]) -> Tensor:

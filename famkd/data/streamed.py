@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -23,7 +25,7 @@ from famkd.data.loader import (
     make_loader,
 )
 from famkd.data.split import read_split
-from famkd.data.transforms import decoded_on
+from famkd.data.transforms import Interpolation, View, decoded_on
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -51,6 +53,8 @@ class Streamed:
         size: height and width of the images; 0 for 224.
         workers: processes that decode; -1 for one per core, 0 to decode in this process.
         gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
+        test_crop: part of the shorter side that the crop of a test image keeps; 0 for the usual one.
+        interpolation: how images are scaled.
     """
 
     task: ClassVar[str] = "classification"
@@ -69,6 +73,8 @@ class Streamed:
         size: int = 0,
         workers: int = -1,
         gpu_decode: bool = False,
+        test_crop: float = 0.0,
+        interpolation: Interpolation = "bilinear",
     ):
         self.device = torch.device(device)
         self.seed = seed
@@ -77,6 +83,7 @@ class Streamed:
         self.size = (side, side)
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
+        self._view = View(test_crop, interpolation)
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -90,13 +97,18 @@ class Streamed:
         self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
-        return FileImages(source, self.size[0], self.seed, self._augment, self._raw)
+        return FileImages(source, self.size[0], self.seed, self._augment, self._raw, self._view)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
         self.labels = torch.from_numpy(source.labels).to(self.device)
         self._train = self._files(source)
         self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
+
+    def augment_by(self, augment: Augment) -> None:
+        """Crop and recolour training images by these options, in the worker processes."""
+        self._view = replace(self._view, training=augment)
+        self._train_on(self._train.source)
 
     def hold_out(self, val: str, seed: int = 0) -> None:
         """Keep a held-out split out of training: a fraction of the training images, or a folder next to theirs."""
@@ -200,7 +212,7 @@ class Streamed:
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
         """Decode files on the device; a file that its decoder refuses is read again and decoded on the CPU."""
-        reader = FileImages(items.source, items.size, items.seed, items.augment)
+        reader = FileImages(items.source, items.size, items.seed, items.augment, view=items.settings)
         files = loaded.pixels.split(loaded.lengths)
         images = self._decoded_on_device(list(files))
         shown: list[Tensor] = []

@@ -4,15 +4,19 @@ import hashlib
 import io
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from famkd.data.augment import NOTHING, RATIO, SCALE, USUAL, Augment
+
+Interpolation = Literal["bilinear", "bicubic"]
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".gif", ".tif", ".tiff")  # names of image files
 # Other decoders, such as PostScript's, start other programs: not for files from anywhere.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "PPM", "TIFF")
@@ -60,22 +64,54 @@ def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -
     return torch.from_numpy(np.array(image))
 
 
+@dataclass(frozen=True)
+class View:
+    """How images from files are scaled, cropped and recoloured."""
+
+    test_crop: float = 0.0  # part of the shorter side that the crop of a test image keeps; 0 for the usual one
+    interpolation: Interpolation = "bilinear"
+    training: Augment = NOTHING
+
+
+USUAL_VIEW = View()
+
+
 @cache
-def training_view(size: int) -> Callable[[Any], Any]:
-    """Crop 8 to 100 % of the image's area at random, scale it to size x size and flip it every other time."""
-    from torchvision.transforms import v2
+def training_view(size: int, view: View = USUAL_VIEW) -> Callable[[Any], Any]:
+    """Crop a part of the image at random, scale it to size x size, flip it every other time, and recolour it."""
+    from torchvision.transforms import InterpolationMode, v2
 
-    return v2.Compose([v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip()])
+    augment = view.training
+    scaled = InterpolationMode(view.interpolation)
+    scale: Any = augment.crop_scale or SCALE
+    ratio: Any = augment.crop_ratio or RATIO
+    steps: list[Any] = [v2.RandomResizedCrop(size, scale, ratio, scaled, antialias=True), v2.RandomHorizontalFlip()]
+    if augment.jitter:  # one after the other, since ColorJitter with all three draws their order too
+        kinds = ("brightness", "contrast", "saturation")
+        steps += [v2.ColorJitter(**{kind: augment.jitter}) for kind in kinds]
+    if augment.policy == "randaugment":
+        steps.append(v2.RandAugment(magnitude=augment.strength or USUAL["randaugment"]))
+    elif augment.policy == "trivialaugment":
+        steps.append(v2.TrivialAugmentWide())
+    elif augment.policy == "augmix":
+        steps.append(v2.AugMix(severity=augment.strength or USUAL["augmix"]))
+    return v2.Compose(steps)
 
 
 @cache
-def plain_view(size: int) -> Callable[[Any], Any]:
-    """Scale the shorter side to 8/7 of the size (256 for 224) and crop the centre; below 128 px without that margin."""
-    from torchvision.transforms import v2
+def plain_view(size: int, view: View = USUAL_VIEW) -> Callable[[Any], Any]:
+    """Scale the shorter side to 8/7 of the size (256 for 224) and crop the centre; below 128 px without that margin.
+
+    `view.test_crop` sets another margin.
+    """
+    from torchvision.transforms import InterpolationMode, v2
 
     shorter = round(size * 8 / 7) if size >= WITH_MARGIN else size
+    if view.test_crop:
+        shorter = round(size / view.test_crop)
     longest = 64 * shorter  # without it a line of pixels would be scaled to gigabytes before its centre is cut out
-    return v2.Compose([v2.Resize(shorter, max_size=longest, antialias=True), v2.CenterCrop(size)])
+    scaled = InterpolationMode(view.interpolation)
+    return v2.Compose([v2.Resize(shorter, scaled, max_size=longest, antialias=True), v2.CenterCrop(size)])
 
 
 def seed_of(*numbers: int) -> int:

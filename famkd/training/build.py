@@ -17,6 +17,8 @@ from famkd.config.load import load_recipe
 from famkd.config.recipe import Net, Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
+from famkd.data.augment import NOTHING
+from famkd.data.augmented import augmented
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
@@ -25,6 +27,7 @@ from famkd.features.run_once import initialize_lazy
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
+from famkd.models.options import BuildOptions
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
 from famkd.training.average import Averaged
@@ -88,10 +91,11 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     """The data set of a recipe, on a device."""
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
-    return build_data(
+    built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
         val_seed=data.val_seed, **options,
     )  # fmt: skip
+    return built if recipe.augment == NOTHING else augmented(built, recipe.augment, recipe.seed)
 
 
 def build_distiller(
@@ -103,7 +107,9 @@ def build_distiller(
         weights: False leaves the networks with random weights, for a run whose own states are loaded next.
         fold: merge the teacher's batch norms into its convolutions, which gives the same function at less cost.
     """
-    task = TASKS[recipe.task]
+    task: Any = TASKS[recipe.task]
+    if recipe.label_smoothing:
+        task = task.smoothed(recipe.label_smoothing)
     methods = {name: METHODS[name] for name in recipe.method_names}
     student = build_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
     if recipe.sync_bn:
@@ -140,13 +146,14 @@ def build_network(
     source, _, which = net.weights.partition(":")
     pretrained = weights and source == "pretrained" and (which or True)
     models, classes = TASKS[task].models, len(data.classes)
+    options = BuildOptions(net.drop, net.drop_path, net.patch)
     if not TASKS[task].returns_logits:
-        model = build_model(net.model, classes, pretrained=pretrained, size=data.size, models=models)
+        model = build_model(net.model, classes, pretrained, size=data.size, models=models, options=options)
         _load(model, net, runs, weights and not pretrained)
         return model.to(memory_format=torch.channels_last).to(data.device)
     images = data.probe().images[:2]
     channels = images.shape[1]
-    model = build_model(net.model, classes, pretrained, size=data.size, models=models, channels=channels)
+    model = build_model(net.model, classes, pretrained, data.size, models, channels, options)
     initialize_lazy(model, images.cpu())
     _load(model, net, runs, weights and not pretrained)
     model = model.to(memory_format=torch.channels_last).to(data.device)
