@@ -95,11 +95,21 @@ def _parse_row(line: str) -> dict[str, Any]:
 
 
 def write_tensors(path: Path, state: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
-    """Write a safetensors file whose header holds the notes and a checksum."""
+    """Write a safetensors file whose header holds the notes and a checksum; equal contents give equal bytes."""
     notes = notes or {}
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     header = {**notes, CHECKSUM: _digest(state, notes)}
-    write_atomically(path, safetensors.torch.save(state, header))
+    write_atomically(path, _with_sorted_notes(safetensors.torch.save(state, header)))
+
+
+def _with_sorted_notes(data: bytes) -> bytes:
+    """A safetensors file with the notes of its header in alphabetical order: the library writes them in any order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # a multiple of 8, as the format asks
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

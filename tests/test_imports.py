@@ -13,6 +13,7 @@ FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in sorted(PA
 # Each part and the parts that it may import, besides errors. A part is a folder or a file at the root of famkd.
 MAY = {
     "errors": "",
+    "command_line": "",
     "files": "",
     "distributed": "",
     "console": "",
@@ -24,7 +25,7 @@ MAY = {
     "methods": "distill layers distributed",
     "data": "distill distributed files",
     "tasks": "data distill distributed features models",
-    "config": "data distill methods models tasks",
+    "config": "command_line data distill methods models tasks",
     "run": "config distributed files",
     "training": "config console data distill distributed features files layers methods models run tasks",
     "compare": "config run tables",

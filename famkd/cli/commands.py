@@ -5,40 +5,43 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from famkd.command_line.parse import call
+from famkd.command_line.values import PLACE, expanded
 from famkd.config.plugins import import_plugins
 from famkd.errors import UserError
 from famkd.tables import Format
 
+Place = Annotated[str, PLACE]
 Plugins = Annotated[
-    tuple[str, ...],
+    tuple[Place, ...],
     tyro.conf.arg(help="Python files that register your own models, methods or data sets. They are imported."),
 ]
 Positional = tyro.conf.Positional
 
 
 def eval_command(argv: list[str]) -> None:
-    _print_lines(tyro.cli(evaluate, args=argv, prog="famkd eval", use_underscores=True))
+    _print_lines(call(evaluate, argv, prog="famkd eval"))
 
 
 def compare_command(argv: list[str]) -> None:
-    print(tyro.cli(compare, args=argv, prog="famkd compare", use_underscores=True), end="")
+    print(call(compare, argv, prog="famkd compare"), end="")
 
 
 def sweep_command(argv: list[str]) -> None:
-    print_sweep(*tyro.cli(sweep, args=argv, prog="famkd sweep", use_underscores=True))
+    print_sweep(*call(sweep, argv, prog="famkd sweep"))
 
 
 def export_command(argv: list[str]) -> None:
-    print(tyro.cli(export, args=argv, prog="famkd export", use_underscores=True))
+    print(call(export, argv, prog="famkd export"))
 
 
 def evaluate(
     run: Positional[str] = "",
     /,
     model: str = "",
-    weights: str = "",
+    weights: Place = "",
     data: str = "",
-    root: str = "",
+    root: Place = "",
     output: str = "",
     best: bool = False,
     ema: bool = False,
@@ -72,7 +75,7 @@ def evaluate(
         raise UserError("A run's recipe names the output of its student: leave --output out.")
     if run:
         return evaluate_run(
-            run, data, root, best=best, ema=ema, split=split, batch_size=batch_size, accelerator=accelerator
+            expanded(run), data, root, best=best, ema=ema, split=split, batch_size=batch_size, accelerator=accelerator
         )
     if split != "test":
         raise UserError("Only a run knows its held-out images: leave --split out.")
@@ -114,15 +117,15 @@ def compare(
     import_plugins(plugins)
     from famkd.compare import compare
 
-    return compare(runs, against=against, published=published, format=format)
+    return compare(tuple(map(expanded, runs)), against=against, published=published, format=format)
 
 
 def sweep(
-    source: Positional[str],
+    source: Positional[str] = "",
     /,
     jobs: int = 0,
     on: Literal["local", "ray"] = "local",
-    runs: str = "runs",
+    runs: Place = "runs",
     against: str = "",
     plugins: Plugins = (),
 ) -> Any:
@@ -135,6 +138,8 @@ def sweep(
         runs: Folder of run directories.
         against: Method or group to test the others against.
     """
+    if jobs and on == "ray":
+        raise UserError("Ray decides how many trainings run at once: leave --jobs out, or --on ray.")
     from famkd.sweep.grid import sweep
 
     return sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)
@@ -150,12 +155,12 @@ def print_sweep(text: str, failed: list) -> None:
 
 
 def export(
-    run: Positional[str],
+    run: Positional[str] = "",
     /,
     to: Literal["onnx", "pt2", "safetensors"] = "onnx",
     input: Literal["normalized", "unit", "bytes"] = "normalized",
-    out: str = "",
-    root: str = "",
+    out: Place = "",
+    root: Place = "",
     best: bool = False,
     ema: bool = False,
     plugins: Plugins = (),
@@ -172,6 +177,8 @@ def export(
         ema: Use the average of the weights (EMA), of a run that was trained with --ema.
     """
     import_plugins(plugins)
+    if not run:
+        raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
     from famkd.export import export
 
-    return export(run, to, input=input, out=out, root=root, best=best, ema=ema)
+    return export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema)

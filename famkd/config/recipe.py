@@ -7,6 +7,7 @@ import tyro
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
+from famkd.command_line.values import PLACE
 from famkd.data.augment import Augment
 from famkd.distill.types import Engine
 
@@ -22,7 +23,7 @@ class Data:
 
     name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "cifar100"
     """Name of the data set, from `famkd ls data`."""
-    root: Annotated[str, tyro.conf.arg(aliases=["--root"])] = "data"
+    root: Annotated[str, PLACE, tyro.conf.arg(aliases=["--root"])] = "data"
     """Folder or file of the data set."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Images per step."""
@@ -42,7 +43,7 @@ class Net:
 
     model: str = ""
     """Name of the model: from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
-    weights: str = ""
+    weights: Annotated[str, PLACE] = ""
     """Initial weights: a checkpoint file, a run directory, `recipe:NAME` (trains that recipe first) or `pretrained`
     (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
@@ -153,7 +154,7 @@ class Recipe:
     """
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Loggers that receive the metrics, in addition to the run directory."""
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[Annotated[str, PLACE], ...] = ()
     """Python files that register your own models, methods or data sets. A file is only imported if the command line
     names it."""
 

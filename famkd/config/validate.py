@@ -21,7 +21,7 @@ def validated(recipe: Recipe) -> Recipe:
     """The recipe, once every check has passed; without a method, its teacher is dropped."""
     for check in (
         _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
-        _augmentation_fits, _teacher_is_not_trained,
+        _steps_can_be_cut, _something_is_learned, _augmentation_fits, _teacher_is_not_trained,
     ):  # fmt: skip
         check(recipe)
     check_optim(recipe.optim)
@@ -82,6 +82,24 @@ def _split_fits(recipe: Recipe) -> None:
         raise UserError(
             f"--patience {recipe.optim.patience} looks at held-out images: pass --data.val too, such as 0.1."
         )
+
+
+def _steps_can_be_cut(recipe: Recipe) -> None:
+    """UserError where parts of a step would be compared within themselves only."""
+    parts = recipe.optim.accumulate
+    for name in recipe.method_names:
+        if parts > 1 and METHODS[name].relates_images:
+            raise UserError(
+                f"{name} compares the images of a step with one another, so a step cannot be cut into "
+                f"--optim.accumulate {parts} parts: leave it out, or choose a method that looks at each image alone."
+            )
+
+
+def _something_is_learned(recipe: Recipe) -> None:
+    """UserError where no loss has a weight."""
+    sections = [recipe.section(name) for name in recipe.method_names]
+    if sections and not any(section.weight or section.task_weight for section in sections):
+        raise UserError(f"{recipe.method} and the task have weight 0, so nothing is learned: raise one of them.")
 
 
 def _augmentation_fits(recipe: Recipe) -> None:

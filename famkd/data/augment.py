@@ -21,7 +21,8 @@ class Augment:
     """Random resized crop: smallest and largest part of the image's area, such as 0.25 1. By default 0.08 1 for images
     that are read from files, and a random shift by some pixels for small images held in memory."""
     crop_ratio: tuple[Annotated[float, Gt(0)], ...] = ()
-    """Smallest and largest ratio of width to height of that crop. By default 0.75 1.3333."""
+    """Smallest and largest ratio of width to height of that crop, in proportion to that of the image that a network
+    sees. By default 0.75 1.3333."""
     jitter: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Colour jitter: brightness, contrast and saturation are each multiplied by a random factor between 1 - jitter and
     1 + jitter."""

@@ -27,7 +27,9 @@ def crops(augment: Augment, size: Size, images: int, *seed: int) -> Columns:
     """`box` (N, 4): top, left, height and width of a random resized crop."""
     draw = _generator(*seed, 1)
     height, width = size
-    tall, wide = _sides(draw, images, size, augment.crop_scale or SCALE, augment.crop_ratio or RATIO, most=1)
+    low, high = augment.crop_ratio or RATIO
+    ratio = (low * width / height, high * width / height)
+    tall, wide = _sides(draw, images, size, augment.crop_scale or SCALE, ratio, most=1)
     top = np.floor(draw.random_sample(images) * (height - tall + 1))
     left = np.floor(draw.random_sample(images) * (width - wide + 1))
     return {"box": _floats(np.stack([top, left, tall, wide], 1))}

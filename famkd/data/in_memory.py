@@ -1,7 +1,8 @@
 """A data set held on the device as bytes and augmented there, a batch at a time: it needs no worker processes."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -181,8 +182,11 @@ class InMemory:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 
-def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
-    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root."""
+def in_memory(load: Callable[..., Images]) -> Callable[..., InMemory]:
+    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root.
+
+    Keyword-only arguments of the function become options of the data set.
+    """
 
     def build(
         root: str,
@@ -190,9 +194,15 @@ def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
         device: torch.device | str = "cpu",
         seed: int = 0,
         augment: bool = True,
+        **options: Any,
     ) -> InMemory:
-        return InMemory(load(root), batch_size, device, seed, augment)
+        return InMemory(load(root, **options), batch_size, device, seed, augment)
 
+    own = inspect.signature(build)
+    common = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [each for each in inspect.signature(load).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    build.__signature__ = own.replace(parameters=common + options)  # pyright: ignore[reportFunctionMemberAccess]
+    build.__annotations__ = {**getattr(load, "__annotations__", {}), **build.__annotations__}
     build.__name__ = build.__qualname__ = getattr(load, "__name__", "build")
     build.__doc__ = load.__doc__
     return build

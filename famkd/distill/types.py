@@ -72,6 +72,9 @@ class Method(nn.Module):
     task_weight: ClassVar[float] = 1.0  # weight of the student's own loss
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
     takes_mixed: ClassVar[bool] = True  # whether it can learn from images that are mixed of two (mixup, cutmix)
+    # Whether the loss of an image depends on the other images of a step. Such a method sees the images of all processes
+    # (it passes what it compares through `famkd.distributed.gather`), and its steps cannot be cut into parts.
+    relates_images: ClassVar[bool] = False
 
     def __new__(cls, *args: Any, **options: Any):
         """Check the options against the ranges in the annotations of `__init__`; ValueError names the wrong one."""
@@ -91,6 +94,10 @@ class Method(nn.Module):
     def deploy_as(self, student: nn.Module) -> nn.Module | None:
         """The network to measure and export instead of the student, which has this method's taps; None for itself."""
         return None
+
+    def idle_options(self) -> dict[str, str]:
+        """Options without effect on these networks and data or next to the other options, each with its reason."""
+        return {}
 
     def describe(self) -> dict[str, object]:
         """Notes for readers of the saved method: one JSON value per key, such as the shape of a filter."""

@@ -10,11 +10,11 @@ from famkd.errors import UserError
 from famkd.features.answer import Answer
 from famkd.features.layout import NO_MAP, Layout, first_tensor, image_size, layout_of, says_prefix
 from famkd.features.run_once import run_in_eval_mode
-from famkd.features.stages import ModuleOutput, find_stages
+from famkd.features.stages import ModuleOutput, find_stages, last_maps
 
 
 def discover(model: nn.Module, images: Tensor, answer: Answer | None = None) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Taps of a model, {"stages": ..., "embed": ...}, and the path of its classifier, from one forward pass.
+    """Taps of a model, {"stages": ..., "embed": ..., "maps": ...}, and the path of its classifier, by one forward pass.
 
     The stages are those that a model of timm declares, or else those that `find_stages` finds. Tokens count as the map
     that they fold into. The classifier is the layer that returns the logits, the embedding is its input.
@@ -35,7 +35,8 @@ def discover(model: nn.Module, images: Tensor, answer: Answer | None = None) -> 
         raise UserError(
             f"{type(model).__name__} shows no feature maps: name its taps with --student.taps / --teacher.taps."
         )
-    return {"stages": stages, "embed": (f"{head}:in",) if head else ()}, head
+    places = {"stages": stages, "embed": (f"{head}:in",) if head else (), "maps": last_maps(model, before_head)}
+    return places, head
 
 
 @torch.no_grad()

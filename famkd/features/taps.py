@@ -121,8 +121,9 @@ def default_taps(model: nn.Module, wants: str, images: Tensor, answer: Answer | 
     """The taps for what a method wants: the model's own `taps`, or those found in a probe forward pass.
 
     `wants` is `logits` (no taps), or several of the following joined by `+`: `stages`, `preact` (stages before their
-    activation), `embed` (the input of the classifier) and `last` (the map that enters the global pooling). A model
-    without a classifier that is one layer gives its last stage for `embed` alone.
+    activation), `embed` (the input of the classifier), `last` (the map that enters the global pooling) and `maps` (the
+    last map of each size, after a norm or convolution that belongs to no stage). A model without a classifier that is
+    one layer gives its last stage for `embed` alone.
     """
     if wants == "logits":
         return []
@@ -145,6 +146,8 @@ def default_head(model: nn.Module, images: Tensor, answer: Answer | None = None)
 
 
 def own_head(model: nn.Module) -> str:
-    """The path in `head` of a network of this package. In other networks `head` may be the classifier itself."""
+    """The path in `head` of a network of this package. In other networks `head` may be the classifier or any word."""
     head = getattr(model, "head", None)
-    return head if isinstance(head, str) else ""
+    if not isinstance(head, str):
+        return ""
+    return head if hasattr(model, "taps") or head in dict(model.named_modules()) else ""

@@ -43,22 +43,23 @@ def build_timm(
     if pretrained and not timm.is_model_pretrained(name):
         raise UserError(f"timm has no weights for {name!r}.{nearest(name, timm.list_pretrained())}")
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
-    made_for: Any = timm.get_pretrained_cfg(name)
-    if size and made_for is not None and made_for.fixed_input_size:
+    config: Any = timm.get_pretrained_cfg(name)
+    made_for = None if config is None else (config.input_size[1], config.input_size[2])
+    if size and config is not None and config.fixed_input_size:
         options["img_size"] = size
 
-    usual_size: Any = made_for.input_size[1:] if made_for is not None else size
-
     def build(**named: Any) -> nn.Module:
-        return _create_timm(name, pretrained, size, usual_size, options | named)
+        return _create_timm(name, pretrained, size, made_for, options | named)
 
     model = build_with(build, f"timm:{name}", own)
     if size:
-        _must_run(model, f"timm:{name}", size, channels, usual_size)
+        _must_run(model, f"timm:{name}", size, channels, made_for)
     return model
 
 
-def _create_timm(name: str, pretrained: bool, size: Size | None, made_for: Size, options: dict[str, Any]) -> nn.Module:
+def _create_timm(
+    name: str, pretrained: bool, size: Size | None, made_for: Size | None, options: dict[str, Any]
+) -> nn.Module:  # fmt: skip
     import timm
 
     try:

@@ -27,7 +27,7 @@ class Detection:
     returns_logits = False
 
     def refuses(self, method: type[Method]) -> str:
-        if method.wants.startswith(("stages", "preact")):
+        if method.wants.startswith(("stages", "preact")) and not method.relates_images:
             return ""
         return (
             "compares what one image shows as a whole: detection takes methods that compare stages, such as fam, "

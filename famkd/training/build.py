@@ -68,6 +68,11 @@ def one_device(accelerator: str) -> Fabric:
     return _fabric(accelerator, None, 1, 1)
 
 
+def devices_of(recipe: Recipe) -> torch.device:
+    """The device of a recipe's first process; UserError where its devices are not here."""
+    return _fabric(recipe.accelerator, None, recipe.devices, recipe.nodes).device
+
+
 def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: int) -> Fabric:
     # Each process keeps its own buffers: broadcasting them before every step would send CRD's memory of the whole
     # training set. Methods gather what must agree, and running statistics are averaged after each epoch.
@@ -188,12 +193,13 @@ def build_step(
     return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
-def check_batch_size(recipe: Recipe, batch_size: int) -> None:
+def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> None:
     """UserError for a batch that cannot be divided among processes and gradient accumulation steps."""
-    shares = distributed.world() * recipe.optim.accumulate
+    processes = max(processes, distributed.world())
+    shares = processes * recipe.optim.accumulate
     if batch_size % shares:
         raise UserError(
-            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
+            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({processes} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
 

@@ -38,7 +38,7 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     gradient. There it is the input of the first norm of that block, `blocks.11.norm1:in`.
     """
     with torch.no_grad():
-        stages = default_taps(model, "stages", images[:2])
+        stages = default_taps(model, "maps", images[:2])
     for layer in reversed(stages):
         layout, gradient = _probe(model, layer, images[:1])
         if min(layout.grid) <= 1:

@@ -15,6 +15,7 @@ from famkd.config.optimizers import optimizer_info, optimizer_names
 from famkd.config.recipe import Optim
 from famkd.config.validate import validated
 from famkd.distill.distiller import Distiller
+from famkd.distill.types import Batch
 from famkd.errors import UserError
 from famkd.models import build_model
 from famkd.tasks import Classification
@@ -59,15 +60,16 @@ class Method(nn.Module):
         self.connector, self.filter = nn.Conv2d(4, 6, 1), nn.Parameter(torch.zeros(6, 6, 4, 3, 2))
 
 
+IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
 def make(methods: bool = False) -> Distiller:
     torch.manual_seed(0)
-    distiller = Distiller(Classification(), Net(), None, {}, probe=None)
+    labels = torch.arange(8) % 3
+    distiller = Distiller(Classification(), Net(), None, {}, probe=Batch(IMAGES, labels, torch.arange(8)))
     if methods:
         distiller.methods["mine"] = Method()
     return distiller
-
-
-IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def steps(distiller: Distiller, optimizer: torch.optim.Optimizer, count: int) -> None:
@@ -225,8 +227,8 @@ def test_options_of_a_file_are_refused_or_left_out_with_another_choice():
 def test_a_captured_step_stays_on_the_device(name, monkeypatch):
     """The tensors are fake ones, so no GPU is needed; PyTorch's fused kernels do not take them."""
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(L2_cache_size=2**25))
+    distiller = make()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        distiller = make()
         for module in distiller.modules():
             for key, parameter in module._parameters.items():
                 if parameter is not None:
