@@ -8,6 +8,7 @@ import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from famkd.command_line.values import PLACE
+from famkd.data.augment import Augment
 from famkd.distill.types import Engine
 
 HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
@@ -48,6 +49,13 @@ class Net:
     averaged copy in a file. Random by default."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
+    drop: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Dropout before the classifier, of a student that takes it; 0 for the network's own."""
+    drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Drop path (stochastic depth) of a student that takes it: the probability for the last block; 0 for the network's
+    own."""
+    patch: Annotated[int, Ge(0)] = 0
+    """Side of a patch of a vision transformer, in pixels, such as 4 for images of 32 x 32; 0 for the network's own."""
     output: str = ""
     """Where the logits are in what the network returns: a key, an attribute or an index, joined by dots, such as
     `logits`, `1` or `out.logits`. Found automatically where only one part can be the logits."""
@@ -139,11 +147,14 @@ class Recipe:
     method: str = "none"
     """Distillation method: a name from `famkd ls methods`, several names joined by +, or none."""
     data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
     optim: Optim = field(default_factory=Optim)
     seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
     """Random seed of initial weights, data order and augmentation."""
     baseline: bool = False
     """Also train the student without a teacher, for comparison."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Label smoothing: the part of each label that is spread over all classes, in the student's cross-entropy."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
     0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.

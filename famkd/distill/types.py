@@ -12,12 +12,27 @@ from famkd.features.taps import Tapped
 Engine = Literal["auto", "eager", "compile", "graph"]  # how a training step runs
 
 
+class Mixed(NamedTuple):
+    """The second image in each image of a batch that was mixed of two (mixup, cutmix)."""
+
+    targets: Tensor  # (B,) its class
+    share: Tensor  # () of the first image, whose class is in `Batch.targets`: 0.5 or more
+
+
 class Batch(NamedTuple):
     """One step of data. Images and targets are what the task takes."""
 
     images: Any  # Tensor (B, 3, H, W) of normalised floats; detection: a list of (3, H, W)
     targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
+    mixed: Mixed | None = None
+
+    def over_labels(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """A loss of class indices (B,). Of mixed images it is the losses of both classes, weighted by their shares."""
+        if self.mixed is None:
+            return loss(self.targets)
+        share = self.mixed.share
+        return share * loss(self.targets) + (1 - share) * loss(self.mixed.targets)
 
 
 class Pictures(NamedTuple):
@@ -57,6 +72,7 @@ class Method(nn.Module):
     weight: ClassVar[float] = 1.0  # weight of the method's losses
     task_weight: ClassVar[float] = 1.0  # weight of the student's own loss
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
+    takes_mixed: ClassVar[bool] = True  # whether it can learn from images that are mixed of two (mixup, cutmix)
     # Whether the loss of an image depends on the other images of a step. Such a method sees the images of all processes
     # (it passes what it compares through `famkd.distributed.gather`), and its steps cannot be cut into parts.
     relates_images: ClassVar[bool] = False

@@ -15,6 +15,8 @@ from famkd import distributed
 from famkd.config.recipe import Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
+from famkd.data.augment import NOTHING
+from famkd.data.augmented import augmented
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
@@ -91,10 +93,11 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     """The data set of a recipe, on a device."""
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
-    return build_data(
+    built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
         val_seed=data.val_seed, **options,
     )  # fmt: skip
+    return built if recipe.augment == NOTHING else augmented(built, recipe.augment, recipe.seed)
 
 
 class Networks(NamedTuple):
@@ -147,7 +150,9 @@ def build_distiller(
         fold: merge the teacher's batch norms into its convolutions, which gives the same function at less cost.
         networks: what `build_networks` returned, if it was called before.
     """
-    task = TASKS[recipe.task]
+    task: Any = TASKS[recipe.task]
+    if recipe.label_smoothing:
+        task = task.smoothed(recipe.label_smoothing)
     methods = {name: METHODS[name] for name in recipe.method_names}
     networks = networks or build_networks(recipe, data, runs, weights=weights)
     student, teacher = networks.student.model, networks.teacher.model if networks.teacher else None

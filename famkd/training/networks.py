@@ -16,6 +16,7 @@ from famkd.features.prepare import Pixels, Prepare
 from famkd.features.run_once import initialize_lazy
 from famkd.models import build_model
 from famkd.models.heads import select_classes
+from famkd.models.options import BuildOptions
 from famkd.models.origin import UNKNOWN, Origin, file_origin, library_origin
 from famkd.models.weights import Loaded, load_checkpoint
 from famkd.run.directory import Run
@@ -84,10 +85,11 @@ def load_network(
 def _built(net: Net, data: Dataset, task: str, classes: int, pretrained: bool | str, hook: Prepare | None) -> nn.Module:
     """The network of a recipe before its weights are loaded; lazy layers have their shapes."""
     models, size = TASKS[task].models, hook.want.size if hook else None
+    options = BuildOptions(net.drop, net.drop_path, net.patch)
     if not TASKS[task].returns_logits:
-        return build_model(net.model, classes, pretrained=pretrained, size=size, models=models)
+        return build_model(net.model, classes, pretrained, size, models, options=options)
     images = data.probe().images[:2]
-    model = build_model(net.model, classes, pretrained, size=size, models=models, channels=images.shape[1])
+    model = build_model(net.model, classes, pretrained, size, models, images.shape[1], options)
     initialize_lazy(model, (hook.images(images) if hook else images).cpu())
     return model
 
