@@ -330,7 +330,7 @@ def test_bad_input_ends_in_one_sentence_and_code_2(small, famkd, case):
     assert code == 2
     assert re.fullmatch(r"famkd: .*\n", err), err
     assert re.search(words, err), err
-    assert case == "diverges" or out == ""
+    assert case in ("diverges", "tap") or out == ""
 
 
 PARSED = {  # what cannot be read at all
