@@ -24,6 +24,9 @@ class PlainConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(inert(each) if isinstance(each, str) else each for each in objects), **options)
 
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError, which ends every command quietly
+
 
 # A notebook is no terminal, although its kernel asks for colours.
 TERMINAL = sys.stdout.isatty()
@@ -80,7 +83,11 @@ def _short(title: str) -> str:
 
 
 def size_of(method: nn.Module, momentum: float = 0.9) -> str:
-    """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum"."""
+    """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum".
+
+    Args:
+        momentum: of SGD; 0 for another optimizer, whose state is not counted.
+    """
     numbers = bytes_ = 0
     for parameter in method.parameters():
         if parameter.requires_grad:

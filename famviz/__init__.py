@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from famviz.analysis.compare_networks import compare_networks
+    from famviz.analysis.network_comparison import NetworkComparison
     from famviz.explorer.dashboard import Dashboard
     from famviz.explorer.widget import FilterExplorer
     from famviz.filter import Filter
@@ -17,22 +19,28 @@ if TYPE_CHECKING:
     from famviz.load import open_runs as open
     from famviz.tables import Table
 
-__all__ = ["Dashboard", "Filter", "FilterExplorer", "LoadedRun", "Table", "open"]
+__all__ = [
+    "Dashboard", "Filter", "FilterExplorer", "LoadedRun", "NetworkComparison", "Table", "compare_networks", "open",
+]  # fmt: skip
 _PLACES = {
     "Dashboard": ("explorer.dashboard", "Dashboard"),
     "Filter": ("filter", "Filter"),
     "FilterExplorer": ("explorer.widget", "FilterExplorer"),
     "LoadedRun": ("load", "LoadedRun"),
+    "NetworkComparison": ("analysis.network_comparison", "NetworkComparison"),
+    "compare_networks": ("analysis.compare_networks", "compare_networks"),
     "Table": ("tables", "Table"),
     "open": ("load", "open_runs"),
 }
 _MODULES = {
+    "agreement": "figures.agreement",
     "cam": "figures.cam",
     "effect": "figures.effect",
     "features": "figures.amplitude",
     "hover": "figures.hover",
     "load": "load",
     "networks": "networks",
+    "photos": "networks.photos",
     "plots": "figures",
     "report": "report",
     "spectra": "spectra",

@@ -14,7 +14,8 @@ from famkd.errors import UserError
 from famkd.layers.fourier import FourierFilter
 from famkd.layers.highpass import highpass_gain
 from famkd.layers.released import fold_full_plane
-from famkd.models.weights import is_plain, read_torch
+from famkd.models.pickled import read_torch
+from famkd.models.weight_files import is_plain
 from famviz.filter import Filter
 
 CUTOFF = 0.1  # of the released code

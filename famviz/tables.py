@@ -1,14 +1,37 @@
-"""Rows of figures as a table: HTML in a notebook, text elsewhere."""
+"""Rows of figures as a table: HTML in a notebook, text elsewhere, a DataFrame where pandas is installed."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from numbers import Integral, Real
+from typing import Any
 
 from famkd.tables import Format, write_table
 
 
+def frame_of(rows: Iterable[Mapping[str, object]]) -> Any:
+    """The rows as a pandas DataFrame, or as they are, a list of dicts, where pandas is not installed."""
+    listed = [dict(row) for row in rows]
+    if find_spec("pandas") is None:
+        return listed
+    import pandas
+
+    return pandas.DataFrame(listed)
+
+
+class Rows:
+    """What has its figures as rows by column name."""
+
+    def rows(self) -> list[dict[str, object]]:
+        raise NotImplementedError
+
+    def frame(self) -> Any:
+        """The rows as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        return frame_of(self.rows())
+
+
 class Table:
-    """Rows by column name.
+    """Rows by column name. `pandas.DataFrame(table)` and `table.frame()` hold every digit.
 
     Args:
         digits: significant digits of numbers; the digits before the decimal point are always kept.
@@ -17,6 +40,16 @@ class Table:
 
     def __init__(self, rows: Iterable[Mapping[str, object]], digits: int = 3, otherwise: str = "There are no rows."):
         self.rows, self.digits, self.otherwise = list(rows), digits, otherwise
+
+    def __iter__(self) -> Iterator[Mapping[str, object]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def frame(self) -> Any:
+        """The rows as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        return frame_of(self.rows)
 
     def _written(self, form: Format) -> str:
         header = list(dict.fromkeys(key for row in self.rows for key in row))

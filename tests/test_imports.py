@@ -27,7 +27,7 @@ MAY = {
     "tasks": "data distill distributed features models",
     "config": "command_line data distill methods models tasks",
     "run": "config distributed files",
-    "training": "config console data distill distributed files layers methods models run tasks",
+    "training": "config console data distill distributed features files layers methods models run tasks",
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",

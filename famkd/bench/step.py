@@ -27,12 +27,12 @@ from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
     build_fabric,
-    build_optimizer,
     build_recipe_data,
     build_step,
     check_batch_size,
     round_teacher,
 )
+from famkd.training.optimizer import build_optimizer
 from famkd.training.schedule import loss_weights
 from famkd.training.step import Step
 
@@ -114,7 +114,9 @@ def _reference_step(recipe: Recipe, data: Dataset, device: torch.device) -> Call
         distiller.teacher.to(memory_format=torch.contiguous_format)
     use_reference(distiller.methods)
     optim = recipe.optim
-    optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
+    optimizer = build_optimizer(distiller, optim)
+    if optim.name == "sgd":  # one kernel for each parameter
+        optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
     weights = loss_weights(recipe, 1)
     batches = _endless(ReferenceLoader(data.images(), data.batch_size, device))
 

@@ -17,7 +17,7 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd sweep NAME|FILE                        train a grid of settings, then compare; can be resumed
   famkd export RUN --to onnx|pt2|safetensors   write the student alone, checked against the run
   famkd bench RECIPE [--against naive]         time the parts of a training step on this machine
-  famkd ls recipes|models|methods|data|sweeps  list what is available, one name per line
+  famkd ls recipes|models|methods|data|optimizers|sweeps  list what is available, one name per line
 
 famkd COMMAND --help explains a command; famkd --version. First steps: famkd train quickstart
 """

@@ -1,4 +1,4 @@
-"""famkd ls: list recipes, models, methods, data sets and sweeps.
+"""famkd ls: list recipes, models, methods, data sets, optimizers and sweeps.
 
 The tables are read from the source files rather than imported, so that a listing does not wait for torch. Plug-ins may
 change the tables, so with plug-ins they are imported.
@@ -25,6 +25,7 @@ KINDS = {
     "models": "networks: --student.model and --teacher.model",
     "methods": "distillation methods: --method",
     "data": "data sets: --data",
+    "optimizers": "optimizers: --optim.name",
     "sweeps": "grids of trainings: famkd sweep NAME",
 }
 TABLES = {
@@ -47,7 +48,7 @@ def show(
     """List what is available: one name per line, followed by a description.
 
     Args:
-        kind: What to list: recipes, models, methods, data or sweeps. By default these five words.
+        kind: What to list: recipes, models, methods, data, optimizers or sweeps. By default these words.
         sizes: Count the parameters of each model, which takes some seconds.
         plugins: Python files that register your own models, methods or data sets. They are imported.
     """
@@ -67,6 +68,10 @@ def _lines(kind: str, sizes: bool, plugins: tuple[str, ...]) -> Iterator[tuple[s
     if kind in ("recipes", "sweeps"):
         paths = builtin_recipes() if kind == "recipes" else builtin_sweeps()
         yield from ((name, _first_comment(path)) for name, path in paths.items())
+    elif kind == "optimizers":
+        from famkd.config.optimizers import optimizer_names
+
+        yield from optimizer_names().items()
     elif plugins_in_use(plugins):
         import_plugins(plugins)
         yield from imported_table(kind)

@@ -5,7 +5,7 @@ A setting at its default value is not named, except where the training would not
 
 from collections.abc import Iterator
 
-from famkd.config.recipe import Net, Optim, Recipe
+from famkd.config.recipe import Net, Recipe
 from famkd.distill.types import Method
 from famkd.methods import METHODS
 
@@ -18,16 +18,12 @@ def idle_settings(recipe: Recipe) -> list[str]:
 
 
 def _of_schedule(recipe: Recipe) -> Iterator[str]:
-    optim, default = recipe.optim, Optim()
+    optim = recipe.optim
     epochs = optim.epochs
     late = [step for step in optim.steps if step >= epochs]
     if optim.schedule == "step" and late:
         kept = f": the learning rate stays at {optim.lr:g}" if len(late) == len(optim.steps) else ""
         yield f"--optim.steps {' '.join(map(str, late))} has no effect in {epochs} epochs{kept}."
-    if optim.schedule != "step":
-        for name in ("steps", "gamma"):
-            if getattr(optim, name) != getattr(default, name):
-                yield f"--optim.{name} has no effect on the {optim.schedule} schedule."
     if optim.lr_warmup >= epochs:
         yield f"--optim.lr_warmup {optim.lr_warmup} lasts all {epochs} epochs, so the schedule has no effect."
     if optim.lr == 0:

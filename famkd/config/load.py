@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path, PureWindowsPath
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from famkd.command_line.parse import flags_of, parse, parse_known
-from famkd.command_line.values import PLACE
 from famkd.config.builtin import find_recipe
+from famkd.config.choice import CHOOSING, Choice, of_chosen, refuse_optim_flags, refuse_options_of_others
 from famkd.config.plugins import import_plugins, require_imported
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Net, Recipe, split_methods
-from famkd.config.sections import data_options, data_section, method_options, method_section, recipe_type
+from famkd.config.sections import data_options, data_section, method_options, recipe_type
 from famkd.config.settings import Settings, settings_of
 from famkd.config.yaml_flags import YamlFile, as_flags, flatten, read_yaml
 from famkd.data import DATA
@@ -24,21 +24,6 @@ from famkd.tasks import TASKS
 
 # Fields that every recipe of version 0.1.0 named, whatever its data set was.
 OLD_DATA_FIELDS = {"sides", "longest", "size", "splits", "workers", "gpu_decode"}
-
-
-@dataclass(frozen=True)
-class _DataName:
-    name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = Recipe().data.name
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The fields that decide which other fields a recipe has."""
-
-    method: str = "none"
-    task: str = "classification"
-    plugins: tuple[Annotated[str, PLACE], ...] = ()
-    data: _DataName = field(default_factory=_DataName)
 
 
 def load_recipe(source: str | Path, *flags: str, prog: str = "famkd train", own: type | None = None) -> Recipe:
@@ -72,11 +57,12 @@ def parse_recipe(
     methods = _known_methods(choice.method)
     _must_be_known("task", choice.task, TASKS)
     _must_be_known("data set", choice.data.name, DATA)
-    settings = _of_chosen(settings, methods, choice.data.name)
+    settings = of_chosen(settings, methods, choice)
     settings = settings._replace(table=_task_defaults(choice.task, methods) | settings.table)
-    _refuse_options_of_others([*as_flags(settings.table), *flags], methods, choice.data.name)
+    refuse_options_of_others([*as_flags(settings.table), *flags], methods, choice.data.name)
     kind = recipe_type(methods, choice.data.name)
     recipe = _parse_with_defaults(kind, flags, _saved(kind, settings, prog), prog, own)
+    refuse_optim_flags(flags, recipe.optim)
     if not _names_a_folder(recipe.name):
         raise UserError(
             f"{recipe.name[:60]!r} cannot name a folder of runs: pass --name with a short path without `..`."
@@ -146,13 +132,13 @@ def _drop_old_data_fields(tree: dict[str, Any]) -> None:
         data.pop(key, None)
 
 
-def _choose(settings: Settings, flags: Sequence[str], prog: str) -> _Choice:
+def _choose(settings: Settings, flags: Sequence[str], prog: str) -> Choice:
     """The chosen methods, task and data set, once the plug-ins that the flags name are imported.
 
     A file alone never gets anything imported: whoever runs a recipe must name its plug-ins.
     """
-    chosen = {key: settings.table[key] for key in ("method", "task", "data.name") if key in settings.table}
-    choice, _ = parse_known(_Choice, [*as_flags(chosen), *flags], prog=prog)
+    chosen = {key: settings.table[key] for key in CHOOSING if key in settings.table}
+    choice, _ = parse_known(Choice, [*as_flags(chosen), *flags], prog=prog)
     import_plugins(choice.plugins)
     asked = settings.table.get("plugins", [])
     asked = asked if isinstance(asked, list) else [asked]
@@ -184,30 +170,6 @@ def _must_be_known(kind: str, name: str, known: Mapping[str, Any]) -> None:
     )
 
 
-def _of_chosen(settings: Settings, methods: tuple[str, ...], data: str) -> Settings:
-    """The settings without those of other methods, and without options of the file's data set if a flag chose another.
-
-    A recipe may hold the options of several methods, and be used with another data set.
-    """
-    others = [key for key in settings.table if (name := key.partition(".")[0]) in METHODS and name not in methods]
-    for key in others:
-        _must_be_an_option(settings, key)
-    named = settings.table.get("data.name", data)
-    if named != data:
-        foreign = data_options(named).keys() - data_options(data).keys()
-        others += [f"data.{option}" for option in foreign]
-    return settings.without(*others)
-
-
-def _must_be_an_option(settings: Settings, key: str) -> None:
-    """RecipeError for a setting in the section of a method that is not chosen, if the method has no such option."""
-    method, _, option = key.partition(".")
-    known = flags_of(method_section(method)())
-    if option not in known:
-        hint = nearest(option, known).replace("mean ", f"mean {method}.") if option else ""
-        raise settings.error(key, f"{key} is not a setting.{hint} See famkd train RECIPE --method {method} --help.")
-
-
 def _task_defaults(task: str, methods: tuple[str, ...]) -> dict[str, Any]:
     """The defaults of method options that the task changes, by full name."""
     defaults: dict[str, Any] = {}
@@ -215,23 +177,6 @@ def _task_defaults(task: str, methods: tuple[str, ...]) -> dict[str, Any]:
         changed = TASKS[task].option_defaults(method_options(METHODS[name]))
         defaults |= {f"{name}.{key}": str(value) for key, value in changed.items()}
     return defaults
-
-
-def _refuse_options_of_others(flags: Sequence[str], methods: tuple[str, ...], data: str) -> None:
-    """UserError for an option of a method or of a data set that is not the chosen one."""
-    for flag in flags:
-        section, dot, option = flag.partition("=")[0].removeprefix("--").replace("-", "_").partition(".")
-        if not flag.startswith("--") or not dot:
-            continue
-        if section in METHODS and section not in methods:
-            raise UserError(
-                f"{section} is not among this run's methods ({'+'.join(methods) or 'none'}): pass --method {section} "
-                f"or leave {flag.partition('=')[0]} out."
-            )
-        if section == "data" and option not in data_options(data):
-            others = [name for name in DATA if option in data_options(name)]
-            if others:
-                raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {data}: leave it out.")
 
 
 def _parse_with_defaults(

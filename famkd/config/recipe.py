@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 import yaml
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from famkd.command_line.values import PLACE
 from famkd.distill.types import Engine
@@ -47,35 +47,59 @@ class Net:
     (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
+    output: str = ""
+    """Where the logits are in what the network returns: a key, an attribute or an index, joined by dots, such as
+    `logits`, `1` or `out.logits`. Found automatically where only one part can be the logits."""
 
 
 @dataclass(frozen=True)
 class Optim:
-    """The optimizer, SGD with momentum, and its learning rate schedule."""
+    """The optimizer, its learning rate schedule and its weight decay."""
 
     epochs: Annotated[int, Ge(1), tyro.conf.arg(aliases=["--epochs"])] = 240
     """Number of epochs."""
     patience: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--patience"])] = 0
     """Stop training after so many epochs in a row without a better held-out figure; 0 for never. Needs `--data.val`.
     """
+    name: str = "sgd"
+    """Optimizer: sgd (PyTorch's own), or a name from timm such as adamw, lamb, lion, muon, adabelief or rmsprop. `famkd
+    ls optimizers` lists them."""
     lr: Annotated[float, Ge(0), tyro.conf.arg(aliases=["--lr"])] = 0.05
-    """Initial learning rate."""
-    schedule: Literal["step", "cosine"] = "step"
-    """Learning rate schedule: multiply by `gamma` after each epoch in `steps`, or cosine decay to 0."""
+    """Learning rate at the start, or after the warm-up."""
+    schedule: Literal["step", "cosine", "linear", "onecycle", "constant"] = "step"
+    """Learning rate schedule. step: multiply by `gamma` after each epoch in `steps`. cosine, linear: decay to `min_lr`.
+    onecycle: rise from lr/25 to lr, then cosine decay to `min_lr`; it changes with every step. constant: no change."""
     steps: tuple[Annotated[int, Ge(1)], ...] = (150, 180, 210)
     """Epochs, counted from 1, after which the learning rate is multiplied by `gamma`."""
     gamma: Annotated[float, Ge(0)] = 0.1
     """Factor of the step schedule."""
+    min_lr: Annotated[float, Ge(0)] = 0.0
+    """Learning rate at which cosine, linear and onecycle end."""
     lr_warmup: Annotated[int, Ge(0)] = 0
-    """Epochs of linear learning rate warm-up."""
+    """Epochs of linear learning rate warm-up. For onecycle, epochs of the rise; 0 for 30 % of the training."""
     warmup_steps: Annotated[int, Ge(0)] = 0
     """Steps of linear learning rate warm-up within the first epoch."""
+    per_step: bool = False
+    """Change the learning rate of cosine, linear and `lr_warmup` with every step instead of every epoch."""
     momentum: float = 0.9
-    """SGD momentum."""
+    """Momentum, of optimizers that have one."""
     nesterov: bool = False
-    """Use Nesterov momentum."""
-    weight_decay: float = 5e-4
-    """Weight decay (L2 penalty) of every trained parameter."""
+    """Use Nesterov momentum with sgd."""
+    betas: tuple[Annotated[float, Ge(0), Lt(1)], ...] = ()
+    """Decay rates of the moving averages of gradients, of optimizers that have them (adamw: 2 numbers). By default the
+    optimizer's own."""
+    eps: Annotated[float, Ge(0)] = 0.0
+    """Number added to denominators, of optimizers that have one; 0 for the optimizer's own."""
+    weight_decay: Annotated[float, Ge(0)] = 5e-4
+    """Weight decay. It is part of the gradient (L2 penalty) for sgd, adam, rmsprop and others, and decoupled for adamw,
+    lion, muon and others."""
+    decay: Literal["all", "weights"] = "all"
+    """Parameters that decay. all: every trained parameter. weights: not biases, norms, position embeddings and class
+    tokens."""
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Factor of the learning rate for each layer of the student that lies between a parameter and the output."""
+    clip_grad: Annotated[float, Ge(0)] = 0.0
+    """Largest L2 norm of the gradient of all trained parameters together; 0 for no limit."""
     accumulate: Annotated[int, Ge(1)] = 1
     """Gradient accumulation steps per optimizer step. `batch_size` is the total over all of them."""
 
@@ -100,6 +124,10 @@ class Recipe:
     """Random seed of initial weights, data order and augmentation."""
     baseline: bool = False
     """Also train the student without a teacher, for comparison."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
+    0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.
+    """
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true."""
     accelerator: str = "auto"

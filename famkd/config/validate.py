@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import Net, Recipe
 from famkd.data import task_of_data
@@ -22,6 +23,7 @@ def validated(recipe: Recipe) -> Recipe:
         _steps_can_be_cut, _something_is_learned,
     ):  # fmt: skip
         check(recipe)
+    check_optim(recipe.optim)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
         return replace(recipe, teacher=Net())

@@ -1,146 +1,171 @@
-"""Load weights from files of this package and of older code, without running any code stored in a file."""
+"""Load weights into a model: from files of this package, of other programs and of older code; no code in them runs."""
 
-import os
-import zipfile
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from famkd.errors import UserError
-from famkd.files import read_tensors
+from famkd.models.matching import Misfit, find_weights, misfit, parts_of
+from famkd.models.weight_files import hub_config, is_plain, read_weights
 
-# Old checkpoints keep their accuracy as a numpy number, pickled under the name that numpy's constructor had then.
-_CONSTRUCTOR: Any = np.float64(0).__reduce__()[0]
-_NUMPY_NUMBERS: list[Any] = [
-    (_CONSTRUCTOR, "numpy.core.multiarray.scalar"),
-    (_CONSTRUCTOR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *(type(np.dtype(code)) for code in "?bBhHiIlLqQefd"),
-]
+Notes = dict[str, str | int | float]
 
 
-def load_weights(model: nn.Module, path: str | Path, part: str = "student") -> dict[str, str | int | float]:
-    """Load the weights in a .safetensors or torch file into `model`.
+class Loaded(NamedTuple):
+    """What a checkpoint gave to a model."""
 
-    Wrappers ("model", "state_dict") and prefixes ("module.", "_orig_mod.") are removed.
+    notes: Notes  # texts and numbers beside the weights, such as the epoch
+    new_head: str = ""  # why the classifier keeps the weights that were drawn for it; "" if it was loaded
+    remarks: tuple[str, ...] = ()  # what a reader of the training's output should know
+
+
+def load_weights(model: nn.Module, path: str | Path, part: str = "") -> Notes:
+    """Load all weights of `model` from a file or a folder of the Hugging Face hub; returns notes beside the weights.
 
     Args:
-        part: which network of a file that holds a whole distiller, student or teacher.
-
-    Returns notes that the file holds next to the weights, such as the epoch.
+        part: which of several copies of the network to take, by a word of its prefix: ema, student, teacher, ...
 
     Errors: UserError for a file that cannot be read or does not fit. The model then stays as it was.
     """
-    content = _read(Path(path))
-    notes: dict[str, str | int | float] = {}
-    for wrapper in ("state_dict", "model", part):
-        if isinstance(content.get(wrapper), Mapping):
-            notes |= _notes(content)
-            content = content[wrapper]
-    own = model.state_dict()
-    state = _without_prefix(content, own, part)
-    complaint = _misfit(state, own)
-    if complaint:
-        raise UserError(f"{path} does not fit the model: {complaint}.")
-    model.load_state_dict(state)
-    return notes
+    return load_checkpoint(model, path, part).notes
 
 
-def read_torch(path: Path) -> Any:
-    """Read a file that torch saved, if it holds tensors and plain values only. Raises whatever reading it raises."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > os.path.getsize(path):
-                raise ValueError("it is compressed, which torch never does: it would unpack to more than its size")
-    with torch.serialization.safe_globals(_NUMPY_NUMBERS):
-        return torch.load(path, map_location="cpu", weights_only=True)
+def load_checkpoint(model: nn.Module, path: str | Path, part: str = "", *, any_classes: bool = False) -> Loaded:
+    """`load_weights`, which also says what was left out.
+
+    Weights are found under any prefix and in any table of the file. Other modules beside the model's, and what tools
+    add to every module, are left out.
+
+    Args:
+        any_classes: whether the classifier may stay as it was drawn, where the checkpoint has none or one for another
+            number of classes.
+    """
+    path = Path(path)
+    content, own = read_weights(path), model.state_dict()
+    found = find_weights(content, own, part)
+    if found is None:
+        others = ", ".join(parts_of(content, own)) or "no prefix"
+        raise UserError(f"{path} holds no weights under {part!r}, but under {others}.")
+    state = found.state
+    if _does_not_fit(misfit(state, own)):
+        state = _converted_by_timm(state, model)
+    state, remarks = _with_renamed_head(state, own)
+    wrong = misfit(state, own)
+    new_head = _only_the_head(wrong, state, own)
+    if new_head and not any_classes:
+        raise UserError(f"{path} does not fit the model: {new_head}: {_cure(wrong, state)}.")
+    if _does_not_fit(wrong) and not new_head:
+        raise UserError(f"{path} does not fit the model: {_complaint(wrong)}.{_other_architecture(path, model)}")
+    taken = {name: value for name, value in state.items() if name in own and name not in wrong.misshapen}
+    model.load_state_dict(taken, strict=False)
+    if wrong.ignored:
+        remarks.append(f"left out: {_listed(wrong.ignored, 'tensors that the model does not have')}")
+    return Loaded(_notes(content), new_head, tuple(remarks))
 
 
-def is_plain(value: object) -> TypeGuard[Tensor]:
-    """Whether a value is an ordinary CPU tensor with every element in memory: not sparse, quantized or expanded."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout is torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-    )
-
-
-def _read(path: Path) -> Mapping:
-    if not os.path.isfile(path):
-        raise UserError(f"There is no file of weights at {path}.")
-    if path.suffix == ".safetensors":
-        state, notes = read_tensors(path)
-        return {**notes, "state_dict": state}
-    try:
-        content = read_torch(path)
-    except Exception as error:  # a damaged file can fail in any way, and torch's message advises to load it unsafely
-        reason = "it is damaged, or holds Python objects as well as weights, which are never loaded"
-        raise UserError(f"{path} cannot be read as weights: {reason}.") from error
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not weights by name.")
-    return content
-
-
-def _notes(content: Mapping) -> dict[str, str | int | float]:
+def _notes(content: Mapping) -> Notes:
     """The entries of a checkpoint that are a text or a single number."""
-    notes = {}
+    notes: Notes = {}
     for key, value in content.items():
         if isinstance(value, np.generic) or (is_plain(value) and value.numel() == 1):
             value = value.item()
-        if isinstance(value, str | int | float):
+        if isinstance(key, str) and isinstance(value, str | int | float):
             notes[key] = value
     return notes
 
 
-def _without_prefix(content: Mapping, own: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Remove what data parallelism, compilation or a distiller put in front of the names that the model knows.
-
-    Prefixes are removed one at a time, along with the weights that lack them. Of all steps on the way, the one with the
-    most names of the model counts, because the names of a model may themselves begin with such a word.
-    """
-    weights = {key: value for key, value in content.items() if isinstance(key, str) and is_plain(value)}
-    words = (f"{part}.", "module.", "_orig_mod.", "model.")
-    steps = [weights]
-    for _ in words:
-        found = [word for word in words if any(key.startswith(word) for key in steps[-1])]
-        if not found:
-            break
-        named = {key: value for key, value in steps[-1].items() if key.startswith(found[0])}
-        steps.append({key.removeprefix(found[0]): value for key, value in named.items()})
-    return max(steps, key=lambda state: len(state.keys() & own.keys()))
+def _converted_by_timm(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights after timm's own conversion from the names and sizes of an architecture's first authors."""
+    module = sys.modules.get(type(model).__module__)
+    convert: Callable[..., Any] | None = getattr(module, "checkpoint_filter_fn", None)
+    if convert is None or not type(model).__module__.startswith("timm."):
+        return state
+    try:
+        converted = convert(dict(state), model)
+    except Exception:  # it expects weights of this architecture
+        return state
+    fits = sum(name in converted for name in model.state_dict()) >= sum(name in state for name in model.state_dict())
+    return converted if fits else state
 
 
-def _misfit(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return why `state` does not fit the model, or ""."""
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in state if key not in own]
-    misshapen = [key for key in own if key in state and state[key].shape != own[key].shape]
-    if not missing and not unexpected and _only_classes_differ(misshapen, state, own):
-        theirs, ours = len(state[misshapen[0]]), len(own[misshapen[0]])
-        return (
-            f"the checkpoint has {theirs} classes, the model {ours}: "
-            f"pass --data with {theirs} classes or weights trained on {ours}"
-        )
-    groups = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    found = [_listed(keys, what) for what, keys in groups.items() if keys]
-    return f"it is of another architecture, with keys {', '.join(found)}" if found else ""
+def _with_renamed_head(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Give a classifier that the checkpoint has under another name, such as fc.1, the model's own name."""
+    missing = misfit(state, own).missing
+    head = _layer_of(missing)
+    others = {name.rpartition(".")[0] for name in state if name not in own}
+    fitting = [
+        other
+        for other in others
+        if all(f"{other}.{_leaf(name)}" in state and state[f"{other}.{_leaf(name)}"].shape == own[name].shape
+               for name in missing)
+    ]  # fmt: skip
+    if not head or len(fitting) != 1 or f"{head}.weight" not in own:
+        return state, []
+    (other,) = fitting
+    renamed = {f"{other}.{_leaf(name)}": name for name in missing}
+    return {renamed.get(name, name): value for name, value in state.items()}, [f"{other} is taken for {head}"]
 
 
-def _only_classes_differ(misshapen: list[str], state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors of another shape belong to one layer and differ in their first size only."""
-    if len({key.rpartition(".")[0] for key in misshapen}) != 1:
-        return False
-    shapes = [(state[key].shape, own[key].shape) for key in misshapen]
-    return all(theirs and ours and theirs[1:] == ours[1:] for theirs, ours in shapes)
+def _only_the_head(wrong: Misfit, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Why nothing but the classifier does not fit, or ""."""
+    if wrong.misshapen and not wrong.missing and not wrong.unexpected:
+        pairs = {(tuple(state[name].shape), tuple(own[name].shape)) for name in wrong.misshapen}
+        counts = {(theirs[0], ours[0]) for theirs, ours in pairs if theirs and ours and theirs[1:] == ours[1:]}
+        if len(counts) == 1 and all(theirs and ours and theirs[1:] == ours[1:] for theirs, ours in pairs):
+            ((theirs, ours),) = counts
+            return f"the checkpoint has {theirs} classes, the model {ours}"
+    head = _layer_of(wrong.missing)
+    last = [name.rpartition(".")[0] for name in own if name.endswith(".weight")][-1:]
+    whole = {name for name in own if name.startswith(f"{head}.")} <= {*wrong.missing}
+    beside = all(name.startswith(f"{head}.") for name in wrong.unexpected)
+    if head and [head] == last and whole and beside and not wrong.misshapen:
+        return f"the checkpoint has no classifier {head}"
+    return ""
 
 
-def _listed(keys: list[str], what: str) -> str:
-    """The number of keys, and the first three of them."""
-    more = ", …" if len(keys) > 3 else ""
-    return f"{len(keys)} {what} ({', '.join(keys[:3])}{more})"
+def _cure(wrong: Misfit, state: Mapping[str, Tensor]) -> str:
+    if not wrong.misshapen:
+        return "pass weights of the whole network"
+    theirs = len(state[wrong.misshapen[0]])
+    return f"pass --data with {theirs} classes, or weights of a network for these classes"
+
+
+def _does_not_fit(wrong: Misfit) -> bool:
+    return bool(wrong.missing or wrong.unexpected or wrong.misshapen)
+
+
+def _complaint(wrong: Misfit) -> str:
+    groups = {"missing": wrong.missing, "unexpected": wrong.unexpected, "of another shape": wrong.misshapen}
+    found = [_listed(names, what) for what, names in groups.items() if names]
+    return f"it is of another architecture, with keys {', '.join(found)}"
+
+
+def _other_architecture(path: Path, model: nn.Module) -> str:
+    """What the config.json beside the weights says they are of."""
+    config = hub_config(path)
+    if isinstance(config.get("architecture"), str):
+        return f" Its config.json names timm:{config['architecture']}."
+    kinds = config.get("architectures")
+    if isinstance(kinds, list) and kinds:
+        return f" Its config.json names {kinds[0]}, a network of the package transformers, whose names differ."
+    return ""
+
+
+def _layer_of(names: list[str]) -> str:
+    """The module that all names are in, if it is one."""
+    layers = {name.rpartition(".")[0] for name in names}
+    return layers.pop() if len(layers) == 1 else ""
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _listed(names: list[str], what: str) -> str:
+    """The number of names, and the first three of them."""
+    more = ", …" if len(names) > 3 else ""
+    return f"{len(names)} {what} ({', '.join(names[:3])}{more})"

@@ -14,17 +14,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
 from famkd.config.load import load_recipe
-from famkd.config.recipe import Net, Optim, Recipe
+from famkd.config.recipe import Net, Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
+from famkd.features.answer import Wanted, find_answer
+from famkd.features.run_once import initialize_lazy
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.average import Averaged
+from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 
 
@@ -106,10 +110,12 @@ def build_distiller(
     """
     task = TASKS[recipe.task]
     methods = {name: METHODS[name] for name in recipe.method_names}
-    student = build_network(recipe.student, data, recipe.task, runs, weights=weights)
+    student = build_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
     if recipe.sync_bn:
         student = distributed.to_sync_batchnorm(student, data.device)
-    teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights) if methods else None
+    teacher = None
+    if methods:
+        teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights, who="teacher")
     task.prepare(student, teacher)
     if teacher is not None and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
@@ -126,15 +132,37 @@ def build_distiller(
     return distiller.to(data.device)  # methods are built on the CPU, so that a seed draws the same on every device
 
 
-def build_network(net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
-    """A network for a data set, on its device and channels last, with the weights that `net` names."""
+def build_network(
+    net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True, who: str = "model"
+) -> nn.Module:
+    """A network for a data set, on its device and channels last, with the weights that `net` names.
+
+    A network for classification returns logits (B, classes), whatever it was written to return.
+
+    Args:
+        who: student, teacher or model, for error messages. The student's answer in training mode is looked at too.
+    """
     source, _, which = net.weights.partition(":")
     pretrained = weights and source == "pretrained" and (which or True)
-    models = TASKS[task].models
-    model = build_model(net.model, len(data.classes), pretrained=pretrained, size=data.size, models=models)
-    if weights and net.weights and not pretrained:
+    models, classes = TASKS[task].models, len(data.classes)
+    if not TASKS[task].returns_logits:
+        model = build_model(net.model, classes, pretrained=pretrained, size=data.size, models=models)
+        _load(model, net, runs, weights and not pretrained)
+        return model.to(memory_format=torch.channels_last).to(data.device)
+    images = data.probe().images[:2]
+    channels = images.shape[1]
+    model = build_model(net.model, classes, pretrained, size=data.size, models=models, channels=channels)
+    initialize_lazy(model, images.cpu())
+    _load(model, net, runs, weights and not pretrained)
+    model = model.to(memory_format=torch.channels_last).to(data.device)
+    wanted = Wanted(classes, net.output, who, "--output" if who == "model" else f"--{who}.output")
+    find_answer(model, images, wanted, trains=who == "student").attach(model)
+    return model
+
+
+def _load(model: nn.Module, net: Net, runs: str | Path, wanted: bool) -> None:
+    if wanted and net.weights:
         load_weights(model, weights_file(net, runs))
-    return model.to(memory_format=torch.channels_last).to(data.device)
 
 
 def build_training(
@@ -151,9 +179,11 @@ def build_step(
     recipe: Recipe, data: Dataset, distiller: Distiller, optimizer: torch.optim.Optimizer, fabric: Fabric
 ) -> Step:
     """The training step, with distiller and optimizer set up by Fabric."""
-    engine = choose_engine(recipe.engine, fabric.device, data.steps * recipe.optim.epochs)
+    steps = data.steps * recipe.optim.epochs
+    engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
-    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
 def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> None:
@@ -165,24 +195,6 @@ def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> Non
             f"A step of {batch_size} images cannot be cut into {shares} equal parts ({processes} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
-
-
-def build_optimizer(distiller: nn.Module, optim: Optim) -> torch.optim.Optimizer:
-    """SGD. On a GPU its learning rate is a tensor, so that a captured step reads a new value."""
-    parameters = [p for p in distiller.parameters() if p.requires_grad]
-    device = parameters[0].device
-    lr = torch.tensor(optim.lr, device=device) if device.type == "cuda" else optim.lr
-    try:
-        return torch.optim.SGD(
-            parameters,
-            lr=lr,
-            momentum=optim.momentum,
-            nesterov=optim.nesterov,
-            weight_decay=optim.weight_decay,
-            fused=True if device.type in ("cuda", "cpu") else None,
-        )
-    except ValueError as error:
-        raise UserError(f"SGD cannot run with these options: {error}. Change --optim.") from error
 
 
 def round_teacher(distiller: Distiller, fabric: Fabric) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from famkd.training.optimizer import start_over
+
 if TYPE_CHECKING:
     from famkd.training.step import Step
 
@@ -38,10 +40,7 @@ def warm_up(step: "Step", piece: Any, times: int) -> None:
     with torch.no_grad():
         for tensor, value in zip(before, values):
             tensor.copy_(value)
-        known = {id(tensor) for tensor in before}
-        for tensor in step.tensors():
-            if id(tensor) not in known:
-                tensor.zero_()  # momentum starts from zero
+        start_over(step.optimizer, kept=before)
     if not monitored:
         step.monitor.reset()
     step.optimizer.zero_grad(set_to_none=True)

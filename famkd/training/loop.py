@@ -22,11 +22,13 @@ from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
+from famkd.training.average import measure
 from famkd.training.build import build_step, build_training, default_run, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.final_test import measure_test
-from famkd.training.launch import launched
+from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
+from famkd.training.processes import joined, must_start_processes
 from famkd.training.rehearse import bytes_of_run, must_have_room, rehearse, rehearse_evaluation
 from famkd.training.schedule import learning_rate, loss_weights
 from famkd.training.setup import print_setup
@@ -43,16 +45,20 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         resume: continue from where the run ended, with the same result as an uninterrupted one.
         runs: the folder of run directories.
 
-    With several processes all of them call this; rank 0 alone writes and prints.
+    A recipe for several processes is trained in new ones, unless torchrun or SLURM started this process. Then all of
+    them call this; rank 0 alone writes and prints.
 
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
     idle, recipe = idle_settings(recipe), validated(recipe)
     run = Run(out) if out else default_run(recipe, runs)
+    if must_start_processes(recipe):
+        start_processes(recipe, run, resume, runs)
+        return run
     with contextlib.ExitStack() as stack:
         requested = stack.enter_context(stop_requests())
-        fabric = stack.enter_context(launched(recipe, run, resume, runs))
+        fabric = stack.enter_context(joined(recipe, run))
         distributed.on_rank_zero(lambda: stack.enter_context(run.locked()))
         if distributed.on_rank_zero(lambda: needs_training(run, recipe, resume)):
             console.quiet = distributed.rank() > 0
@@ -84,11 +90,11 @@ def train_student(
     distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
     if not run.begun:
         distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller)))
-    state = TrainingState(run, recipe, distiller, step.optimizer)
+    state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
     if distributed.rank() == 0:
         run.begin(recipe, str(fabric.device))
-    print_setup(title, recipe, data, distiller)
+    print_setup(title, recipe, data, distiller, step)
     if recipe.method_names:
         if not (state.metrics or teacher_run(recipe, runs)):
             report_bare_teacher(title, run, distiller, data)
@@ -101,7 +107,7 @@ def train_student(
             try:
                 row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
             except EpochInterrupted as stop:
-                distributed.average_batchnorm(distiller)
+                average_batchnorms(step, distiller)
                 state.save_partial(step.state() if step.count else None)
                 raise TrainingStopped(
                     f"stopped by {stop} in epoch {epoch} after step {step.count} of {data.steps}; {run.path} holds the "
@@ -111,7 +117,9 @@ def train_student(
             log(row | timing)
             state.save_epoch(row, timing)
         if recipe.data.val:
-            log({"epoch": len(state.metrics), **measure_test(title, run, distiller, data, state.metrics)})
+            _print_early_stop(title, recipe, state)
+            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
+            log({"epoch": len(state.metrics), **figures})
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -133,29 +141,34 @@ def train_epoch(
     """
     # Random draws inside a step follow from (seed, epoch, rank), so that a resumed run repeats them.
     torch.manual_seed(recipe.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
-    lr = learning_rate(recipe.optim, epoch)
-    step.set_epoch(lr, loss_weights(recipe, epoch))
+    step.set_epoch(learning_rate(recipe.optim, epoch, 0, data.steps), loss_weights(recipe, epoch))
     if interrupted:
         step.set_state(interrupted)
     distiller.train()
     for piece in until_requested(data.epoch(epoch, step.count), requested, step.count):
-        if epoch == 1 and step.count < recipe.optim.warmup_steps:
-            step.set_lr(lr * (step.count + 1) / recipe.optim.warmup_steps)
+        step.set_lr(learning_rate(recipe.optim, epoch, step.count, data.steps))
         step(piece)
         report.step()
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
-    distributed.average_batchnorm(distiller)
+    average_batchnorms(step, distiller)
     distiller.eval()
-    images, prefix = (data.val(), HELD_OUT) if recipe.data.val else (data.test(), "")
-    figures = distiller.task.evaluate(distiller.deployed, images).figures
-    figures = {prefix + name: value for name, value in figures.items()}
+    images, prefix = (data.val, HELD_OUT) if recipe.data.val else (data.test, "")
+    figures = {prefix + name: value for name, value in measure(distiller, step.averaged, images).items()}
+    lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
     peak = torch.cuda.max_memory_allocated() / 2**20 if data.device.type == "cuda" else None
     rate = data.steps * data.batch_size / trained
     report.epoch(row, seconds)
     return row, {"epoch": epoch, "seconds": seconds, "images_per_s": rate, "peak_mib": peak}
+
+
+def average_batchnorms(step: Step, distiller: Distiller) -> None:
+    """Average running statistics over all processes: of the networks, and of the averaged student."""
+    distributed.average_batchnorm(distiller)
+    if step.averaged is not None:
+        distributed.average_batchnorm(step.averaged.network)
 
 
 def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
@@ -195,6 +208,12 @@ def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Datase
 
 def _title(recipe: Recipe) -> str:
     return f"{recipe.name} {recipe.method}"
+
+
+def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:
+    done = len(state.metrics)
+    if done < recipe.optim.epochs:
+        console.print(f"{title}  stopped after epoch {done}: {recipe.optim.patience} epochs without a better figure")
 
 
 def _check_finite(step: Step, distiller: Distiller, epoch: int) -> None:

@@ -10,14 +10,20 @@ from famkd.config.recipe import Recipe
 from famkd.console import console, size_of
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
+from famkd.training.optimizer import can_be_captured
+from famkd.training.step import Step
 
 
-def print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller) -> None:
-    """Print the size of the methods, and a line for each setting that has no effect on these data and networks."""
+def print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller, step: Step) -> None:
+    """Print how steps run, the size of the methods, and a line for each setting that has no effect."""
+    captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
+    reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
+    console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.val:
         console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
     if recipe.method_names:
-        console.print(f"{title}  {size_of(distiller.methods, recipe.optim.momentum)}")
+        momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
+        console.print(f"{title}  {size_of(distiller.methods, momentum)}")
     for line in notices(recipe, data, distiller):
         console.print(f"{title}  {line}")
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from famkd import distributed
 from famkd.config.recipe import Recipe
@@ -22,8 +23,10 @@ from famkd.distill.distiller import total_loss
 from famkd.distill.types import Batch, Dataset, Engine
 from famkd.errors import UserError
 from famkd.layers.fusion import use_kernels
+from famkd.training.average import Averaged
 from famkd.training.cuda_graph import Graph
 from famkd.training.monitor import NEVER, Monitor
+from famkd.training.optimizer import set_learning_rate, state_tensors
 
 COMPILE_PAYS = 500  # steps on a CPU: compiling the kernels of a CIFAR pair takes up to a minute, once per machine
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
@@ -37,6 +40,7 @@ class Step:
         optimizer: its optimizer, set up by `fabric`.
         data: makes a batch of each piece, inside the step, so that a CUDA graph includes the augmentation.
         engine: what `choose_engine` returned.
+        averaged: a moving average of the student's weights, which follows every step.
     """
 
     def __init__(
@@ -47,12 +51,15 @@ class Step:
         fabric: Fabric,
         recipe: Recipe,
         engine: Engine,
+        averaged: Averaged | None = None,
     ):
         self.distiller, self.optimizer, self.data, self.fabric = distiller, optimizer, data, fabric
-        self.engine, self.accumulate = engine, recipe.optim.accumulate
+        self.engine, self.accumulate, self.clip_grad = engine, recipe.optim.accumulate, recipe.optim.clip_grad
+        self.averaged = averaged
         self.groups = ["task", *recipe.method_names]  # of losses, in the order of `weights`
         self.weights = torch.zeros(len(self.groups), device=data.device)
         self.monitor = Monitor(data.device)
+        self.lr: float | None = None
         self.count = 0  # steps since `set_epoch`
         self.started = time.perf_counter()
         self._forward_or_compiled = self._compiled(data.device)
@@ -78,11 +85,9 @@ class Step:
         self.monitor.reset()
 
     def set_lr(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+        if lr != self.lr:  # on a GPU it costs a kernel
+            set_learning_rate(self.optimizer, lr)
+            self.lr = lr
 
     def __call__(self, piece: Any) -> None:
         self.count += 1
@@ -91,6 +96,8 @@ class Step:
             self._graph(piece)
         else:
             self.run(piece)
+        if self.averaged is not None:
+            self.averaged.update()
 
     def run(self, piece: Any) -> None:
         """One optimizer step on a piece, in `accumulate` parts whose gradients are averaged."""
@@ -103,6 +110,8 @@ class Step:
                     total, losses, outputs = self._forward_or_compiled(self.data.take(part))
                 self.fabric.backward(total / len(parts))
             self.monitor.note(losses, outputs, len(parts))
+        if self.clip_grad:
+            clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_grad)
         self.optimizer.step()
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,9 +128,7 @@ class Step:
 
     def tensors(self) -> list[Tensor]:
         """Every tensor that a step writes in place."""
-        moments = [
-            value for state in self.optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
-        ]
+        moments = state_tensors(self.optimizer)
         return [*self.distiller.parameters(), *self.distiller.buffers(), *moments, *self.monitor.tensors()]
 
     def state(self) -> dict[str, Any]:
@@ -179,11 +186,16 @@ def split(piece: Any, parts: int) -> list[Any]:
     return [type(piece)(*(column[start : start + length] for column in piece)) for start in starts]
 
 
-def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
+def choose_engine(engine: Engine, device: torch.device, steps: int, captured: bool = True) -> Engine:
     """Resolve `auto`: graph on a CUDA device, else compile where the run is long enough to pay for it, else eager.
 
-    With several processes it is eager. Errors: UserError for graph without CUDA or with several processes, and for
-    compile or graph without a compiler.
+    With several processes it is eager. Where a CUDA graph cannot capture the optimizer, it is compile instead of graph.
+
+    Args:
+        captured: whether a CUDA graph can capture the optimizer.
+
+    Errors: UserError for graph without CUDA, with several processes or with an optimizer that cannot be captured, and
+    for compile or graph without a compiler.
     """
     if distributed.world() > 1 and engine in ("auto", "graph"):
         if engine == "graph":
@@ -192,10 +204,12 @@ def choose_engine(engine: Engine, device: torch.device, steps: int) -> Engine:
     compiler = _has_compiler(device)
     if engine == "auto":
         if device.type == "cuda":
-            return "graph" if compiler else "eager"
+            return ("graph" if captured else "compile") if compiler else "eager"
         return "compile" if compiler and steps >= COMPILE_PAYS else "eager"
     if engine == "graph" and device.type != "cuda":
         raise UserError("engine graph needs a CUDA device: use --engine compile or eager here.")
+    if engine == "graph" and not captured:
+        raise UserError("A CUDA graph cannot capture this --optim.name: use --engine compile or eager.")
     if engine in ("compile", "graph") and not compiler:
         needed = "gcc and Python's headers (python3-dev)" if device.type == "cuda" else "g++ or clang"
         raise UserError(f"engine {engine} needs a compiler: install {needed}, or use --engine eager.")

@@ -7,7 +7,7 @@ equal frequency. The one number for a stage is the root mean square, over the ri
 two curves. What is taken out is kept as `loudness` and `dc`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,13 +17,14 @@ from torch import Tensor
 
 from famkd.errors import UserError
 from famviz.spectra import decibel, full_plane, radial_profile
+from famviz.tables import Rows
 
 FLOOR = -120.0  # dB, of a map that is zero
 Relative = Literal["mean", "dc", "none"]  # what is taken out of each spectrum: its loudness, its DC, or nothing
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class Stage(Rows):
     """Spectra of one stage by network; the others are compared with the network `reference`."""
 
     name: str  # tap of the reference
@@ -61,6 +62,48 @@ class Stage:
         """How much louder a network is than the reference, in loudness and in DC, dB."""
         louder = self.loudness[name] - self.loudness[self.reference]
         return louder, self.dc[name] - self.dc[self.reference]
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each network and ring: the curve with its band, and the curve minus the reference's with its."""
+        found = []
+        for name, curve in self.curves.items():
+            band, gap = self.bands[name], self.difference_bands.get(name)
+            for at, frequency in enumerate(self.frequency):
+                row = {"stage": self.name, "network": name, "frequency": float(frequency), "dB": float(curve[at])}
+                row |= {"dB low": float(band[0, at]), "dB high": float(band[1, at])}
+                if gap is not None:
+                    row["difference"] = float(self.difference_curve(name)[at])
+                    row |= {"difference low": float(gap[0, at]), "difference high": float(gap[1, at])}
+                found.append(row)
+        return found
+
+    def __repr__(self) -> str:
+        height, width = self.planes[self.reference].shape
+        return f"Stage({self.name}, {height} x {width}: {', '.join(self.planes)})"
+
+
+class Stages(list[Stage], Rows):
+    """The stages of networks, shallow to deep."""
+
+    def rows(self) -> list[dict[str, object]]:
+        """The rows of all stages."""
+        return [row for stage in self for row in stage.rows()]
+
+
+def stages_of(
+    found: Mapping[str, Sequence[tuple[str, np.ndarray]]], reference: str, draws: int = 500, seed: int = 0,
+    relative: Relative = "mean",
+) -> Stages:  # fmt: skip
+    """Every stage, from the spectra of each network, shallow to deep, by the name of their tap.
+
+    Unequal numbers of stages pair from the deepest.
+    """
+    stages = Stages()
+    for back in range(len(found[reference]), 0, -1):
+        name = found[reference][-back][0]
+        spectra = {who: each[-back][1] for who, each in found.items() if back <= len(each)}
+        stages.append(compare_stage(name, reference, spectra, draws, seed, relative))
+    return stages
 
 
 def image_spectra(maps: Tensor, window: bool = False) -> np.ndarray:

@@ -1,42 +1,49 @@
 """Frequency amplitude differences: which frequencies a student's stages lack or add, compared with its teacher's."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.run.scores import result
-from famviz.analysis.amplitude import Relative, Stage, compare_stage
-from famviz.analysis.stage_spectra import Spectra, network_spectra, run_spectra
+from famviz.analysis.amplitude import Relative, Stage, Stages, stages_of
+from famviz.analysis.compare_networks import Sources, compare_networks
+from famviz.analysis.network_comparison import NetworkComparison
+from famviz.analysis.stage_spectra import Spectra, run_spectra
 from famviz.networks import Source, classification_run, run_images, student_alone
 
 
 def amplitude_difference(
-    source: Source | Mapping[str, nn.Module], images: Tensor | None = None, labels: Tensor | None = None, *,
+    source: Sources, images: Any = None, labels: Any = None, *,
     count: int = 200, draws: int = 500, seed: int = 0, root: str = "", relative: Relative = "mean",
     window: bool = False,
-) -> list[Stage]:  # fmt: skip
+) -> Stages:  # fmt: skip
     """Spectra of every stage that has frequencies, shallow to deep, of the networks of a run or of given networks.
 
     Args:
-        source: a run (its teacher, student alone, student, and the outputs that its method compares), or networks by
-            name, of which the one called `teacher`, or else the first, is the reference. Unequal numbers of stages
-            pair from the deepest, unequal sizes at the lowest frequencies that both have.
-        images: normalised (B, 3, H, W), and their `labels`; by default the first `count` test images of the run.
+        source: a run (its teacher, student alone, student, and the outputs that its method compares), several runs of
+            one teacher, networks by name, of which the one called `teacher`, or else the first, is the reference, or
+            what `compare_networks` returned. Unequal numbers of stages pair from the deepest, unequal sizes at the
+            lowest frequencies that both have.
+        images: normalised (B, 3, H, W), and their `labels`; by default the first `count` test images of the run. With
+            networks by name also in any form that `compare_networks` takes.
         draws, seed: of the bootstrap.
         root: where the data of the run is, if it was moved since the training.
         relative: what is taken out of each spectrum: its mean in dB (so that shapes compare), its DC, or nothing.
         window: fade maps towards their edges, whose jump is else seen as a bright cross on the axes.
     """
-    found = _spectra(source, images, labels, count, root, window)
+    if isinstance(source, Mapping | NetworkComparison):
+        if images is None and not isinstance(source, NetworkComparison):
+            raise UserError("Networks by name need images: pass them as compare_networks takes them.")
+        shown = compare_networks(source, images, labels)
+        some = count if images is None else None
+        return shown.spectra(some, relative=relative, window=window, draws=draws, seed=seed)
+    found = _spectra_of_runs([source] if isinstance(source, Source) else source, images, labels, count, root, window)
     reference = "teacher" if "teacher" in found else next(iter(found))
-    stages = []
-    for back in range(len(found[reference]), 0, -1):
-        name = found[reference][-back][0]
-        spectra = {who: each[-back][1] for who, each in found.items() if back <= len(each)}
-        stages.append(compare_stage(name, reference, spectra, draws, seed, relative))
-    return stages
+    return stages_of(found, reference, draws, seed, relative)
 
 
 def differences_table(
@@ -80,16 +87,21 @@ def _rows(run: Run, stage: Stage) -> list[dict[str, object]]:
     return rows
 
 
-def _spectra(
-    source: Source | Mapping[str, nn.Module], images: Tensor | None, labels: Tensor | None, count: int, root: str,
-    window: bool,
-) -> dict[str, Spectra]:  # fmt: skip
-    """Spectra of each network by its name."""
-    if isinstance(source, Mapping):
-        if images is None:
-            raise UserError("Networks by name need images: pass them normalised, (B, 3, H, W).")
-        return {name: network_spectra(model, images, window=window) for name, model in source.items()}
-    run = classification_run(source)
+def _spectra_of_runs(
+    sources: Sequence[Source], images: Any, labels: Any, count: int, root: str, window: bool
+) -> dict[str, Spectra]:
+    """Spectra of each network by its name. With several runs, students and outputs are named by their method."""
+    runs = [classification_run(source) for source in sources]
     if images is None:
-        images, labels, *_ = run_images(run, count, root)
-    return run_spectra(run, images, labels, root, window)
+        images, labels, *_ = run_images(runs[0], count, root)
+    labels = None if labels is None else torch.as_tensor(labels)
+    if len(runs) == 1:
+        return run_spectra(runs[0], images, labels, root, window)
+    found: dict[str, Spectra] = {}
+    for run in runs:
+        for name, spectra in run_spectra(run, images, labels, root, window).items():
+            own = {"student": f"student by {run.recipe.method}"}.get(name, name)
+            if own in found and name not in ("teacher", "student alone"):
+                own = f"{own}, {run.path.name}"
+            found.setdefault(own, spectra)
+    return found

@@ -1,10 +1,11 @@
 """Figures of class activation maps: teacher and students next to each other.
 
-`cam` makes the maps of one network; `compare` those of several, with figures; `grid_figure` draws.
+`cam` makes the maps of one network; `compare` those of several, with figures; `grid_figure` draws. `randomisation`
+makes those of one network while its weights are randomised; `sanity_figure` draws.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,13 +14,20 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from famviz.analysis.cam import METHODS, CamResult, cam
-from famviz.analysis.cam_compare import Comparison, compare, compare_runs
+from famkd.errors import UserError
+from famviz.analysis import cam_scores
+from famviz.analysis.cam import METHODS, ROLLOUT, CamResult, cam
+from famviz.analysis.cam_compare import Comparison, compare
+from famviz.analysis.cam_sanity import Sanity, randomisation
+from famviz.analysis.compare_networks import Sources, compare_runs
+from famviz.analysis.network_comparison import NetworkComparison
 from famviz.figures import style
 from famviz.figures.axes import bare
-from famviz.load import Source
 
-__all__ = ["METHODS", "CamResult", "Comparison", "cam", "compare", "compare_runs", "grid_figure"]
+__all__ = [
+    "METHODS", "ROLLOUT", "CamResult", "Comparison", "Sanity", "cam", "compare", "compare_runs", "grid_figure",
+    "randomisation", "sanity_figure",
+]  # fmt: skip
 
 Scale = Literal["network", "shared", "own"]
 MAP = "inferno"
@@ -37,7 +45,7 @@ RANGES = {
 
 
 def grid_figure(
-    source: Comparison | Source | Sequence[Source], images: int | Sequence[int] = 6, *,
+    source: Comparison | Sources, images: int | Sequence[int] = 6, *,
     scale: Scale = "network", overlay: bool | None = None, root: str = "", **options: Any,
 ) -> Figure:  # fmt: skip
     """A matplotlib figure with one image in each row: the input, then the map of each network.
@@ -46,14 +54,14 @@ def grid_figure(
     that the network predicts, where that is wrong.
 
     Args:
-        source: a comparison, a run, or several runs of one teacher. Of runs the first `images` test images are shown,
-            or those at these positions, and `options` go to `compare`.
+        source: maps by `compare`, a run, several runs of one teacher, or what `compare_networks` returned. Of these
+            the first `images` images are shown, or those at these positions, and `options` go to `compare`.
         scale: `network` draws the maps of each network on a range of their own, whose end is printed above, so that
             shapes compare across networks and strength across images; `shared` draws every map on one range, so that
             strength compares everywhere; `own` draws each map on its own range, so that only shapes compare.
         overlay: whether to lay maps over the image in grey; by default if the image has more pixels than the layer.
     """
-    shown = source if isinstance(source, Comparison) else compare_runs(source, images, root, **options)
+    shown = source if isinstance(source, Comparison) else _maps_of(source, images, root, options)
     rows, columns = len(shown.pixels), 1 + len(shown.results)
     figure = style.figure(1.75 * columns + 0.9, 1.62 * rows + 1.5)
     style.pad(figure, h_pad=0.08)  # names of classes below the last row may take two lines
@@ -66,6 +74,39 @@ def grid_figure(
             _draw_column(list(axes[:, column]), shown, name, scale, overlay)
         _draw_bar(figure, axes[:, 1:], shown, scale)
         figure.suptitle(_title(shown, scale), fontsize=9)
+    return figure
+
+
+def _maps_of(source: Sources, images: int | Sequence[int], root: str, options: dict[str, Any]) -> Comparison:
+    if isinstance(source, NetworkComparison):
+        return source.cams(images, **options)
+    if isinstance(source, Mapping):
+        raise UserError("Networks by name need images: pass compare_networks(networks, images).")
+    return compare_runs(source, images, root, **options)
+
+
+def sanity_figure(sanity: Sanity, images: int = 4) -> Figure:
+    """A matplotlib figure with one image in each row: the map of the trained network, then of each random step.
+
+    Each map is drawn on its own range, because only shapes compare. Above a column is its rank correlation with the
+    maps of the trained network, mean of all images.
+    """
+    shown = {"trained": sanity.trained} | {f"{name} random": result for name, result in sanity.randomised.items()}
+    rows = min(images, len(sanity.trained.maps))
+    figure = style.figure(1.6 * len(shown), 1.6 * rows + 0.9)
+    with style.context():
+        axes = figure.subplots(rows, len(shown), squeeze=False)
+        for column, (name, result) in enumerate(shown.items()):
+            words = name
+            if result is not sanity.trained:
+                similar = cam_scores.rank_correlation(result.maps, sanity.trained.maps)
+                words += f"\nrank r {cam_scores.mean(similar):.2f}"
+            axes[0, column].set_title(words, fontsize=7)
+            for row in range(rows):
+                axes[row, column].imshow(result.maps[row], cmap=MAP)
+                bare(axes[row, column])
+        title = f"{sanity.trained.method} at {sanity.trained.layer}; {RANGES['own']}"
+        figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -91,7 +132,7 @@ def _draw_bar(figure: Figure, axes: np.ndarray, shown: Comparison, scale: Scale)
 
 
 def _title(shown: Comparison, scale: Scale) -> str:
-    method = shown.results[shown.reference].method
+    method = ", ".join(dict.fromkeys(result.method for result in shown.results.values()))
     layers = ", ".join(sorted({result.layer for result in shown.results.values()}))
     count = len(shown.pixels)
     images = f"mean of the {count} images shown" if count > 1 else "of the one image shown"
@@ -151,6 +192,8 @@ def _agreement(shown: Comparison, name: str) -> str:
             f"rank r {figures['rank correlation']:.2f} ({chance['rank correlation']:.2f})",
             f"IoU {figures['IoU']:.2f} ({chance['IoU']:.2f})",
         ]
+    if "head random" in figures:
+        words.append(f"random head r {figures['head random']:.2f}, all {figures['all random']:.2f}")
     if "energy inside" in figures:
         inside, area = 100 * figures["energy inside"], 100 * chance["energy inside"]
         words.append(f"{inside:.0f} % ({area:.0f} %) inside the mask")

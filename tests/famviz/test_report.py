@@ -10,6 +10,8 @@ from helpers.browser import settled
 from helpers.famviz_runs import make_run, released_state
 
 import famviz
+from famkd.files import write_rows
+from famviz import figures as plots
 from famviz import report
 from famviz.cli import main
 from famviz.lab.prepare import prepare_notebook
@@ -66,6 +68,23 @@ def test_a_dollar_in_a_name_leaves_no_section_out(tmp_path):
     odd = make_run(tmp_path / "a$_{b$" / "$x^{$", "--data.root", "nowhere", **SMALL)
     curves = report.curves_section(famviz.open([odd.path, odd.path]))
     assert curves.count("a$_{b$/$x^{$") >= 3  # in the legend, its words and the table
+
+
+def test_curves_say_what_the_best_epoch_was_chosen_on(tmp_path):
+    plain = make_run(tmp_path / "plain", "--data.root", "nowhere", **SMALL)
+    held_out = make_run(tmp_path / "val", "--data.root", "nowhere", "--data.val", "0.1", **SMALL)
+    rows = [{key.replace("top", "val_top"): value for key, value in row.items()} for row in held_out.metrics()]
+    write_rows(held_out.path / "metrics.jsonl", rows)
+    opened = famviz.open([plain.path, held_out.path])
+    assert plots.training_curves(opened[0])[1].get_title() == "accuracy on the test set"
+    assert plots.training_curves(opened[1])[1].get_title() == "accuracy on held-out images"
+    assert plots.training_curves(opened)[1].get_title() == "accuracy on held-out images or the test set"
+    section = report.curves_section(opened)
+    assert "<td>top-1</td><td>53.00</td><td>53.00</td><td>the test set</td>" in section
+    assert "<td>val_top-1</td><td>53.00</td><td>53.00</td><td>held-out images</td>" in section
+    held_out.write_test({"last": {"epoch": 3, "top1": 41.0}, "best": {"epoch": 3, "top1": 41.0}})
+    section = report.curves_section(opened)
+    assert "<td>top-1</td><td>41.00</td><td>41.00</td><td>held-out images</td>" in section
 
 
 @pytest.mark.slow

@@ -38,7 +38,6 @@ def a_batch(side: int, classes: int = 5, n: int = 2) -> Batch:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_unlike_families_learn_a_step_by_every_kind_of_method(pair):
-    pytest.importorskip("timm")
     *names, side = PAIRS[pair]
     student, teacher = (build_model(name, 5, size=(side, side)) for name in names)
     batch = a_batch(side)
@@ -116,7 +115,6 @@ def test_a_stage_ends_with_a_whole_block_and_not_inside_the_next():
 
 
 def test_images_that_a_network_cannot_take_are_said_so():
-    pytest.importorskip("timm")
     with pytest.raises(UserError, match=r"cannot be built for images of 8 x 8"):
         build_model("timm:vit_tiny_patch16_224", 5, size=(8, 8))
     with pytest.raises(UserError, match=r"does not run on images of 3x20x20"):
@@ -124,7 +122,7 @@ def test_images_that_a_network_cannot_take_are_said_so():
 
 
 def test_weights_that_cannot_be_fetched_are_said_so(monkeypatch):
-    timm = pytest.importorskip("timm")
+    import timm
 
     def offline(*_, **options):
         raise ConnectionError("the hub is out of reach")

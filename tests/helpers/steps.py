@@ -21,5 +21,5 @@ def make_step(
 ) -> Step:
     """A step on the CPU that makes its batches by `take`."""
     data = SimpleNamespace(take=take, device=torch.device("cpu"))
-    recipe = SimpleNamespace(optim=SimpleNamespace(accumulate=1), method_names=tuple(methods))
+    recipe = SimpleNamespace(optim=SimpleNamespace(accumulate=1, clip_grad=0.0), method_names=tuple(methods))
     return Step(distiller, optimizer, data, fabric or Fabric(accelerator="cpu"), recipe, engine)

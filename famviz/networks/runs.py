@@ -1,7 +1,6 @@
 """The networks of a run after its last epoch, and the images that it was tested on."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +15,9 @@ from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
 from famkd.training.build import build_recipe_data, load_trained, recipe_run
+from famviz.load import LoadedRun
 
-Source = Run | str | Path
+Source = Run | LoadedRun | str | Path
 
 
 class Pictures(NamedTuple):
@@ -31,6 +31,10 @@ class Pictures(NamedTuple):
 
 def classification_run(source: Source) -> Run:
     """A run of classification; UserError for other tasks, whose images have no common size and no single class."""
+    if isinstance(source, LoadedRun):
+        if source.run is None:
+            raise UserError(f"{source.name} is a bare checkpoint without its networks and data: pass a run directory.")
+        source = source.run
     run = source if isinstance(source, Run) else Run.open(source)
     if not TASKS[run.recipe.task].returns_logits:
         raise UserError(f"Activation maps and stage spectra are for classification, not {run.recipe.task}.")
@@ -128,21 +132,3 @@ def located(path: str, run: Run) -> str:
         if (folder / path).exists():
             return str(folder / path)
     return path
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """At the end of the block each module is in the mode that it was in before, and in place if it was."""
-    kept = [(module, module.training, getattr(module, "inplace", None)) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training, inplace in kept:
-            module.training = training
-            if inplace is not None:
-                module.inplace = inplace
-
-
-def logits_of(out) -> Tensor:
-    """The logits (B, classes) in the output of a network: the output, or its first part if it has several."""
-    return out[0] if isinstance(out, tuple | list) else out
