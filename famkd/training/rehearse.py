@@ -108,13 +108,13 @@ def bytes_of_run(distiller: Distiller) -> int:
     return 2 * student + methods + 3 * resume
 
 
-def must_have_room(path: Path, needed: int, what: str = "a run of this training") -> None:
+def must_have_room(path: Path, needed: int, what: str = "1 run") -> None:
     """UserError where a disk has fewer free bytes than needed."""
     free = shutil.disk_usage(_existing(path)).free
     if free < needed:
         raise UserError(
-            f"The disk of {path} has {_size(free)} free, {what} takes {_size(needed)} at least: make room, or pass "
-            "another --out or --runs."
+            f"The disk of {path} has {_size(free)} free; {what} would take {_size(needed)} at least: make room, or "
+            "pass another --out or --runs."
         )
 
 
