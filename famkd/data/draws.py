@@ -155,8 +155,8 @@ def _sides(
         most: 1 where a side may be as long as the image's, else 0. Where nothing fits, the whole image, or nothing.
     """
     height, width = size
-    area = height * width * draw.uniform(*scale, (images, TRIES))
-    aspect = np.exp(draw.uniform(*np.log(ratio), (images, TRIES)))
+    area = height * width * draw.uniform(scale[0], scale[1], (images, TRIES))
+    aspect = np.exp(draw.uniform(np.log(ratio[0]), np.log(ratio[1]), (images, TRIES)))
     tall, wide = np.round(np.sqrt(area / aspect)), np.round(np.sqrt(area * aspect))
     fits = (tall > 0) & (wide > 0) & (tall < height + most) & (wide < width + most)
     first = np.arange(images), fits.argmax(1)
