@@ -193,8 +193,9 @@ def _unfit(name: str, size: Size | None, error: Exception, made_for: Size | None
     cure = "use larger images or another model"
     if size and made_for:
         height, width = made_for
+        wanted = f"{height}" if height == width else f"{height}x{width}"
         cure = (
             f"it is made for {height} x {width}, so choose images of that size (of a folder by --data.root "
-            f"PATH@{height}) or another model"
+            f"PATH@{wanted}) or another model"
         )
     return UserError(f"{name} cannot be built for {images} ({reason}): {cure}.")
