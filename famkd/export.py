@@ -108,9 +108,7 @@ def export(
             f"Networks for {opened.recipe.task} cannot be exported: {opened.path / 'student.safetensors'} is the "
             "student's state dict."
         )
-    default = "exported.safetensors" if to == "safetensors" else f"student.{to}"
-    default = f"ema_{default}" if ema else default
-    path = Path(out) if out else opened.path / default
+    path = Path(out) if out else opened.path / _default_name(to, ema)
     must_be_writable(path.parent)
     network, data = load_deployed(opened, root=root, best=best, ema=ema)
     network = network.to(memory_format=torch.contiguous_format)
@@ -129,6 +127,11 @@ def export(
         input=f"images (B, 3, {height}, {width}) {KINDS[input]}",
         output=f"logits (B, {len(data.classes)})",
     )
+
+
+def _default_name(to: Target, ema: bool) -> str:
+    name = "exported.safetensors" if to == "safetensors" else f"student.{to}"
+    return f"ema_{name}" if ema else name
 
 
 def _write_checked(

@@ -94,6 +94,12 @@ def _parse_row(line: str) -> dict[str, Any]:
     return row
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; UserError where the file is damaged."""
+    with reading(path):
+        return dict(json.loads(path.read_text()))
+
+
 def write_tensors(path: Path, state: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
     """Write a safetensors file whose header holds the notes and a checksum; equal contents give equal bytes."""
     notes = notes or {}

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError
-from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
+from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
 from famkd.run.scores import training_over
 from famkd.run.summaries import summarise
@@ -73,25 +73,25 @@ class Run:
 
     @property
     def machine(self) -> dict[str, Any]:
-        return _read_json(self.path / "machine.json")
+        return read_json(self.path / "machine.json")
 
     @property
     def teacher(self) -> dict[str, float]:
         """Figures of the teacher on the student's test set; {} if it was not evaluated."""
         path = self.path / "teacher.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     @property
     def facts(self) -> dict[str, Any]:
         """Classes, images and how the networks take them, as `write_facts` was given them; {} in older runs."""
         path = self.path / "facts.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     @property
     def test(self) -> dict[str, dict[str, float]]:
         """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
         path = self._test_path
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""
@@ -286,11 +286,6 @@ class Run:
 
     def _summary_path(self, epoch: int) -> Path:
         return self.path / "filters" / f"{epoch:04d}.safetensors"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    with reading(path):
-        return dict(json.loads(path.read_text()))
 
 
 def _load_resume(path: Path) -> dict[str, Any]:
