@@ -119,7 +119,14 @@ def test_an_interrupt_speaks_of_run_directories_where_there_are_some(famkd, monk
 def test_the_lists_are_listed(famkd):
     code, out, err = famkd("ls")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["recipes", "models", "methods", "data", "optimizers", "sweeps"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "recipes",
+        "models",
+        "methods",
+        "data",
+        "optimizers",
+        "sweeps",
+    ]
 
 
 def test_the_version(famkd):
