@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.small import Images
 from famkd.data.split import read_split
 from famkd.distill.types import Batch, Pictures
@@ -79,6 +80,11 @@ class InMemory:
         pixels = self._train_pixels()
         self._val, self._val_labels = pixels[held_out], self.labels[held_out]
         self._train_on(pixels[kept], self.labels[kept])
+
+    def augment_by(self, augment: Augment) -> None:
+        """Leave the border around training images out: a random resized crop of the image itself follows."""
+        pixels, self.pad = self._train_pixels(), 0
+        self._train_on(pixels.contiguous(), self.labels)
 
     def _train_pixels(self) -> Tensor:
         """(N, H, W, 3) training images without their border."""

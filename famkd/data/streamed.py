@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -24,7 +26,7 @@ from famkd.data.loader import (
 )
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import Size, decoded_on, turned
+from famkd.data.transforms import USUAL_VIEW, Size, View, decoded_on, turned
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -54,6 +56,7 @@ class Streamed:
         gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
         background: colour behind transparent pixels.
         skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
+        view: how images are scaled, cropped and recoloured.
     """
 
     task: ClassVar[str] = "classification"
@@ -74,6 +77,7 @@ class Streamed:
         gpu_decode: bool = False,
         background: Colour = WHITE,
         skip: bool = False,
+        view: View = USUAL_VIEW,
     ):
         self.device = torch.device(device)
         self.seed = seed
@@ -81,7 +85,7 @@ class Streamed:
         self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
-        self._background = background
+        self._background, self._view = background, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -95,13 +99,18 @@ class Streamed:
         self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
-        return FileImages(source, self.size, self.seed, self._augment, self._raw, self._background)
+        return FileImages(source, self.size, self.seed, self._augment, self._raw, self._background, self._view)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
         self.labels = torch.from_numpy(source.labels).to(self.device)
         self._train = self._files(source)
         self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
+
+    def augment_by(self, augment: Augment) -> None:
+        """Crop and recolour training images by these options, in the worker processes."""
+        self._view = replace(self._view, training=augment)
+        self._train_on(self._train.source)
 
     def hold_out(self, val: str, seed: int = 0) -> None:
         """Keep a held-out split out of training: a fraction of the training images, or a folder next to theirs."""
@@ -210,7 +219,9 @@ class Streamed:
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
         """Decode files on the device; one that it does not decode as the CPU does is decoded on the CPU."""
-        reader = FileImages(items.source, items.size, items.seed, items.augment, background=items.background)
+        reader = FileImages(
+            items.source, items.size, items.seed, items.augment, background=items.background, settings=items.settings
+        )
         files = loaded.pixels.split(loaded.lengths)
         own = [file for file, turn in zip(files, loaded.turns) if turn]
         images = iter(self._decoded_on_device(own))

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from famkd.errors import UserError
 from famkd.features.answer import Answer
-from famkd.features.layout import NO_MAP, Layout, first_tensor, image_size, layout_of, says_prefix
+from famkd.features.layout import NO_MAP, Layout, first_tensor, layout_of, says_prefix
+from famkd.features.prepare import network_size
 from famkd.features.run_once import run_in_eval_mode
 from famkd.features.stages import ModuleOutput, find_stages, last_maps
 
@@ -54,7 +55,7 @@ class Watched(NamedTuple):
 
 
 def _watch_forward(model: nn.Module, images: Tensor) -> Watched:
-    size, prefix = image_size(images), says_prefix(model)
+    size, prefix = network_size(model, images), says_prefix(model)
     outputs: dict[str, ModuleOutput] = {}
     linear: dict[str, Tensor] = {}
     started: dict[nn.Module, tuple[int, tuple[int, int]]] = {}
