@@ -73,7 +73,7 @@ def gather(x: Tensor) -> Tensor:
 
 def on_rank_zero(call: Callable[[], Any]) -> Any:
     """Run `call` on rank 0 and broadcast its result, which must be picklable. A UserError ends every process."""
-    if world() == 1:
+    if world() == 1 or not _initialized():
         return call()
     box: list[Any] = [None, None]
     if rank() == 0:

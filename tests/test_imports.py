@@ -33,7 +33,7 @@ MAY = {
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",
-    "export": "distill evaluate files run tasks",
+    "export": "distill evaluate features files run tasks training",
     "sweep": "compare config console data distill evaluate run training",
 }
 NEVER = {

@@ -5,7 +5,7 @@ A setting at its default value is not named, except where the training would not
 
 from collections.abc import Iterator
 
-from famkd.config.recipe import Data, Net, Recipe
+from famkd.config.recipe import Data, Recipe
 from famkd.data.split import read_split
 from famkd.distill.types import Method
 from famkd.methods import METHODS
@@ -69,7 +69,7 @@ def _of_networks(recipe: Recipe) -> Iterator[str]:
     if not methods:
         if recipe.student.taps:
             yield "--student.taps has no effect without a method."
-        if recipe.teacher != Net():
+        if recipe.teacher.model:
             yield f"The teacher {recipe.teacher.model} has no effect without a method: pass --method to learn from it."
         if recipe.baseline:
             yield "--baseline has no effect without a method: the student is trained alone already."

@@ -62,12 +62,8 @@ class Distiller(nn.Module):
             teacher_wants = method.teacher_wants or method.wants
             others = _wanted(teacher, teacher_wants, teacher_taps, probe, other_answer) if teacher else []
             self._picks[name] = (_indices(student_union, own), _indices(teacher_union, others))
-        head = default_head(student, probe.images, own_answer) if methods else ""
-        self.student = Tapped(student, student_union, head, own_answer)
-        tapped_teacher = None
-        if teacher is not None:
-            head = default_head(teacher, probe.images, other_answer)
-            tapped_teacher = freeze(Tapped(teacher, teacher_union, head, other_answer))
+        self.student = _tapped(student, student_union, probe, own_answer, with_head=bool(methods))
+        tapped_teacher = None if teacher is None else freeze(_tapped(teacher, teacher_union, probe, other_answer))
         self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, self.student.returning_logits())
         self.methods = nn.ModuleDict()
         if methods:
@@ -181,6 +177,13 @@ def _wanted(
         return default_taps(model, wants, probe.images, answer)
     embed = default_taps(model, "embed", probe.images, answer) if wants.endswith("+embed") else []
     return [*named, *embed]
+
+
+def _tapped(
+    model: nn.Module, taps: list[str], probe: Batch, answer: Answer | None, with_head: bool = True
+) -> Tapped:  # fmt: skip
+    head = default_head(model, probe.images, answer) if with_head else ""
+    return Tapped(model, taps, head, answer)
 
 
 def _find_answers(

@@ -205,7 +205,8 @@ class DKD(Method):
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = logits_of(student, teacher, self.standardize)
-        return {"dkd": dkd_loss(s, t, batch.targets, self.alpha, self.beta, self.temperature)}
+        options = (self.alpha, self.beta, self.temperature)
+        return {"dkd": batch.over_labels(lambda targets: dkd_loss(s, t, targets, *options))}
 
     def idle_options(self) -> dict[str, str]:
         return {"beta": "of two classes only one is not the target"} if self.classes == 2 else {}
@@ -271,7 +272,8 @@ class NKD(Method):
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = logits_of(student, teacher, self.standardize)
-        return {"nkd": nkd_loss(s, t, batch.targets, self.gamma, self.temperature)}
+        options = (self.gamma, self.temperature)
+        return {"nkd": batch.over_labels(lambda targets: nkd_loss(s, t, targets, *options))}
 
     def idle_options(self) -> dict[str, str]:
         return {"gamma": "of two classes only one is not the target"} if self.classes == 2 else {}

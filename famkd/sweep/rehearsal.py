@@ -13,7 +13,7 @@ from famkd.console import console
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.sweep.jobs import Job, Outcome
-from famkd.training.build import default_run
+from famkd.training.places import default_run
 from famkd.training.rehearse import must_have_room, rehearse
 from famkd.training.teacher import teacher_run
 

@@ -119,14 +119,8 @@ def test_an_interrupt_speaks_of_run_directories_where_there_are_some(famkd, monk
 def test_the_lists_are_listed(famkd):
     code, out, err = famkd("ls")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == [
-        "recipes",
-        "models",
-        "methods",
-        "data",
-        "optimizers",
-        "sweeps",
-    ]
+    listed = [line.split()[0] for line in out.splitlines()]
+    assert listed == ["recipes", "models", "methods", "data", "optimizers", "sweeps"]
 
 
 def test_the_version(famkd):
@@ -297,7 +291,8 @@ BAD = {  # the command -> what its one sentence says
     "tap": ((*TRAIN, *TAUGHT, "teacher.pt", "--teacher.taps", "layer7"), r"no module 'layer7'\. Did you mean layer"),
     "classes": (
         (*TRAIN, *KD, "five.pt"),
-        r"five\.pt does not fit the model: the checkpoint has 5 classes, the model 3",
+        r"kd learns from the teacher's classifier, which has random weights, because the checkpoint has 5 classes, the "
+        r"model 3: pass --teacher\.finetune_head 5",
     ),
     "architecture": (
         (*TRAIN, *KD[:3], "resnet14", KD[4], "teacher.pt"),

@@ -22,7 +22,7 @@ MAY = {
     "tables": ("", "tables"),
     "analysis": ("filter load networks spectra tables", "data distill features layers run"),
     "figures": ("analysis filter load networks spectra", ""),
-    "explorer": ("figures filter load spectra", "run"),
+    "explorer": ("analysis figures filter load networks spectra tables", "run"),
     "report": ("explorer figures filter load", "run"),
     "lab": ("load", ""),
     "cli": ("lab report", "command_line"),

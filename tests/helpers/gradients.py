@@ -54,8 +54,8 @@ def gradients(name: str, parts: int = 1) -> dict[str, Tensor]:
     """Gradients of the method's losses, averaged over consecutive parts of the batch, and over all processes."""
     distiller, batch = built(name)
     share = distributed.shard(0, IMAGES)
-    mine = Batch(*(column[share] for column in batch))
-    for part in zip(*(column.chunk(parts) for column in mine)):
+    mine = Batch(*(column[share] for column in batch[:3]))
+    for part in zip(*(column.chunk(parts) for column in mine[:3])):
         losses = distiller(Batch(*part))[0]
         (sum(losses[name].values()) / parts).backward()
     return {key: distributed.all_reduce_mean(p.grad) for key, p in distiller.named_parameters() if p.grad is not None}

@@ -229,6 +229,7 @@ def test_nobody_reading_on_ends_all_processes_without_a_word(pair, background):
     assert len(Run("run").metrics()) < 400
 
 
+@pytest.mark.slow
 def test_python_gets_the_error_and_keeps_its_environment(pair):
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in signal.valid_signals()]
     with pytest.raises(UserError, match="15 images cannot be cut into 2 equal parts"):

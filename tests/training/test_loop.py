@@ -459,12 +459,6 @@ def test_pretrained_weights_out_of_reach(pair, monkeypatch):
         train(pair(*flags), out="run")
 
 
-def test_the_data_decides_how_many_classes(pair):
-    torch.save(build_model("resnet8", 5).state_dict(), "five.pt")
-    with pytest.raises(UserError, match=r"five\.pt does not fit the model: the checkpoint has 5 classes, the model 3"):
-        train(pair(*FAM, "--teacher.weights", "five.pt"), out="run")
-
-
 def test_plain_training_forgets_the_teacher(pair):
     assert validated(pair("--teacher.model", "resnet8")).teacher.model == ""
     data = build_recipe_data(pair())
