@@ -120,6 +120,8 @@ def test_the_walk_sees_what_it_should(tmp_path):
 
 def test_importing_everything_prints_nothing_and_loads_nothing_optional(python):
     modules = [file.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for file in FILES]
-    code = f"import sys, importlib\n[importlib.import_module(name) for name in {modules!r}]\n"
+    # lightning_fabric imports torchmetrics where it is installed, which imports matplotlib
+    code = "import sys, importlib\nsys.modules['torchmetrics'] = None\n"
+    code += f"[importlib.import_module(name) for name in {modules!r}]\n"
     code += f"print(sorted(set(sys.modules) & {NEVER | ONLY_INSIDE!r}))"
     assert python("-c", code) == (0, "[]\n", "")

@@ -21,6 +21,7 @@ def nce_loss(scores: Tensor, constant: Tensor, size: int, eps: float = 1e-7) -> 
         scores: similarities over the temperature, (B, 1 + K), the positive first.
         constant: the normaliser Z.
         size: number of training images.
+        eps: added to probabilities.
 
     Source: Tian et al., "Contrastive Representation Distillation", ICLR 2020, equation 18.
     """

@@ -73,6 +73,7 @@ def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
 
     Args:
         student, teacher: embeddings (B, D), with any D each.
+        eps: added to norms and probabilities.
 
     Source: Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018.
     """
