@@ -28,6 +28,8 @@ MAY = {
     "config": "command_line data distill methods models tasks",
     "run": "config distributed files",
     "training": "config console data distill distributed features files layers methods models run tasks",
+    "losses": "methods",
+    "own_loop": "config distill features methods tasks training",
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",

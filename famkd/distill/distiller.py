@@ -103,16 +103,21 @@ class Distiller(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
         """Every loss, and the sum of every output by name: a sum is not finite where any value of the output is not."""
+        losses, student, teacher = self.losses(batch)
+        outputs = _sums("teacher", self.teacher, teacher) if self.teacher and teacher else {}
+        return losses, outputs | _sums("student", self.student, student)
+
+    def losses(self, batch: Batch) -> tuple[Losses, View, View | None]:
+        """Every loss, the student's view, and the teacher's, which is None without a method."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
-        outputs: dict[str, Tensor] = {}
+        teacher = None
         if self.teacher is not None and self.methods:
             with torch.no_grad():
                 teacher = self.task.teach(self.teacher, batch)
-            outputs = _sums("teacher", self.teacher, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses, outputs | _sums("student", self.student, student)
+        return losses, student, teacher
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:

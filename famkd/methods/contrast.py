@@ -48,7 +48,7 @@ class CRD(Method):
             of other classes.
     """
 
-    wants, weight = "embed", 0.8
+    wants, weight, reads = "embed", 0.8, ("index",)
     takes_mixed = False  # the memory has one entry for each training image
     relates_images = True  # the memory that an image is compared with changes with each part of a step
     memory_student: Tensor

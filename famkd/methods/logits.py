@@ -188,7 +188,7 @@ class DKD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants, warmup = "logits", 20
+    wants, warmup, reads = "logits", 20, ("targets",)
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class NKD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants = "logits"
+    wants, reads = "logits", ("targets",)
 
     def __init__(
         self,

@@ -163,10 +163,8 @@ def test_points_stand_at_confidence_and_agreement(opened, page, shown):
     agree = np.array([each["student"].figures["rank correlation"] for each in found])
     sure = shown.answers["student"].probabilities.max(1)
     kept = ~np.isnan(agree)
-    places = page.locator(".fv-plot .fv-dot").evaluate_all(
-        "(all) => all.map((c) => [+c.getAttribute('cx'), +c.getAttribute('cy')])"
-    )
-    x, y = np.array(places).T
+    dots = page.locator(".fv-plot .fv-dot")
+    x, y = (np.array(dots.evaluate_all(script)) for script in (ACROSS, DOWN))
     low = min(0, np.round(agree[kept], 4).min())
     np.testing.assert_allclose(x, 44 + sure[kept] * (340 - 54), atol=0.2)
     np.testing.assert_allclose(y, 216 - (agree[kept] - low) / (1 - low) * 208, atol=0.2)
@@ -245,9 +243,8 @@ def test_values_are_read_by_pointer_and_by_keys_in_all_networks(opened, page):
 
 
 def test_the_page_offers_what_it_holds_and_changes_the_maps(opened, page, shown):
-    explorer = opened(
-        image=3, blend=1.0, scale="own", choices=[Choice("LayerCAM", "", "true"), Choice("GradCAM", "", "5")]
-    )
+    choices = [Choice("LayerCAM", "", "true"), Choice("GradCAM", "", "5")]
+    explorer = opened(image=3, blend=1.0, scale="own", choices=choices)
     assert page.locator(".fv-method option:enabled").all_inner_texts() == ["GradCAM", "LayerCAM"]
     before = canvas(page, STUDENT)
     page.select_option(".fv-method select", "LayerCAM")
@@ -277,8 +274,7 @@ def test_a_picture_is_saved_as_shown(opened, page, tmp_path):
     assert loaded.value.suggested_filename == "cams-image-2-GradCAM.png"
     loaded.value.save_as(tmp_path / "saved.png")
     saved = np.asarray(Image.open(tmp_path / "saved.png").convert("RGB"))
-    for where in (ACROSS, DOWN = (f"(dots) => dots.map((dot) => +dot.getAttribute('{name}'))" for name in ("cx", "cy"))
-PICTURE, TEACHER, STUDENT):
+    for where in (PICTURE, TEACHER, STUDENT):
         colours = canvas(page, where)
         assert (saved == colours[16, 16, :3]).all(-1).sum() > 50
 
