@@ -5,7 +5,8 @@ A setting at its default value is not named, except where the training would not
 
 from collections.abc import Iterator
 
-from famkd.config.recipe import Net, Recipe
+from famkd.config.recipe import Data, Recipe
+from famkd.data.split import read_split
 from famkd.distill.types import Method
 from famkd.methods import METHODS
 
@@ -26,6 +27,10 @@ def _of_schedule(recipe: Recipe) -> Iterator[str]:
         yield f"--optim.steps {' '.join(map(str, late))} has no effect in {epochs} epochs{kept}."
     if optim.lr_warmup >= epochs:
         yield f"--optim.lr_warmup {optim.lr_warmup} lasts all {epochs} epochs, so the schedule has no effect."
+    if optim.patience >= epochs:
+        yield f"--patience {optim.patience} has no effect in {epochs} epochs."
+    if recipe.data.val_seed != Data().val_seed and not (recipe.data.val and read_split(recipe.data.val).fraction):
+        yield "--data.val_seed has no effect unless --data.val is a fraction of the training images."
     if optim.lr == 0:
         yield "--optim.lr 0 has the effect that nothing is learned."
 
@@ -64,7 +69,7 @@ def _of_networks(recipe: Recipe) -> Iterator[str]:
     if not methods:
         if recipe.student.taps:
             yield "--student.taps has no effect without a method."
-        if recipe.teacher != Net():
+        if recipe.teacher.model:
             yield f"The teacher {recipe.teacher.model} has no effect without a method: pass --method to learn from it."
         if recipe.baseline:
             yield "--baseline has no effect without a method: the student is trained alone already."

@@ -13,7 +13,7 @@ from famkd.config.builtin import find_recipe
 from famkd.config.choice import CHOOSING, Choice, of_chosen, refuse_optim_flags, refuse_options_of_others
 from famkd.config.plugins import import_plugins, require_imported
 from famkd.config.ranges import check_ranges
-from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Net, Recipe, split_methods
+from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Recipe, Teacher, split_methods
 from famkd.config.sections import data_options, data_section, method_options, recipe_type
 from famkd.config.settings import Settings, settings_of
 from famkd.config.yaml_flags import YamlFile, as_flags, flatten, read_yaml
@@ -54,7 +54,7 @@ def parse_recipe(
     settings = settings_of(tree, str(file.path) if file else f"the recipe {name}", file)
     settings.table.setdefault("name", name)
     choice = _choose(settings, flags, prog)
-    methods = _known_methods(choice.method)
+    methods = known_methods(choice.method)
     _must_be_known("task", choice.task, TASKS)
     _must_be_known("data set", choice.data.name, DATA)
     settings = of_chosen(settings, methods, choice)
@@ -92,7 +92,7 @@ def _refuse_words_for_sections(kind: type[Recipe], settings: Settings) -> None:
 def without_teacher(recipe: Recipe) -> Recipe:
     """The same student under the same protocol, trained without a teacher."""
     kept = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
-    changed = {"teacher": Net(), "method": "none", "baseline": False}
+    changed = {"teacher": Teacher(), "method": "none", "baseline": False}
     return recipe_type((), recipe.data.name)(**kept | changed)
 
 
@@ -148,7 +148,7 @@ def _choose(settings: Settings, flags: Sequence[str], prog: str) -> Choice:
     return choice
 
 
-def _known_methods(method: str) -> tuple[str, ...]:
+def known_methods(method: str) -> tuple[str, ...]:
     """Names of the methods in a sum; UserError for an unknown one and for one named twice."""
     names = split_methods(method)
     if "," in method:

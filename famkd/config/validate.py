@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
-from famkd.config.recipe import Net, Recipe
+from famkd.config.recipe import Net, Recipe, Teacher
 from famkd.data import task_of_data
+from famkd.data.augment import NOTHING, without_effect
 from famkd.data.split import read_split
 from famkd.distill.types import Engine
 from famkd.errors import UserError
@@ -20,13 +21,13 @@ def validated(recipe: Recipe) -> Recipe:
     """The recipe, once every check has passed; without a method, its teacher is dropped."""
     for check in (
         _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
-        _steps_can_be_cut, _something_is_learned,
+        _steps_can_be_cut, _something_is_learned, _augmentation_fits, _teacher_is_not_trained,
     ):  # fmt: skip
         check(recipe)
     check_optim(recipe.optim)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
-        return replace(recipe, teacher=Net())
+        return replace(recipe, teacher=Teacher())
     _teacher_has_weights(recipe)
     return recipe
 
@@ -99,6 +100,32 @@ def _something_is_learned(recipe: Recipe) -> None:
     sections = [recipe.section(name) for name in recipe.method_names]
     if sections and not any(section.weight or section.task_weight for section in sections):
         raise UserError(f"{recipe.method} and the task have weight 0, so nothing is learned: raise one of them.")
+
+
+def _augmentation_fits(recipe: Recipe) -> None:
+    """UserError for augmentation or label smoothing that the task or a method cannot learn from, or without effect."""
+    augment, task = recipe.augment, TASKS[recipe.task]
+    why = without_effect(augment)
+    if why:
+        raise UserError(f"{why}.")
+    if augment != NOTHING and not task.returns_logits:
+        raise UserError(f"--augment is for classification, not for {recipe.task}: leave it out.")
+    if augment != NOTHING and not recipe.data.augment:
+        raise UserError("--data.no_augment contradicts --augment: leave one of them out.")
+    if recipe.label_smoothing and not hasattr(task, "smoothed"):
+        raise UserError(f"--label_smoothing is for classification, not for {recipe.task}: leave it out.")
+    for name in recipe.method_names:
+        if augment.mixes and not METHODS[name].takes_mixed:
+            raise UserError(
+                f"{name} cannot learn from images that are mixed of two: leave --augment.mixup and --augment.cutmix "
+                "out, or choose another method."
+            )
+
+
+def _teacher_is_not_trained(recipe: Recipe) -> None:
+    for option in ("drop", "drop_path"):
+        if getattr(recipe.teacher, option):
+            raise UserError(f"--teacher.{option} has no effect, because a teacher is not trained: leave it out.")
 
 
 def _engine(recipe: Recipe) -> Engine:

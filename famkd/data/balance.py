@@ -8,9 +8,9 @@ from torch import Tensor
 Balance = Literal["none", "sample", "loss"]
 
 
-def class_weights(labels: Tensor) -> Tensor:
-    """A weight for each class (K,), inverse to its number of images; the mean over all images with labels (N,) is 1."""
-    counts = labels.bincount()
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """A weight for each class, inverse to its number of images; the mean over all images with labels (N,) is 1."""
+    counts = labels.bincount(minlength=classes)
     present = counts > 0
     weights = len(labels) / (present.sum() * counts.clamp(min=1))
     return torch.where(present, weights, torch.zeros_like(weights))

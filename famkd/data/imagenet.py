@@ -3,13 +3,13 @@
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from famkd.data.folders import read_folders
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import colour
 from famkd.data.streamed import SIZE, Streamed
-from famkd.data.transforms import size_from
+from famkd.data.transforms import Interpolation, View, size_from
 from famkd.data.unreadable import Choice, readable
 from famkd.data.webdataset import has_shards, read_shards
 
@@ -29,6 +29,8 @@ def imagenet(
     unreadable: Choice = "refuse",
     label_key: str = "",
     channels: Literal[1, 3, 4] = 3,
+    test_crop: Annotated[float, Ge(0), Le(1)] = 0.0,
+    interpolation: Interpolation = "bilinear",
 ) -> Streamed:
     """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
 
@@ -42,13 +44,16 @@ def imagenet(
         unreadable: Refuse a data set with image files that cannot be read, or skip these files.
         channels: 1 makes all images grey, 3 RGB, 4 RGBA, which keeps transparency.
         label_key: Key of the class in the .json files of WebDataset shards. By default it is found.
+        test_crop: Part of the shorter side that the crop of a test image keeps, such as 0.95; 0 for 0.875, or 1 below
+            128 pixels.
+        interpolation: How images are scaled, in training and in tests.
     """
     shape = size_from(size) or (SIZE, SIZE)
     behind = colour(background)
     images = readable(read_imagenet(root, splits, label_key), unreadable, workers)
     return Streamed(
         images, batch_size, device, seed, augment, size=shape, workers=workers, gpu_decode=gpu_decode,
-        background=behind, skip=unreadable == "skip", channels=channels,
+        background=behind, skip=unreadable == "skip", channels=channels, view=View(test_crop, interpolation),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.balance import Balance, class_weights, drawn
 from famkd.data.small import Images
 from famkd.data.split import read_split
@@ -55,7 +56,7 @@ class InMemory:
         self._val, self._val_labels = self._test[:0], self._test_labels[:0]
         self._read_split = images.read_split
         self._balance: Balance = "none"
-        self._loss_weights: Tensor | None = None  # of each class
+        self._class_weights: Tensor | None = None  # (classes,) in the student's own loss
         self._train_on(*self._on_device(images.x_train, images.y_train))
         scale = 1 / (255 * torch.tensor(images.std))
         self._scale = scale.to(self.device)
@@ -87,7 +88,12 @@ class InMemory:
     def balance(self, how: Balance) -> None:
         """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
         self._balance = how
-        self._loss_weights = class_weights(self.labels) if how == "loss" else None
+        self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
+
+    def augment_by(self, augment: Augment) -> None:
+        """Leave the border around training images out: a random resized crop of the image itself follows."""
+        pixels, self.pad = self._train_pixels(), 0
+        self._train_on(pixels.contiguous(), self.labels)
 
     def _train_pixels(self) -> Tensor:
         """(N, H, W, 3) training images without their border."""
@@ -114,7 +120,8 @@ class InMemory:
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         n = len(self.labels)
         offsets = 2 * self.pad + 1
-        weights = class_weights(self.labels.cpu())[self.labels.cpu()] if self._balance == "sample" else None
+        labels = self.labels.cpu()
+        weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
         index = drawn(n, draw, weights)
         top = torch.randint(offsets, (n,), generator=draw)
         left = torch.randint(offsets, (n,), generator=draw)
@@ -140,8 +147,7 @@ class InMemory:
         columns = piece.left[:, None] + torch.where(piece.flip[:, None], width - 1 - across, across)
         pixels = self._train[piece.index[:, None, None], rows[:, :, None], columns[:, None, :]]
         targets = self.labels[piece.index]
-        weights = self._loss_weights[targets] if self._loss_weights is not None else None
-        return Batch(self._normalised(pixels), targets, piece.index, weights)
+        return Batch(self._normalised(pixels), targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, for shapes and first statistics."""

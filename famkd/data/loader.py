@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from famkd.data.pixels import WHITE, Colour, decoded, opened
-from famkd.data.transforms import Size, device_turn, plain_view, seed_of, training_view, viewed
+from famkd.data.transforms import USUAL_VIEW, Size, View, device_turn, plain_view, seed_of, training_view, viewed
 
 TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
 MOST_WORKERS = 16  # of one training process, by default
@@ -118,6 +118,7 @@ class FileImages(Dataset):
         raw: return the files without decoding them.
         background: colour behind transparent pixels.
         channels: 1 for grey, 3 for RGB, 4 for RGBA.
+        settings: how images are scaled, cropped and recoloured.
     """
 
     def __init__(
@@ -129,10 +130,11 @@ class FileImages(Dataset):
         raw: bool = False,
         background: Colour = WHITE,
         channels: int = 3,
+        settings: View = USUAL_VIEW,
     ):
         self.source, self.seed, self.augment, self.raw = source, seed, augment, raw
         self.size: Size = (size, size) if isinstance(size, int) else size
-        self.background, self.channels = background, channels
+        self.background, self.channels, self.settings = background, channels, settings
 
     def __getitems__(self, keys: list[Key]) -> DecodedBatch:
         """The batch of some keys; it is shorter where images are left out."""
@@ -172,7 +174,7 @@ class FileImages(Dataset):
     def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
         """(H, W, C) bytes of a decoded image."""
         augmented = epoch > 0 and self.augment
-        view = training_view(self.size) if augmented else plain_view(self.size)
+        view = (training_view if augmented else plain_view)(self.size, self.settings)
         return viewed(image, view, seed_of(self.seed, epoch, index))
 
     def _joined(self, images: list[Tensor]) -> Tensor:

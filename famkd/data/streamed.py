@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.balance import Balance, class_weights
 from famkd.data.loader import (
     TRIES,
@@ -25,7 +27,7 @@ from famkd.data.loader import (
 )
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import Size, as_rgb, decoded_on, turned, with_channels
+from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_on, turned, with_channels
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -59,6 +61,7 @@ class Streamed:
         skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
         channels: 1 for grey, 3 for RGB, 4 for RGBA.
         mean, std: of each channel, for pixels in 0..1; by default those of ImageNet.
+        view: how images are scaled, cropped and recoloured.
     """
 
     task: ClassVar[str] = "classification"
@@ -80,6 +83,7 @@ class Streamed:
         channels: int = 3,
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
+        view: View = USUAL_VIEW,
     ):
         self.device = torch.device(device)
         self.mean, self.std = tuple(mean or MEAN[channels]), tuple(std or STD[channels])
@@ -88,7 +92,7 @@ class Streamed:
         self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
-        self._background, self._channels = background, channels
+        self._background, self._channels, self._view = background, channels, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -97,14 +101,14 @@ class Streamed:
         self._warned: dict[FileImages, int] = defaultdict(int)  # how many unreadable images a warning has named
         self._probe: Batch | None = None
         self._balance: Balance = "none"
-        self._loss_weights: Tensor | None = None  # of each class
+        self._class_weights: Tensor | None = None  # (classes,) in the student's own loss
         self._train_on(splits.train)
         scale = 1 / (255 * torch.tensor(self.std))
         self._scale = scale.to(self.device)
         self._shift = (-torch.tensor(self.mean) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
-        options = (self._raw, self._background, self._channels)
+        options = (self._raw, self._background, self._channels, self._view)
         return FileImages(source, self.size, self.seed, self._augment, *options)
 
     def _train_on(self, source: Source) -> None:
@@ -112,6 +116,11 @@ class Streamed:
         self.labels = torch.from_numpy(source.labels).to(self.device)
         self._train = self._files(source)
         self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
+
+    def augment_by(self, augment: Augment) -> None:
+        """Crop and recolour training images by these options, in the worker processes."""
+        self._view = replace(self._view, training=augment)
+        self._train_on(self._train.source)
 
     def hold_out(self, val: str, seed: int = 0) -> None:
         """Keep a held-out split out of training: a fraction of the training images, or a folder next to theirs."""
@@ -127,7 +136,7 @@ class Streamed:
     def balance(self, how: Balance) -> None:
         """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
         self._balance = how
-        self._loss_weights = class_weights(self.labels) if how == "loss" else None
+        self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
 
     @property
     def steps(self) -> int:
@@ -148,7 +157,7 @@ class Streamed:
         """The order of an epoch's images; how each is cut follows from (seed, epoch, index)."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         labels = torch.from_numpy(self._train.source.labels)
-        weights = class_weights(labels)[labels] if self._balance == "sample" else None
+        weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
         return self._train.source.order(draw, weights)
 
     def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
@@ -170,8 +179,8 @@ class Streamed:
 
     def take(self, piece: _Piece) -> Batch:
         """Normalise a piece: (B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
-        weights = self._loss_weights[piece.targets] if self._loss_weights is not None else None
-        return Batch(self._normalised(piece.pixels), piece.targets, piece.index, weights)
+        images = self._normalised(piece.pixels)
+        return Batch(images, piece.targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at most 64, for shapes and first statistics."""
@@ -230,7 +239,7 @@ class Streamed:
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
         """Decode files on the device; one that it does not decode as the CPU does is decoded on the CPU."""
-        options = (False, items.background, items.channels)
+        options = (False, items.background, items.channels, items.settings)
         reader = FileImages(items.source, items.size, items.seed, items.augment, *options)
         files = loaded.pixels.split(loaded.lengths)
         own = [file for file, turn in zip(files, loaded.turns) if turn]

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
+from famkd.data.augment import Augment
 from famkd.data.balance import drawn
 from famkd.data.loader import DecodedBatch, FileImages, Key, Source, TrainTest
 from famkd.data.pixels import converted
@@ -134,6 +135,13 @@ class TorchData(Streamed):
 
     def _files(self, source: Source) -> FileImages:
         return SampleImages(source, self.size, self.seed, self._channels, self._dtype)
+
+    def augment_by(self, augment: Augment) -> None:
+        """Not for these images: raises UserError."""
+        raise UserError(
+            "The images of a Dataset are cropped and recoloured by the Dataset itself: leave --augment.crop_scale, "
+            "crop_ratio, jitter and policy out, or put them into the Dataset. Erasing and mixing work."
+        )
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         if self._dtype == torch.uint8:

@@ -4,22 +4,24 @@ import hashlib
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from famkd.data.augment import NOTHING, RATIO, SCALE, USUAL, Augment
 from famkd.data.pixels import opened, orientation
 from famkd.errors import UserError
 
 Size = tuple[int, int]  # height and width
+Interpolation = Literal["bilinear", "bicubic"]
 
 WITH_MARGIN = 128  # pixels; smaller test images belong to small data sets, which are tested without a margin
 LONGEST = 64  # sides of the size; without it a line of pixels would be scaled to gigabytes before its centre is cut out
-RATIOS = (3 / 4, 4 / 3)  # of a crop's width to its height, in proportion to that of the size it is scaled to
 LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey, by ITU-R 601
 END_OF_JPEG = b"\xff\xd9"
 # Dimensions of a (3, H, W) image to flip for an orientation of EXIF, after height and width are swapped for 5 to 8.
@@ -97,34 +99,62 @@ def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-@cache
-def training_view(size: int | Size) -> Callable[[Any], Any]:
-    """Crop 8 to 100 % of the image's area at random, scale it to the size and flip it every other time."""
-    from torchvision.transforms import v2
+@dataclass(frozen=True)
+class View:
+    """How images from files are scaled, cropped and recoloured."""
 
+    test_crop: float = 0.0  # part of the shorter side that the crop of a test image keeps; 0 for the usual one
+    interpolation: Interpolation = "bilinear"
+    training: Augment = NOTHING
+
+
+USUAL_VIEW = View()
+
+
+@cache
+def training_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[Any], Any]:
+    """Crop a part of the image at random, scale it to the size, flip it every other time, and recolour it."""
+    from torchvision.transforms import InterpolationMode, v2
+
+    augment = settings.training
     height, width = _pair(size)
-    shape = width / height
-    ratio = (RATIOS[0] * shape, RATIOS[1] * shape)
-    return v2.Compose([
-        v2.RandomResizedCrop((height, width), ratio=ratio, antialias=True), v2.RandomHorizontalFlip(),
-    ])  # fmt: skip
+    scale: Any = augment.crop_scale or SCALE
+    low, high = augment.crop_ratio or RATIO
+    ratio = (low * (width / height), high * (width / height))
+    scaled = InterpolationMode(settings.interpolation)
+    crop = v2.RandomResizedCrop((height, width), scale, ratio, scaled, antialias=True)
+    steps: list[Any] = [crop, v2.RandomHorizontalFlip()]
+    if augment.jitter:  # one after the other, since ColorJitter with all three draws their order too
+        kinds = ("brightness", "contrast", "saturation")
+        steps += [v2.ColorJitter(**{kind: augment.jitter}) for kind in kinds]
+    if augment.policy == "randaugment":
+        steps.append(v2.RandAugment(magnitude=augment.strength or USUAL["randaugment"]))
+    elif augment.policy == "trivialaugment":
+        steps.append(v2.TrivialAugmentWide())
+    elif augment.policy == "augmix":
+        steps.append(v2.AugMix(severity=augment.strength or USUAL["augmix"]))
+    return v2.Compose(steps)
 
 
 @cache
-def plain_view(size: int | Size) -> Callable[[Any], Any]:
+def plain_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[Any], Any]:
     """Scale the image until it covers 8/7 of the size (256 for 224) and crop the centre.
 
-    Below 128 pixels it covers the size itself, without that margin.
+    Below 128 pixels it covers the size itself, without that margin. `settings.test_crop` sets another margin.
     """
+    from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
     height, width = _pair(size)
     margin = 8 / 7 if min(height, width) >= WITH_MARGIN else 1
+    if settings.test_crop:
+        margin = 1 / settings.test_crop
     covered = (round(height * margin), round(width * margin))
+    mode = InterpolationMode(settings.interpolation)
 
     def view(image: Any) -> Any:
         own_height, own_width = F.get_size(image)
-        scaled = F.resize(image, list(_covering(own_height, own_width, *covered)), antialias=True)
+        scaled = F.resize(image, list(_covering(own_height, own_width, *covered)), mode, antialias=True)
         return F.center_crop(scaled, [height, width])
 
     return view

@@ -62,12 +62,8 @@ class Distiller(nn.Module):
             teacher_wants = method.teacher_wants or method.wants
             others = _wanted(teacher, teacher_wants, teacher_taps, probe, other_answer) if teacher else []
             self._picks[name] = (_indices(student_union, own), _indices(teacher_union, others))
-        head = default_head(student, probe.images, own_answer) if methods else ""
-        self.student = Tapped(student, student_union, head, own_answer)
-        tapped_teacher = None
-        if teacher is not None:
-            head = default_head(teacher, probe.images, other_answer)
-            tapped_teacher = freeze(Tapped(teacher, teacher_union, head, other_answer))
+        self.student = _tapped(student, student_union, probe, own_answer, with_head=bool(methods))
+        tapped_teacher = None if teacher is None else freeze(_tapped(teacher, teacher_union, probe, other_answer))
         self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, self.student.returning_logits())
         self.methods = nn.ModuleDict()
         if methods:
@@ -107,16 +103,21 @@ class Distiller(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
         """Every loss, and the sum of every output by name: a sum is not finite where any value of the output is not."""
+        losses, student, teacher = self.losses(batch)
+        outputs = _sums("teacher", self.teacher, teacher) if self.teacher and teacher else {}
+        return losses, outputs | _sums("student", self.student, student)
+
+    def losses(self, batch: Batch) -> tuple[Losses, View, View | None]:
+        """Every loss, the student's view, and the teacher's, which is None without a method."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
-        outputs: dict[str, Tensor] = {}
+        teacher = None
         if self.teacher is not None and self.methods:
             with torch.no_grad():
                 teacher = self.task.teach(self.teacher, batch)
-            outputs = _sums("teacher", self.teacher, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses, outputs | _sums("student", self.student, student)
+        return losses, student, teacher
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:
@@ -176,6 +177,13 @@ def _wanted(
         return default_taps(model, wants, probe.images, answer)
     embed = default_taps(model, "embed", probe.images, answer) if wants.endswith("+embed") else []
     return [*named, *embed]
+
+
+def _tapped(
+    model: nn.Module, taps: list[str], probe: Batch, answer: Answer | None, with_head: bool = True
+) -> Tapped:  # fmt: skip
+    head = default_head(model, probe.images, answer) if with_head else ""
+    return Tapped(model, taps, head, answer)
 
 
 def _find_answers(

@@ -11,14 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from famkd.errors import UserError, nearest
 from famkd.features.answer import Answer, Answering
 from famkd.features.find import discover, find_classifier
-from famkd.features.layout import (
-    as_maps,
-    first_tensor,
-    image_size,
-    in_image_order,
-    says_channels_last,
-    says_prefix,
-)
+from famkd.features.layout import as_maps, first_tensor, in_image_order, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 
 
 class Tapped(nn.Module):
@@ -70,14 +64,14 @@ class Tapped(nn.Module):
 
     def through(self, part: nn.Module, *args: Any) -> tuple[Any, list[Tensor]]:
         """`forward` through a part of the model only, such as a detector's backbone."""
-        self._seen, self._batch = {}, len(args[0])
+        self._seen, self._batch = {}, _length(args[0])
         out = part(*args)
         seen, self._seen = self._seen, None
         missing = [tap for tap in self.taps if tap not in seen]
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
         feats = [in_image_order(self.model, tap, seen[tap]) for tap in self.taps]
-        return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
+        return out, as_maps(feats, network_size(part, args[0]), says_prefix(self.model), says_channels_last(self.model))
 
     def returning_logits(self) -> nn.Module:
         """The model, inside a module that returns its logits alone where the model returns something else."""
@@ -88,6 +82,11 @@ class Tapped(nn.Module):
         for handle in self._handles:
             handle.remove()
         return self.model
+
+
+def _length(images: Any) -> int:
+    """Number of images in a batch. An exporter traces the shape of a tensor as a variable, and `len` as a constant."""
+    return images.shape[0] if isinstance(images, Tensor) else len(images)
 
 
 def _leave_inputs_alone(model: nn.Module) -> None:

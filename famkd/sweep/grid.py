@@ -18,7 +18,7 @@ from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome, run_here, run_on_ray
 from famkd.sweep.rehearsal import rehearse_jobs
-from famkd.training.build import default_run
+from famkd.training.places import default_run
 from famkd.training.teacher import teacher_run, teacher_to_train
 
 MOST_CELLS = 10_000

@@ -13,7 +13,7 @@ from famkd.console import console
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.sweep.jobs import Job, Outcome
-from famkd.training.build import default_run
+from famkd.training.places import default_run
 from famkd.training.rehearse import must_have_room, rehearse
 from famkd.training.teacher import teacher_run
 
@@ -45,7 +45,7 @@ def rehearse_jobs(jobs: Sequence[Job], teachers: Sequence[Job], runs: Path, here
         raise UserError(f"No training of this sweep can start. The first, {failed[0].job.title}: {failed[0].why}")
     for job, why in failed:
         console.print(f"{job.title} cannot start: {why}")
-    must_have_room(runs, needed, f"a sweep of {len(jobs) - len(failed)} runs")
+    must_have_room(runs, needed, f"{len(jobs) - len(failed)} runs")
     return failed
 
 
@@ -53,7 +53,7 @@ def rehearse_seeds(recipes: Sequence[Recipe], runs: str | Path) -> None:
     """Rehearse one recipe with several seeds. Errors: UserError for what would end it."""
     _, needed = rehearse(recipes[0], runs=runs)
     new = sum(not default_run(recipe, runs).begun for recipe in recipes)
-    must_have_room(Path(runs), new * needed, f"a training of {len(recipes)} seeds")
+    must_have_room(Path(runs), new * needed, f"{new} runs")
 
 
 def _rehearsed(jobs: Iterable[Job], runs: Path, here: bool) -> tuple[dict[Path, str], int]:

@@ -20,8 +20,9 @@ from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.sweep.memory import step_memory
 from famkd.sweep.rehearsal import rehearse_seeds
-from famkd.training.build import build_distiller, build_recipe_data, default_run
+from famkd.training.build import build_distiller, build_recipe_data
 from famkd.training.loop import train_teacher
+from famkd.training.places import default_run
 from famkd.training.schedule import loss_weights
 
 OVERHEAD = 2 << 30  # bytes of a process on a GPU before it computes: context, libraries, their workspaces

@@ -23,18 +23,20 @@ from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
 from famkd.training.average import measure
-from famkd.training.build import build_step, build_training, default_run, round_teacher
+from famkd.training.build import Training, build_step, build_training, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
+from famkd.training.facts import must_be_same
 from famkd.training.final_test import measure_test
 from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
+from famkd.training.places import default_run
 from famkd.training.processes import joined, must_start_processes
 from famkd.training.rehearse import bytes_of_run, must_have_room, rehearse, rehearse_evaluation
 from famkd.training.schedule import learning_rate, loss_weights
 from famkd.training.setup import print_setup
 from famkd.training.step import Step
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
-from famkd.training.teacher import teacher_run, teacher_to_train
+from famkd.training.teacher import measure_teacher, teacher_to_train
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -85,19 +87,22 @@ def train_student(
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
     title = _title(recipe)
-    data, distiller, optimizer = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs))
+    begun = run if resume and distributed.on_rank_zero(lambda: run.begun) else None
+    training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
+    data, distiller, optimizer = training.data, training.distiller, training.optimizer
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
     distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
     if not run.begun:
         distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller)))
     state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
+    if begun:
+        distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
-        run.begin(recipe, str(fabric.device))
-    print_setup(title, recipe, data, distiller, step)
+        _write_beginning(run, recipe, training, str(fabric.device))
+    print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
-        if not (state.metrics or teacher_run(recipe, runs)):
-            report_bare_teacher(title, run, distiller, data)
+        measure_teacher(title, run, training, known=begun is not None)
         round_teacher(distiller, fabric)
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
@@ -196,14 +201,13 @@ def _rehearse_all(recipe: Recipe, run: Run, runs: str | Path) -> None:
     must_have_room(run.path, needed)
 
 
-def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Dataset) -> None:
-    """Evaluate a teacher loaded from a bare file, to notice wrong weights or preprocessing before training."""
-    if distiller.teacher is None or not distiller.task.measures_teacher:
-        return
-    figures = distiller.task.evaluate(distiller.teacher.model, data.test()).figures
-    console.print(f"{title}  teacher {'  '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
-    if distributed.rank() == 0:
-        run.write_teacher(figures)
+def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str) -> None:
+    """Write what is known before the first epoch."""
+    run.begin(recipe, device)
+    run.write_facts(training.facts)
+    teacher = training.networks.teacher
+    if teacher is not None and teacher.head:
+        run.write_teacher_head(teacher.head)
 
 
 def _title(recipe: Recipe) -> str:

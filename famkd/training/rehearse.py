@@ -23,14 +23,15 @@ from famkd.files import must_be_writable
 from famkd.run.directory import Run
 from famkd.training.build import (
     build_distiller,
+    build_networks,
     build_optimizer,
     build_recipe_data,
     check_batch_size,
-    default_run,
     devices_of,
 )  # fmt: skip
 from famkd.training.checkpoint import needs_training
 from famkd.training.loggers import must_be_installed
+from famkd.training.places import default_run
 from famkd.training.step import choose_engine
 from famkd.training.teacher import teacher_to_train
 
@@ -64,7 +65,8 @@ def rehearse(
         check_batch_size(recipe, data.batch_size, recipe.devices * recipe.nodes)
         if teacher_to_train(recipe, runs):
             recipe = replace(recipe, teacher=replace(recipe.teacher, weights=""))
-        distiller = build_distiller(recipe, data, runs, fold=True)
+        networks = build_networks(recipe, data, runs, rehearsal=True)
+        distiller = build_distiller(recipe, data, runs, fold=True, networks=networks)
         build_optimizer(distiller, recipe.optim)
         rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val))
         return data, bytes_of_run(distiller)
@@ -106,13 +108,13 @@ def bytes_of_run(distiller: Distiller) -> int:
     return 2 * student + methods + 3 * resume
 
 
-def must_have_room(path: Path, needed: int, what: str = "a run of this training") -> None:
+def must_have_room(path: Path, needed: int, what: str = "1 run") -> None:
     """UserError where a disk has fewer free bytes than needed."""
     free = shutil.disk_usage(_existing(path)).free
     if free < needed:
         raise UserError(
-            f"The disk of {path} has {_size(free)} free, {what} takes {_size(needed)} at least: make room, or pass "
-            "another --out or --runs."
+            f"The disk of {path} has {_size(free)} free; {what} would take {_size(needed)} at least: make room, or "
+            "pass another --out or --runs."
         )
 
 

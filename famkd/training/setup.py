@@ -10,12 +10,19 @@ from famkd.config.recipe import Recipe
 from famkd.console import console, size_of
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
+from famkd.training.build import Networks
 from famkd.training.optimizer import can_be_captured
 from famkd.training.step import Step
 
 
-def print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller, step: Step) -> None:
-    """Print how steps run, the size of the methods, and a line for each setting that has no effect."""
+def print_setup(
+    title: str, recipe: Recipe, networks: Networks, data: Dataset, distiller: Distiller, step: Step
+) -> None:
+    """Print what is unusual about the networks, how steps run, and a line for each setting that has no effect."""
+    for who, net in zip(("student", "teacher"), networks):
+        remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
+        for remark in filter(None, remarks):
+            console.print(f"{title}  {who}: {remark}")
     captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
     reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
     console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")

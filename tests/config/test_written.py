@@ -66,7 +66,7 @@ def test_it_works(text, field, wanted):
     ("baseline: maybe", "In mine.yaml, line 1: baseline is 'maybe': pass true or false."),
     ("optim:\n  lr: 0,1", "In mine.yaml, line 2: optim.lr is '0,1': pass a number."),
     ("optim:\n  epochs: 0", "In mine.yaml, line 2: optim.epochs is 0: pass 1 or more."),
-    ("optim:\n  schedule: cosin", "In mine.yaml, line 2: optim.schedule is 'cosin': pass step or cosine."),
+    ("optim:\n  schedule: cosin", "In mine.yaml, line 2: optim.schedule is 'cosin': pass step, cosine, linear"),
     ("optim:\n  steps: [1, two]", "In mine.yaml, line 2: optim.steps is '1 two': pass a whole number."),
     ("student: resnet20", "In mine.yaml, line 1: student is a section: write `student: {model: resnet20}`."),
     ("seed: {a: 1}", "In mine.yaml, line 1: seed.a is not a setting"),

@@ -174,7 +174,7 @@ def _alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("case", EDGES)
 @pytest.mark.parametrize("method", ["none", "kd+fam"])
 def test_trainings_at_the_edge_are_finite(case, method):
-    method = "fam" if method != "none" and case == "one class" else method
+    method = "fam" if method != "none" and case in ("one class", "one image") else method
     row = trained(EDGES[case], method=method)
     assert row["epoch"] == 2
     assert finite(row)
@@ -226,12 +226,21 @@ TREES = {"folder": ("{}/train", "{}/test"), "imagenet": ("{}/train", "{}/val")}
 
 
 @pytest.mark.parametrize("kind", TREES)
-def test_an_empty_folder_is_a_class_without_images(kind):
+def test_a_class_without_training_images_is_refused(kind):
     train_, test = (place.format("set") for place in TREES[kind])
     folders(f"{train_}/a", f"{train_}/b", f"{test}/a", empty=(f"{train_}/c", f"{test}/b"))
+    with pytest.raises(UserError, match=r"has no images of c .*Add images, or remove"):
+        build_data(kind, "set", 2)
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_a_class_without_test_images_is_not_tested(kind):
+    train_, test = (place.format("set") for place in TREES[kind])
+    folders(f"{train_}/a", f"{train_}/b", f"{test}/a", empty=(f"{test}/b",))
     streamed = {"size": 8, "workers": 0} if kind == "imagenet" else {}
-    data = build_data(kind, "set", 2, **streamed)
-    assert data.classes == ["a", "b", "c"]
+    with pytest.warns(UserWarning, match="has no images of b: these are not tested"):
+        data = build_data(kind, "set", 2, **streamed)
+    assert data.classes == ["a", "b"]
     assert data.labels.tolist() == [0, 1]
     recipe = ["--data", kind, "--root", "set", "--data.batch_size", "2"]
     recipe += [flag for key, value in streamed.items() for flag in (f"--data.{key}", str(value))]

@@ -213,7 +213,8 @@ def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
 
 def test_what_cannot_be_shared_out_is_told_once(pair, python):
     code, out, err = python("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--data.batch_size", "15")
-    assert (code, out) == (2, "")
+    assert code == 2
+    assert "epoch 1" not in out
     assert err.count("\n") == 1
     assert err.startswith("famkd: A step of 15 images cannot be cut into 2 equal parts")
     assert "multiple of 2" in err

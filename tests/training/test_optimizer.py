@@ -6,10 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers.on_device import DeviceOnly
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from famkd.config.load import load_recipe, parse_recipe
 from famkd.config.optimizers import optimizer_info, optimizer_names
@@ -224,17 +223,6 @@ def test_options_of_a_file_are_refused_or_left_out_with_another_choice():
         validated(parse_recipe(file, [], name="x"))
 
 
-class OnDeviceOnly(TorchDispatchMode):
-    """Fails on an operation that a CUDA graph cannot hold: one that reads a value, or mixes in a tensor of the CPU."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        assert func is not torch.ops.aten._local_scalar_dense.default
-        for leaf in tree_leaves((args, kwargs, out)):
-            assert not isinstance(leaf, Tensor) or leaf.device.type == "cuda", func
-        return out
-
-
 @pytest.mark.parametrize("name", [name for name in CAPTURED if optimizer_info(name).kind not in FUSED])
 def test_a_captured_step_stays_on_the_device(name, monkeypatch):
     """The tensors are fake ones, so no GPU is needed; PyTorch's fused kernels do not take them."""
@@ -251,7 +239,7 @@ def test_a_captured_step_stays_on_the_device(name, monkeypatch):
             parameter.grad = torch.empty_like(parameter)
         optimizer.step()  # allocates the state
         assert all(tensor.device.type == "cuda" for tensor in state_tensors(optimizer))
-        with OnDeviceOnly():
+        with DeviceOnly():
             optimizer.step()
 
 
