@@ -33,6 +33,11 @@ class Data:
     and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
     val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
     """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
+    views: Annotated[int, Ge(0)] = 0
+    """Augmentations of each training image, which the epochs use in turn; 0 draws a new one in every epoch. With
+    `--teacher.store` it is the number that the store holds."""
+    views_seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
+    """Random seed of these augmentations, the same for every `--seed`."""
 
 
 @dataclass(frozen=True)
