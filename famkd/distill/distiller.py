@@ -1,12 +1,12 @@
 """The distiller: the module in which student, teacher and methods meet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from famkd.distill.types import Batch, Method, Probe, Task, View
+from famkd.distill.types import Batch, Method, Probe, StoredTeacher, Task, View
 from famkd.errors import UserError
 from famkd.features.taps import Tapped, default_head, default_taps
 
@@ -24,7 +24,7 @@ class Distiller(nn.Module):
         self,
         task: Task,
         student: nn.Module,
-        teacher: nn.Module | None,
+        teacher: nn.Module | StoredTeacher | None,
         methods: Mapping[str, type[Method]],
         *,
         probe: Batch,
@@ -36,6 +36,7 @@ class Distiller(nn.Module):
         """Builds each method from both views of one probe batch.
 
         Args:
+            teacher: the network, or a stored one, whose outputs come with each batch.
             methods: class by name; `options` holds its keyword arguments by the same name.
             probe: a real batch on the models' device; labels: class of every training image.
             student_taps, teacher_taps: module paths instead of those that the models name or a probe forward finds.
@@ -46,15 +47,17 @@ class Distiller(nn.Module):
         self.task = task
         self._picks: dict[str, tuple[list[int], list[int]]] = {}
         student_union: list[str] = []
-        teacher_union: list[str] = []
+        self._stored = teacher if isinstance(teacher, StoredTeacher) else None
+        teacher_union: list[str] = list(self._stored.taps) if self._stored else []
         for name, method in methods.items():
             own = _wanted(student, method.wants, student_taps, probe)
-            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe) if teacher else []
+            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe)
             self._picks[name] = (_indices(student_union, own), _indices(teacher_union, others))
         self.student = Tapped(student, student_union, default_head(student, probe.images) if methods else "")
         tapped_teacher = None
-        if teacher is not None:
+        if isinstance(teacher, nn.Module):
             tapped_teacher = freeze(Tapped(teacher, teacher_union, default_head(teacher, probe.images)))
+        self._teacher_taps = teacher_union
         self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, student)
         self.methods = nn.ModuleDict()
         if methods:
@@ -79,6 +82,7 @@ class Distiller(nn.Module):
 
     @property
     def teacher(self) -> Tapped | None:
+        """The teacher's network; None without a method, and where the teacher's outputs are stored."""
         return self._unregistered[0]
 
     @property
@@ -89,33 +93,39 @@ class Distiller(nn.Module):
     def taps(self, name: str) -> tuple[list[str], list[str]]:
         """Module paths whose features a method compares, of the student and of the teacher."""
         own, others = self._picks[name]
-        teacher_taps = self.teacher.taps if self.teacher else []
-        return [self.student.taps[i] for i in own], [teacher_taps[i] for i in others]
+        return [self.student.taps[i] for i in own], [self._teacher_taps[i] for i in others]
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
         """Every loss, and the sum of every output by name: a sum is not finite where any value of the output is not."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
         outputs: dict[str, Tensor] = {}
-        if self.teacher is not None and self.methods:
+        if self.methods:
             with torch.no_grad():
-                teacher = self.task.teach(self.teacher, batch)
-            outputs = _sums("teacher", self.teacher, teacher)
+                teacher = self._teach(batch)
+            outputs = _sums("teacher", self._teacher_taps, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses, outputs | _sums("student", self.student, student)
+        return losses, outputs | _sums("student", self.student.taps, student)
+
+    def _teach(self, batch: Batch) -> View:
+        """The teacher's view: computed, or stored and brought by the batch."""
+        if self._stored is not None:
+            logits, *feats = batch.teacher
+            return View(logits, feats, self._stored.head)
+        assert self.teacher is not None
+        return self.task.teach(self.teacher, batch)
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:
         """Both views of one batch, leaving the student's mode and running statistics as they were."""
-        assert self.teacher is not None
         training = self.student.training
         try:
             student = self.task.teach(self.student.eval(), batch)
-            teacher = self.task.teach(self.teacher, batch)
+            teacher = self._teach(batch)
         finally:
             self.student.train(training)
-        for name, total in _sums("teacher", self.teacher, teacher).items():
+        for name, total in _sums("teacher", self._teacher_taps, teacher).items():
             if not total.isfinite():
                 raise UserError(
                     f"Not finite for real images: {name}. These weights are damaged: pass other --teacher.weights."
@@ -138,9 +148,9 @@ def total_loss(losses: Losses, weights: Mapping[str, Tensor | float]) -> Tensor:
     return total
 
 
-def _sums(who: str, net: Tapped, view: View) -> dict[str, Tensor]:
+def _sums(who: str, taps: Sequence[str], view: View) -> dict[str, Tensor]:
     """The sum of each output of a network: the cheapest number that is not finite where any value is not."""
-    outputs = {f"the {who}'s output at {tap}": feature for tap, feature in zip(net.taps, view.feats)}
+    outputs = {f"the {who}'s output at {tap}": feature for tap, feature in zip(taps, view.feats)}
     if view.logits is not None:
         outputs[f"the {who}'s logits"] = view.logits
     return {name: value.detach().sum(dtype=torch.float32) for name, value in outputs.items()}
@@ -155,8 +165,13 @@ def freeze(module: Network) -> Network:
     return module
 
 
-def _wanted(model: nn.Module, wants: str, named: tuple[str, ...], probe: Batch) -> list[str]:
+def _wanted(
+    model: nn.Module | StoredTeacher | None, wants: str, named: tuple[str, ...], probe: Batch
+) -> list[str]:
     """A method's taps. Taps that the user named replace the stages; the embedding stays."""
+    if model is None or isinstance(model, StoredTeacher):
+        kinds = model.kinds if model else {}
+        return [tap for kind in wants.split("+") for tap in kinds.get(kind, ())]
     if not named or wants in ("logits", "embed"):
         return default_taps(model, wants, probe.images)
     embed = default_taps(model, "embed", probe.images) if wants.endswith("+embed") else []
