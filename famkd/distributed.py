@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._compile import _disable_dynamo  # torch.compiler.disable would import the compiler here, one second
 
-from famkd.errors import UserError
+from famkd.errors import UserError, started_by_famkd
 
 
 def rank() -> int:
@@ -114,9 +114,12 @@ def average_batchnorm(module: torch.nn.Module) -> None:
 
 
 def _agree(errors: list[UserError | None]) -> None:
-    """Rank 0 raises the first of the errors; the others exit silently."""
+    """Rank 0 raises the first of the errors; the others exit silently.
+
+    Processes that famkd started all raise it: whichever of them ends first, its launcher reads the error and prints it.
+    """
     first = next((error for error in errors if error), None)
-    if first and rank() == 0:
+    if first and (rank() == 0 or started_by_famkd()):
         raise first
     if first:
         raise SystemExit(2)

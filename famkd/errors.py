@@ -10,6 +10,8 @@ from difflib import get_close_matches
 # control characters, line separators, marks of the direction of reading, and halves of surrogate pairs
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+ROLE = "famkd"  # of the processes that famkd starts, as PyTorch's elastic agent calls it
+
 
 def inert(text: str) -> str:
     """The text on one line, with control characters escaped, such as \\x1b."""
@@ -44,9 +46,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def started_by_famkd() -> bool:
+    """Whether famkd started this process as one of several that train together."""
+    return os.environ.get("ROLE_NAME") == ROLE
+
+
 def is_first_process() -> bool:
     """Whether this is the first of the processes that train together, also after they have left their group."""
-    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")  # set by torchrun, by SLURM and by famkd
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")  # set by torchrun, by SLURM and by users
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 

@@ -24,9 +24,10 @@ from famkd.run.scores import HELD_OUT, training_over
 from famkd.training.build import build_step, build_training, default_run, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.final_test import measure_test
-from famkd.training.launch import launched
+from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.optimizer import can_be_captured
+from famkd.training.processes import joined, must_start_processes
 from famkd.training.schedule import learning_rate, loss_weights
 from famkd.training.step import Step, choose_engine
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
@@ -41,16 +42,20 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         resume: continue from where the run ended, with the same result as an uninterrupted one.
         runs: the folder of run directories.
 
-    With several processes all of them call this; rank 0 alone writes and prints.
+    A recipe for several processes is trained in new ones, unless torchrun or SLURM started this process. Then all of
+    them call this; rank 0 alone writes and prints.
 
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
     recipe = validated(recipe)
     run = Run(out) if out else default_run(recipe, runs)
+    if must_start_processes(recipe):
+        start_processes(recipe, run, resume, runs)
+        return run
     with contextlib.ExitStack() as stack:
         requested = stack.enter_context(stop_requests())
-        fabric = stack.enter_context(launched(recipe, run, resume, runs))
+        fabric = stack.enter_context(joined(recipe, run))
         distributed.on_rank_zero(lambda: stack.enter_context(run.locked()))
         if distributed.on_rank_zero(lambda: needs_training(run, recipe, resume)):
             if distributed.on_rank_zero(lambda: trains_something_first(recipe, runs)):

@@ -1,12 +1,14 @@
 """Stopping a training on a signal: SIGTERM, or SIGUSR1, which SLURM can send some time before its deadline."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from famkd import distributed
+from famkd.errors import started_by_famkd
 
 AGREE_EVERY = 20  # steps between two exchanges in which several processes agree to stop
 
@@ -21,14 +23,22 @@ class EpochInterrupted(Exception):
 def stop_requests() -> Iterator[Callable[[], str]]:
     """Inside this block SIGTERM and SIGUSR1 only set a flag. Call what it yields for the signal's name, or "".
 
-    A second signal ends the process as usual. In a thread other than the main one no signal is caught.
+    A second signal ends the process as usual, except under torchrun's agent, which passes on a signal that the process
+    may have received itself. In a thread other than the main one no signal is caught.
     """
     received: list[str] = []
     before = {}
+    launcher = os.getppid()
 
     def note(number: int, frame) -> None:
         received.append(signal.Signals(number).name)
-        _restore(before)
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            _restore(before)
+
+    def requested() -> str:
+        if started_by_famkd() and os.getppid() != launcher:
+            return "the loss of the process that started it"
+        return received[0] if received else ""
 
     try:
         if threading.current_thread() is threading.main_thread():
@@ -36,7 +46,7 @@ def stop_requests() -> Iterator[Callable[[], str]]:
                 if hasattr(signal, name):  # Windows has no SIGUSR1
                     number = getattr(signal, name)
                     before[number] = signal.signal(number, note)
-        yield lambda: received[0] if received else ""
+        yield requested
     finally:
         _restore(before)
 

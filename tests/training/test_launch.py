@@ -15,12 +15,14 @@ from torch import nn
 from famkd import distributed
 from famkd.config.load import differences, load_recipe
 from famkd.data.in_memory import Draws
-from famkd.errors import UserError
+from famkd.errors import ROLE, TrainingStopped, UserError
 from famkd.models import MODELS, build_model
 from famkd.run.directory import Run
-from famkd.training.launch import processes
+from famkd.training import launch
 from famkd.training.loop import train
+from famkd.training.processes import processes
 from famkd.training.step import split
+from famkd.training.stop import stop_requests
 
 TAUGHT = ("--student.model", "plain4", "--teacher.model", "plain8", "--teacher.weights", "plain8.pt")
 WORKER = str(Path(ddp_worker.__file__))
@@ -113,61 +115,142 @@ def pair(small):
     return small
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def workers(launcher: int) -> list[int]:
+    """The processes that famkd started, in order of rank."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return [int(child) for child in children if b"famkd.training.worker" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def _trains(child: int) -> bool:
-    return b"famkd" in Path(f"/proc/{child}/cmdline").read_bytes()
+def all_gone(*processes: int) -> bool:
+    return not any(Path(f"/proc/{process}").exists() for process in processes)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes under /proc")
-@pytest.mark.parametrize("lost", [1, pytest.param(0, marks=pytest.mark.slow)], ids=["a rank", "the first rank"])
-def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, lost):
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes under /proc")
+
+
+@linux
+@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, rank):
     flags = (*PAIR, "--epochs", "40")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
     wait_for_epochs("run", 3, process)
-    (other,) = filter(_trains, _children(process.pid))
-    os.kill(other if lost else process.pid, signal.SIGKILL)
+    started = workers(process.pid)
+    assert len(started) == 2
+    os.kill(started[rank], signal.SIGKILL)
     code, _, err = finish(process)
-    assert code != 0
-    assert err.count("Another process of this training has ended") == 1, err
-    assert "--resume" in err
-    wait_until(lambda: not Path(f"/proc/{other}").exists())  # nobody is left behind
+    assert code == 2
     before = Run("run").metrics()
     assert 3 <= len(before) < 40
+    assert err.startswith("famkd: A process of this training has ended, so it cannot continue. ")
+    assert f" run holds epoch {len(before)}; the same command with --resume continues" in err
+    assert err.count("\n") == 1
+    assert all_gone(*started)
     run = train(pair(*flags, "--devices", "1"), out="run", resume=True)
     assert run.finished
     assert run.metrics()[: len(before)] == before
 
 
-def test_processes_told_to_stop_leave_together_at_the_same_step(pair, background):
-    flags = (*PAIR, "--epochs", "400", "--engine", "eager")
-    process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
+@linux
+@pytest.mark.slow
+def test_processes_without_their_launcher_save_and_end(pair, background):
+    process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "400")
     wait_for_epochs("run", 1, process)
-    process.send_signal(signal.SIGTERM)  # to the first alone, as a scheduler does
-    code, _, err = finish(process)
-    assert code == 75, err
-    assert re.fullmatch(r"famkd: stopped by SIGTERM in epoch \d+ after step 0 of 3; run holds the state.*\n", err), err
+    started = workers(process.pid)
+    process.kill()
+    wait_until(lambda: all_gone(*started))
     done = len(Run("run").metrics())
     assert 1 <= done < 400
     assert len(Run("run").read_resume()["metrics"]) == done
 
 
-def test_one_of_them_closes_with_the_table(pair, python):
-    code, out, err = python(
-        "-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "1", "--optim.steps"
-    )
-    assert code == 0, err
-    assert out.count("student resnet8x0.5 by fam: run") == 1
+@pytest.mark.parametrize(
+    ("name", "to_all"),
+    [("SIGTERM", False), pytest.param("SIGUSR1", True, marks=[linux, pytest.mark.slow])],
+    ids=["the launcher", "all of them"],
+)
+def test_processes_told_to_stop_leave_together_at_the_same_step(pair, background, name, to_all):
+    flags = (*PAIR, "--epochs", "400", "--engine", "eager")
+    process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
+    wait_for_epochs("run", 1, process)
+    for receiver in (process.pid, *(workers(process.pid) if to_all else ())):
+        os.kill(receiver, getattr(signal, name))
+    code, _, err = finish(process)
+    assert code == 75, err
+    assert re.fullmatch(rf"famkd: stopped by {name} in epoch \d+ after step 0 of 3; run holds the state.*\n", err), err
+    done = len(Run("run").metrics())
+    assert 1 <= done < 400
+    assert len(Run("run").read_resume()["metrics"]) == done
+
+
+@linux
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes(pair, background):
+    process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "400")
+    wait_for_epochs("run", 1, process)
+    started = workers(process.pid)
+    process.send_signal(signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130
+    assert re.fullmatch(r"famkd: interrupted; the run directory holds the last finished epoch, .*\n", err), err
+    assert all_gone(*started)
+
+
+def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
+    Path("teacher.yaml").write_text(Path("small.yaml").read_text().replace("epochs: 3", "epochs: 1"))
+    flags = (*PAIR, "--teacher.model", "resnet8x0.5", "--teacher.weights", "recipe:teacher.yaml", "--baseline")
+    command = ("train", "small.yaml", "--out", "run", *flags, "--epochs", "1", "--optim.steps")
+    code, out, err = python("-m", "famkd", *command)
+    assert (code, err) == (0, "")
+    assert out.count("epoch 1/1") == 3
+    assert out.count("student resnet8x0.5 by fam: run") == 1  # one closing table
+    for path in ("runs/teacher/none-seed0", "runs/small/none-seed0", "run"):
+        assert Run(path).machine["processes"] == 2
+        assert Run(path).machine["command"] == " ".join(("famkd", *command))
 
 
 def test_what_cannot_be_shared_out_is_told_once(pair, python):
     code, out, err = python("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--data.batch_size", "15")
     assert (code, out) == (2, "")
-    assert err.count("famkd:") == 1
-    assert "15 images cannot be cut into 2 equal parts" in err
+    assert err.count("\n") == 1
+    assert err.startswith("famkd: A step of 15 images cannot be cut into 2 equal parts")
     assert "multiple of 2" in err
+
+
+def test_python_gets_the_error_and_keeps_its_environment(pair):
+    environment, handlers = dict(os.environ), [signal.getsignal(number) for number in signal.valid_signals()]
+    with pytest.raises(UserError, match="15 images cannot be cut into 2 equal parts"):
+        train(pair(*PAIR, "--data.batch_size", "15"), out="run")
+    assert dict(os.environ) == environment
+    assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
+
+
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        ('{"message": {"message": "UserError: no space: left"}}', UserError("no space: left")),
+        ('{"message": {"message": "TrainingStopped: by SIGTERM"}}', TrainingStopped("by SIGTERM")),
+        ('{"message": {"message": "ValueError: a mistake"}}', None),  # its traceback was printed
+        ('{"message": {"mess', None),
+    ],
+)
+def test_reports_of_processes(tmp_path, written, error):
+    file = tmp_path / "famkd_1" / "attempt_0" / "1" / "error.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(written)
+    assert repr(launch._reported(str(tmp_path))) == repr(error)
+
+
+def test_a_signal_that_comes_twice(monkeypatch):
+    """From a scheduler and from torchrun's agent: a second one does not end the process."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("ROLE_NAME", ROLE)
+    with stop_requests() as requested:
+        assert requested() == ""
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        assert requested() == "SIGTERM"
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        assert "the process that started it" in requested()
 
 
 # who is there ------------------------------------------------------------------------------------------------------
@@ -197,8 +280,11 @@ def test_how_many_processes(monkeypatch, environment, flags, expected):
             processes(recipe)
 
 
-def test_many_machines_need_an_address(small):
-    with pytest.raises(UserError, match="--nodes needs torchrun or SLURM, or MASTER_ADDR"):
+@pytest.mark.parametrize("given", ["", "host 29500", "host port 0", "host 29500 2", "host 29500 -1"])
+def test_many_machines_need_an_address(small, monkeypatch, given):
+    for name, value in zip(("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"), given.split()):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"--nodes needs torchrun or SLURM, or MASTER_ADDR.* NODE_RANK \(0 to 1\)"):
         train(small("--nodes", "2", "--accelerator", "cpu"), out="run")
 
 
