@@ -24,14 +24,15 @@ MAY = {
     "methods": "distill layers distributed",
     "data": "distill distributed files",
     "tasks": "data distill distributed features models",
-    "config": "data distill methods models tasks",
+    "store": "data distill files",
+    "config": "data distill methods models store tasks",
     "run": "config distributed files",
-    "training": "config console data distill distributed files layers methods models run tasks",
+    "training": "config console data distill distributed features files layers methods models run store tasks",
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",
     "export": "distill evaluate files run tasks",
-    "sweep": "compare config console data distill evaluate run training",
+    "sweep": "compare config console data distill evaluate run store training",
 }
 NEVER = {
     "famviz",

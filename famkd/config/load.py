@@ -13,7 +13,7 @@ import tyro
 from famkd.config.builtin import find_recipe
 from famkd.config.choice import Choice, of_chosen, optim_choice, refuse_optim_flags, refuse_options_of_others
 from famkd.config.plugins import import_plugins, require_imported
-from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Net, Recipe, split_methods
+from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Recipe, Teacher, split_methods
 from famkd.config.sections import data_options, data_section, method_options, recipe_type
 from famkd.config.yaml_flags import as_flags, flatten, read_yaml
 from famkd.data import DATA
@@ -108,7 +108,7 @@ def _refusing(where: str = "") -> Iterator[None]:
 def without_teacher(recipe: Recipe) -> Recipe:
     """The same student under the same protocol, trained without a teacher."""
     kept = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
-    changed = {"teacher": Net(), "method": "none", "baseline": False}
+    changed = {"teacher": Teacher(), "method": "none", "baseline": False}
     return recipe_type((), recipe.data.name)(**kept | changed)
 
 

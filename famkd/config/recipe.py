@@ -33,7 +33,7 @@ class Data:
     and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
     val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
     """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
-    views: Annotated[int, Ge(0)] = 0
+    views: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--views"])] = 0
     """Augmentations of each training image, which the epochs use in turn; 0 draws a new one in every epoch. With
     `--teacher.store` it is the number that the store holds."""
     views_seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
@@ -51,6 +51,15 @@ class Net:
     (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
+
+
+@dataclass(frozen=True)
+class Teacher(Net):
+    """The network to learn from. Not needed for method `none`."""
+
+    store: str = ""
+    """Folder of the teacher's outputs, written by `famkd store`. Training then runs no teacher. The store says which
+    teacher and which augmentations it is of."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class Recipe:
     """What the networks do with an image: classification or detection."""
     student: Net = field(default_factory=Net)
     """The network to train."""
-    teacher: Net = field(default_factory=Net)
+    teacher: Teacher = field(default_factory=Teacher)
     """The network to learn from. Not needed for method `none`."""
     method: str = "none"
     """Distillation method: a name from `famkd ls methods`, several names joined by +, or none."""

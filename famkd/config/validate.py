@@ -4,13 +4,14 @@ from dataclasses import replace
 
 from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
-from famkd.config.recipe import Net, Recipe
+from famkd.config.recipe import Net, Recipe, Teacher
 from famkd.data import task_of_data
 from famkd.data.split import read_split
 from famkd.distill.types import Engine
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import must_be_known
+from famkd.store.header import read_header
 from famkd.tasks import TASKS, task_of_model
 
 LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained weights
@@ -18,6 +19,8 @@ LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained
 
 def validated(recipe: Recipe) -> Recipe:
     """The recipe, once every check has passed; without a method, its teacher is dropped."""
+    if recipe.teacher.store and recipe.method_names:
+        recipe = _with_stored_teacher(recipe)
     for check in (
         _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
     ):  # fmt: skip
@@ -25,9 +28,26 @@ def validated(recipe: Recipe) -> Recipe:
     check_optim(recipe.optim)
     recipe = replace(recipe, engine=_engine(recipe))
     if not recipe.method_names:
-        return replace(recipe, teacher=Net())
+        return replace(recipe, teacher=Teacher())
     _teacher_has_weights(recipe)
     return recipe
+
+
+def _with_stored_teacher(recipe: Recipe) -> Recipe:
+    """The recipe with the teacher and the augmentations of its store; UserError where it names others."""
+    store, given, data = recipe.teacher.store, recipe.teacher, recipe.data
+    header = read_header(store)
+    if not TASKS[recipe.task].returns_logits:
+        raise UserError(f"A teacher of {recipe.task} cannot be stored: leave --teacher.store out.")
+    if given.model not in ("", header.model):
+        raise UserError(f"{store} is of the teacher {header.model}, not of {given.model}: store that one.")
+    if given.taps and list(given.taps) != header.named_taps:
+        raise UserError(f"{store} is of other taps of the teacher: leave --teacher.taps out, or store these.")
+    for name, wanted in (("views", header.views), ("views_seed", header.views_seed)):
+        if getattr(data, name) not in (0, wanted):
+            raise UserError(f"{store} is of --data.{name} {wanted}, not {getattr(data, name)}: leave it out.")
+    teacher = replace(given, model=header.model, weights=given.weights or header.weights, taps=tuple(header.named_taps))
+    return replace(recipe, teacher=teacher, data=replace(data, views=header.views, views_seed=header.views_seed))
 
 
 def _numbers_in_range(recipe: Recipe) -> None:

@@ -165,9 +165,7 @@ def freeze(module: Network) -> Network:
     return module
 
 
-def _wanted(
-    model: nn.Module | StoredTeacher | None, wants: str, named: tuple[str, ...], probe: Batch
-) -> list[str]:
+def _wanted(model: nn.Module | StoredTeacher | None, wants: str, named: tuple[str, ...], probe: Batch) -> list[str]:
     """A method's taps. Taps that the user named replace the stages; the embedding stays."""
     if model is None or isinstance(model, StoredTeacher):
         kinds = model.kinds if model else {}

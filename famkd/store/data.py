@@ -109,10 +109,9 @@ def _must_be_same_data(data: Dataset, store: Store, reference: dict[str, Tensor]
         other = "in another order" if sorted(data.classes) == sorted(header.classes) else "not these"
         raise UserError(f"{folder} is of {len(header.classes)} classes, {other}: store the teacher for this data set.")
     if labels is None or len(labels) != header.images or labels_digest(labels) != header.labels_sha256:
-        count = "unlabelled images" if labels is None else f"{len(labels):,}"
         raise UserError(
-            f"{folder} is of {header.images:,} other training images than these ({count}): pass the data and --data.val "
-            "that it was made with."
+            f"{folder} is of {header.images:,} other training images: pass the --data options that it was made with, "
+            "--data.val among them."
         )
     images = reference_images(data)
     for name, what in (("plain", "images"), ("augmented", "augmentations")):

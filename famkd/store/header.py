@@ -14,7 +14,7 @@ from famkd.files import write_atomically
 
 FORMAT = "1"
 KINDS = ("stages", "preact", "embed", "last")  # of features, as methods ask for them
-NOT_COMPARED = ("made",)  # fields that may differ when a store is continued
+NOT_COMPARED = ("figures", "made")  # fields that may differ when a store is continued
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Header:
         if missing:
             options = " ".join(dict.fromkeys([*self.kinds, *kinds]))
             raise UserError(
-                f"{who} needs the teacher's {' and '.join(missing)}, which this store lacks: make one with `famkd store "
-                f"... --features {options}`."
+                f"{who} needs the teacher's {' and '.join(missing)}, which this store lacks: make one by `famkd store` "
+                f"with --features {options}."
             )
         return [tap for kind in kinds for tap in self.kinds[kind]]
 
@@ -96,7 +96,9 @@ def read_header(folder: str | Path) -> Header:
     """The header of a store; UserError where there is none, or none that this version can read."""
     path = Path(folder) / "store.json"
     if not path.is_file():
-        raise UserError(f"{folder} holds no stored teacher: make one with `famkd store RECIPE --views 4 --out {folder}`.")
+        raise UserError(
+            f"{folder} is no store of a teacher: make one by `famkd store RECIPE --views 4 --out {folder}`."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:

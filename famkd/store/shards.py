@@ -38,7 +38,7 @@ class Store:
         self._checked: set[Path] = set()
 
     def reference(self) -> dict[str, Tensor]:
-        """The probe's outputs, the classifier, and images to compare with: what `famkd store` wrote beside the views."""
+        """What lies beside the views: the outputs for the probe, the classifier, and images to compare with."""
         return _checked_tensors(self.folder / "reference.safetensors")
 
     def read(self, view: int, rows: Tensor, columns: Sequence[str], pin: bool = False) -> list[Tensor]:
@@ -80,7 +80,7 @@ def _checked_tensors(path: Path) -> dict[str, Tensor]:
         return read_tensors(path)[0]
     except UserError as error:
         raise UserError(
-            f"The shard {path} is damaged: delete it and run the same `famkd store` command again, which writes it anew."
+            f"{path} is damaged: delete it and run the same `famkd store` command again, which writes it anew."
         ) from error
 
 
@@ -90,7 +90,7 @@ def _mapped_tensors(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         content = json.loads(file.read(start - 8))
-    whole = torch.tensor([], dtype=torch.uint8).set_(torch.UntypedStorage.from_file(str(path), False, size))
+    whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     tensors: dict[str, Tensor] = {}
     for name, place in content.items():
         if name != "__metadata__":

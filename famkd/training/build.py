@@ -18,15 +18,18 @@ from famkd.config.recipe import Net, Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.distill.distiller import Distiller
-from famkd.distill.types import Dataset
+from famkd.distill.types import Dataset, StoredTeacher
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
+from famkd.store.data import TaughtData, taught
+from famkd.store.shards import Store
 from famkd.tasks import TASKS
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
+from famkd.training.stored import must_be_same_weights
 
 
 def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
@@ -91,6 +94,22 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     )  # fmt: skip
 
 
+def build_training_data(recipe: Recipe, device: torch.device | str = "cpu", runs: str | Path = "runs") -> Dataset:
+    """The data set of a training: with `teacher.store`, its batches hold the teacher's outputs."""
+    data = build_recipe_data(recipe, device)
+    if not (recipe.teacher.store and recipe.method_names):
+        return data
+    store = Store(recipe.teacher.store)
+    must_be_same_weights(store, recipe.teacher, teacher_file(recipe.teacher, runs))
+    methods = {name: METHODS[name] for name in recipe.method_names}
+    return taught(data, store, {name: method.teacher_wants or method.wants for name, method in methods.items()})
+
+
+def teacher_file(net: Net, runs: str | Path = "runs") -> Path | None:
+    """The file of a teacher's weights; None where a library brings them."""
+    return None if net.weights.partition(":")[0] == "pretrained" else weights_file(net, runs)
+
+
 def build_distiller(
     recipe: Recipe, data: Dataset, runs: str | Path = "runs", *, weights: bool = True, fold: bool = False
 ) -> Distiller:
@@ -105,9 +124,9 @@ def build_distiller(
     student = build_network(recipe.student, data, recipe.task, runs, weights=weights)
     if recipe.sync_bn:
         student = distributed.to_sync_batchnorm(student, data.device)
-    teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights) if methods else None
-    task.prepare(student, teacher)
-    if teacher is not None and fold and task.folds_teacher:
+    teacher = _teacher(recipe, data, runs, weights) if methods else None
+    task.prepare(student, teacher if isinstance(teacher, nn.Module) else None)
+    if isinstance(teacher, nn.Module) and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
     options = {name: method_arguments(method, vars(recipe.section(name))) for name, method in methods.items()}
     try:
@@ -120,6 +139,13 @@ def build_distiller(
     if recipe.sync_bn:
         distributed.to_sync_batchnorm(distiller.methods, data.device)
     return distiller.to(data.device)  # methods are built on the CPU, so that a seed draws the same on every device
+
+
+def _teacher(recipe: Recipe, data: Dataset, runs: str | Path, weights: bool) -> nn.Module | StoredTeacher:
+    """The teacher's network, or the stored one whose outputs the data's batches hold."""
+    if isinstance(data, TaughtData):
+        return data.teacher
+    return build_network(recipe.teacher, data, recipe.task, runs, weights=weights)
 
 
 def build_network(net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
@@ -137,7 +163,7 @@ def build_training(
     recipe: Recipe, device: torch.device, runs: str | Path
 ) -> tuple[Dataset, Distiller, torch.optim.Optimizer]:
     """The data, the distiller and the optimizer of a training."""
-    data = build_recipe_data(recipe, device)
+    data = build_training_data(recipe, device, runs)
     check_batch_size(recipe, data.batch_size)
     distiller = build_distiller(recipe, data, runs, fold=True)
     return data, distiller, build_optimizer(distiller, recipe.optim)

@@ -21,6 +21,7 @@ from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
+from famkd.store.data import TaughtData
 from famkd.training.build import build_step, build_training, default_run, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.final_test import measure_test
@@ -181,10 +182,16 @@ def dry_run(recipe: Recipe, device: torch.device, runs: str | Path = "runs") -> 
 
 
 def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Dataset) -> None:
-    """Evaluate a teacher loaded from a bare file, to notice wrong weights or preprocessing before training."""
-    if distiller.teacher is None or not distiller.task.measures_teacher:
+    """Evaluate a teacher loaded from a bare file, to notice wrong weights or preprocessing before training.
+
+    A stored teacher was evaluated when it was stored.
+    """
+    if isinstance(data, TaughtData):
+        figures = data.store.header.figures
+    elif distiller.teacher is not None and distiller.task.measures_teacher:
+        figures = distiller.task.evaluate(distiller.teacher.model, data.test()).figures
+    else:
         return
-    figures = distiller.task.evaluate(distiller.teacher.model, data.test()).figures
     console.print(f"{title}  teacher {'  '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
     if distributed.rank() == 0:
         run.write_teacher(figures)

@@ -16,7 +16,8 @@ def teacher_run(recipe: Recipe, runs: str | Path = "runs") -> Run | None:
     if not recipe.method_names:
         return None
     if source == "recipe":
-        return recipe_run(name, runs)
+        run = recipe_run(name, runs)
+        return run if run.begun or not recipe.teacher.store else None
     path = Path(recipe.teacher.weights)
     folder = path.parent if path.name in ("student.safetensors", "best.safetensors") else path
     return Run(folder) if recipe.teacher.weights and (folder / "metrics.jsonl").is_file() else None
@@ -28,7 +29,7 @@ def teacher_to_train(recipe: Recipe, runs: str | Path = "runs") -> Recipe | None
     Errors: UserError where that recipe uses other data, or another run is in its place.
     """
     source, _, name = recipe.teacher.weights.partition(":")
-    if not recipe.method_names or source != "recipe":
+    if not recipe.method_names or source != "recipe" or recipe.teacher.store:
         return None
     placement = {key: getattr(recipe, key) for key in NOT_PART_OF_RESULT if "." not in key}
     own = replace(load_recipe(name, "--data.root", recipe.data.root), **placement)
