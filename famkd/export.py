@@ -83,6 +83,7 @@ def export(
     out: str | Path = "",
     root: str = "",
     best: bool = False,
+    ema: bool = False,
 ) -> Report:
     """Write a run's student (for SimKD with its projector and head) and check the file on test images of the run.
 
@@ -92,6 +93,7 @@ def export(
         out: the file; by default `student.onnx` and so on in the run directory.
         root: folder or file of the data set, where it has moved since.
         best: weights of the run's best epoch instead of the last.
+        ema: the averaged student (EMA) of the last epoch.
 
     Errors: UserError for missing packages, for a place that cannot be written, and where the file does not reproduce
     the run; nothing is written then.
@@ -105,9 +107,10 @@ def export(
             "student's state dict."
         )
     default = "exported.safetensors" if to == "safetensors" else f"student.{to}"
+    default = f"ema_{default}" if ema else default
     path = Path(out) if out else opened.path / default
     must_be_writable(path.parent)
-    network, data = load_deployed(opened, root=root, best=best)
+    network, data = load_deployed(opened, root=root, best=best, ema=ema)
     network = network.to(memory_format=torch.contiguous_format)
     reread, pixels, difference = _write_checked(network, data, to, input, path, _header(opened, data, input))
     height, width = pixels.shape[-2:]

@@ -33,6 +33,7 @@ _PLACES = {
     "open": ("load", "open_runs"),
 }
 _MODULES = {
+    "agreement": "figures.agreement",
     "cam": "figures.cam",
     "effect": "figures.effect",
     "features": "figures.amplitude",

@@ -116,7 +116,9 @@ def _reference_step(recipe: Recipe, data: Dataset, device: torch.device) -> Call
         distiller.teacher.to(memory_format=torch.contiguous_format)
     use_reference(distiller.methods)
     optim = recipe.optim
-    optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
+    optimizer = build_optimizer(distiller, optim)
+    if optim.name == "sgd":  # one kernel for each parameter
+        optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
     weights = loss_weights(recipe, 1)
     batches = _endless(ReferenceLoader(data.images(), data.batch_size, device))
 

@@ -39,7 +39,9 @@ def evaluate(
     weights: str = "",
     data: str = "",
     root: str = "",
+    output: str = "",
     best: bool = False,
+    ema: bool = False,
     split: Literal["test", "val"] = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -53,7 +55,10 @@ def evaluate(
         weights: Checkpoint file, run directory, `recipe:NAME`, or `pretrained` where the model has such weights.
         data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
         root: Folder or file of the data set.
+        output: Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found
+            automatically where only one part can be the logits.
         best: Use the weights of the run's best epoch instead of the last.
+        ema: Use the average of the weights (EMA), of a run that was trained with --ema.
         split: Images to measure: the test set, or val for those that the run held out of training by --data.val.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
@@ -63,11 +68,17 @@ def evaluate(
 
     if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
+    if run and output:
+        raise UserError("A run's recipe names the output of its student: leave --output out.")
     if run:
-        return evaluate_run(run, data, root, best=best, split=split, batch_size=batch_size, accelerator=accelerator)
+        return evaluate_run(
+            run, data, root, best=best, ema=ema, split=split, batch_size=batch_size, accelerator=accelerator
+        )
     if split != "test":
         raise UserError("Only a run knows its held-out images: leave --split out.")
-    return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
+    return evaluate_checkpoint(
+        model, weights, data, root, output=output, batch_size=batch_size, accelerator=accelerator
+    )
 
 
 def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:
@@ -146,6 +157,7 @@ def export(
     out: str = "",
     root: str = "",
     best: bool = False,
+    ema: bool = False,
     plugins: Plugins = (),
 ) -> Any:
     """Write a run's student alone, checked on test images of the run.
@@ -157,8 +169,9 @@ def export(
         out: The file. By default student.onnx and so on in the run directory.
         root: Folder or file of the data set, where it has moved since the training.
         best: Use the weights of the run's best epoch instead of the last.
+        ema: Use the average of the weights (EMA), of a run that was trained with --ema.
     """
     import_plugins(plugins)
     from famkd.export import export
 
-    return export(run, to, input=input, out=out, root=root, best=best)
+    return export(run, to, input=input, out=out, root=root, best=best, ema=ema)

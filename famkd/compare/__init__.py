@@ -126,11 +126,12 @@ def _names(groups: list[SeedGroup]) -> list[str]:
 def _header(format: Format, figure: str, published: bool) -> list[str]:
     if format == "csv":
         header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std", "best_chosen_on"]
+        header += ["ema_mean", "ema_std"]
         header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high", "p"]
     else:
         name = "top-1 %" if figure == "top1" else figure
-        header = ["recipe", "method", "seeds", f"last {name}", f"best {name}", "s/epoch", "peak MiB"]
-        header += ["difference [95 % CI]", "p"]
+        header = ["recipe", "method", "seeds", f"last {name}", f"best {name}", f"EMA {name}"]
+        header += ["s/epoch", "peak MiB", "difference [95 % CI]", "p"]
     return [*header, "published"] if published else header
 
 
@@ -145,8 +146,8 @@ def _csv_cells(comparison: Comparison) -> list[str]:
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs)), " ".join(map(str, group.scores))]
     row += _mean_and_deviation([run.last for run in runs])
-    row += _mean_and_deviation(_best(runs)) if _best(runs) else ["", ""]
-    row += [group.chosen_on, f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
+    row += [*_mean_and_deviation(_best(runs)), group.chosen_on, *_mean_and_deviation(_ema(runs))]
+    row += [f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
     if base is None or test is None:
         return [*row, *[""] * 6]
     figures = [test.difference, test.low, test.high, test.p]
@@ -158,14 +159,17 @@ def _cells(comparison: Comparison) -> list[str]:
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs))]
-    row.append(_mean_with_spread([run.last for run in runs]))
-    row.append(_mean_with_spread(_best(runs)) if _best(runs) else MISSING)
+    row += [_mean_with_spread(values) for values in ([run.last for run in runs], _best(runs), _ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.2f}", f"{peak:.0f}" if peak else MISSING]
     return row + (_test_cells(test) if test else [MISSING, MISSING])
 
 
 def _best(runs: list[RunResult]) -> list[float]:
     return [run.best for run in runs if run.best is not None]
+
+
+def _ema(runs: list[RunResult]) -> list[float]:
+    return [run.ema for run in runs if run.ema is not None]
 
 
 def _seconds_per_epoch(runs: list[RunResult]) -> float:
@@ -178,11 +182,15 @@ def _peak_mib(runs: list[RunResult]) -> float | None:
 
 
 def _mean_and_deviation(values: list[float]) -> list[str]:
+    if not values:
+        return ["", ""]
     deviation = f"{statistics.stdev(values):.6g}" if len(values) > 1 else ""
     return [f"{statistics.mean(values):.6g}", deviation]
 
 
 def _mean_with_spread(values: list[float]) -> str:
+    if not values:
+        return MISSING
     mean = f"{statistics.mean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
@@ -210,6 +218,8 @@ def _notes(comparisons: list[Comparison]) -> list[str]:
     """What the figures mean, as sentences to put under the table."""
     chosen = best_is_chosen((group.label, group.chosen_on) for group, _, _ in comparisons)
     notes = [f"Mean ± standard deviation over seeds. The last epoch counts; {chosen}."]
+    if any(_ema(list(group.scores.values())) for group, _, _ in comparisons):
+        notes.append("EMA: the averaged weights of the last epoch.")
     tested = [(group, base, test) for group, base, test in comparisons if base and test]
     bases = " or ".join(dict.fromkeys(base.label for _, base, _ in tested))
     if any(test.n > 1 for _, _, test in tested):

@@ -51,6 +51,9 @@ class Net:
     (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
+    output: str = ""
+    """Where the logits are in what the network returns: a key, an attribute or an index, joined by dots, such as
+    `logits`, `1` or `out.logits`. Found automatically where only one part can be the logits."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,10 @@ class Recipe:
     """Random seed of initial weights, data order and augmentation."""
     baseline: bool = False
     """Also train the student without a teacher, for comparison."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
+    0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.
+    """
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true."""
     accelerator: str = "auto"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, StoredTeacher, Task, View
 from famkd.errors import UserError
+from famkd.features.answer import Answer, Wanted, find_answer
 from famkd.features.taps import Tapped, default_head, default_taps
 
 Losses = dict[str, dict[str, Tensor]]  # "task" and each method's name -> loss name -> scalar
@@ -32,6 +33,9 @@ class Distiller(nn.Module):
         options: Mapping[str, dict[str, Any]] | None = None,
         student_taps: tuple[str, ...] = (),
         teacher_taps: tuple[str, ...] = (),
+        classes: int | None = None,
+        student_output: str = "",
+        teacher_output: str = "",
     ):
         """Builds each method from both views of one probe batch.
 
@@ -40,28 +44,33 @@ class Distiller(nn.Module):
             methods: class by name; `options` holds its keyword arguments by the same name.
             probe: a real batch on the models' device; labels: class of every training image.
             student_taps, teacher_taps: module paths instead of those that the models name or a probe forward finds.
+            classes: number of logits that both networks must return; by default any number.
+            student_output, teacher_output: where the logits are in what a network returns, such as `logits`, `1` or
+                `out.logits`. Found automatically where only one part can be the logits.
         """
         super().__init__()
         if methods and teacher is None:
             raise ValueError(f"the methods {', '.join(methods)} need a teacher")
         self.task = task
+        wanted = [Wanted(classes, student_output, "student"), Wanted(classes, teacher_output, "teacher")]
+        network = teacher if isinstance(teacher, nn.Module) else None
+        own_answer, other_answer = _find_answers(task, student, network, probe, wanted)
+        _check_widths(own_answer, other_answer, methods, labels)
         self._picks: dict[str, tuple[list[int], list[int]]] = {}
-        student_union: list[str] = []
         self._stored = teacher if isinstance(teacher, StoredTeacher) else None
-        teacher_union: list[str] = list(self._stored.taps) if self._stored else []
+        student_union: list[str] = []
+        self._teacher_taps: list[str] = list(self._stored.taps) if self._stored else []
         for name, method in methods.items():
-            own = _wanted(student, method.wants, student_taps, probe)
-            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe)
-            self._picks[name] = (_indices(student_union, own), _indices(teacher_union, others))
-        self.student = Tapped(student, student_union, default_head(student, probe.images) if methods else "")
-        tapped_teacher = None
-        if isinstance(teacher, nn.Module):
-            tapped_teacher = freeze(Tapped(teacher, teacher_union, default_head(teacher, probe.images)))
-        self._teacher_taps = teacher_union
-        self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, student)
-        self.methods = nn.ModuleDict()
-        if methods:
-            self._build_methods(methods, options or {}, probe, labels)
+            own = _wanted(student, method.wants, student_taps, probe, own_answer)
+            teacher_wants = method.teacher_wants or method.wants
+            others = _wanted(teacher, teacher_wants, teacher_taps, probe, other_answer)
+            self._picks[name] = (_indices(student_union, own), _indices(self._teacher_taps, others))
+        head = default_head(student, probe.images, own_answer) if methods else ""
+        self.student = Tapped(student, student_union, head, own_answer)
+        tapped_teacher = _tapped_teacher(network, self._teacher_taps, probe, other_answer) if network else None
+        self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, self.student.returning_logits())
+        self.deploys_student = True  # whether no method makes another network of the student
+        self._build_methods(methods, options or {}, probe, labels)
 
     def _build_methods(
         self,
@@ -70,6 +79,9 @@ class Distiller(nn.Module):
         probe: Batch,
         labels: Tensor | None,
     ) -> None:
+        self.methods = nn.ModuleDict()
+        if not methods:
+            return
         student, teacher = self._probe(probe)
         for name, method in methods.items():
             own_views = self._view(name, student, teacher)
@@ -79,6 +91,7 @@ class Distiller(nn.Module):
             deployed = built.deploy_as(Tapped(self.student.model, self.taps(name)[0]))
             if deployed is not None:
                 self._unregistered = (self.teacher, deployed)
+                self.deploys_student = False
 
     @property
     def teacher(self) -> Tapped | None:
@@ -165,15 +178,50 @@ def freeze(module: Network) -> Network:
     return module
 
 
-def _wanted(model: nn.Module | StoredTeacher | None, wants: str, named: tuple[str, ...], probe: Batch) -> list[str]:
+def _wanted(
+    model: nn.Module | StoredTeacher | None, wants: str, named: tuple[str, ...], probe: Batch, answer: Answer | None
+) -> list[str]:
     """A method's taps. Taps that the user named replace the stages; the embedding stays."""
     if model is None or isinstance(model, StoredTeacher):
         kinds = model.kinds if model else {}
         return [tap for kind in wants.split("+") for tap in kinds.get(kind, ())]
     if not named or wants in ("logits", "embed"):
-        return default_taps(model, wants, probe.images)
-    embed = default_taps(model, "embed", probe.images) if wants.endswith("+embed") else []
+        return default_taps(model, wants, probe.images, answer)
+    embed = default_taps(model, "embed", probe.images, answer) if wants.endswith("+embed") else []
     return [*named, *embed]
+
+
+def _tapped_teacher(network: nn.Module, taps: list[str], probe: Batch, answer: Answer | None) -> Tapped:
+    return freeze(Tapped(network, taps, default_head(network, probe.images, answer), answer))
+
+
+def _find_answers(
+    task: Task, student: nn.Module, teacher: nn.Module | None, probe: Batch, wanted: Sequence[Wanted]
+) -> tuple[Answer | None, Answer | None]:
+    """How to read the logits of both networks; None for a network without logits, or none at all."""
+    if not task.returns_logits:
+        return None, None
+    own = find_answer(student, probe.images, wanted[0], trains=True)
+    return own, find_answer(teacher, probe.images, wanted[1]) if teacher is not None else None
+
+
+def _check_widths(
+    student: Answer | None, teacher: Answer | None, methods: Mapping[str, type[Method]], labels: Tensor | None
+) -> None:
+    """UserError for fewer logits than labels, and for unlike numbers of logits where a method compares them."""
+    highest = int(labels.max()) if labels is not None and len(labels) else 0
+    for who, answer in (("student", student), ("teacher", teacher)):
+        if answer is not None and highest >= answer.classes:
+            raise UserError(
+                f"The {who} returns {answer.classes} logits for each image, but there is a label {highest}: build it "
+                f"for {highest + 1} classes or more."
+            )
+    compared = [name for name, method in methods.items() if method.wants == "logits"]
+    if compared and student and teacher and student.classes != teacher.classes:
+        raise UserError(
+            f"{compared[0]} compares logits, but the student returns {student.classes} and the teacher "
+            f"{teacher.classes} for each image: build both for the same classes."
+        )
 
 
 def _indices(union: list[str], taps: list[str]) -> list[int]:

@@ -1,6 +1,7 @@
 """Image classification: cross-entropy, and top-1 and top-5 accuracy."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -43,7 +44,8 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
-        counts = torch.zeros(3, dtype=torch.int64, device=next(model.parameters()).device)
+        held = chain(model.parameters(), model.buffers(), [torch.zeros(0)])
+        counts = torch.zeros(3, dtype=torch.int64, device=next(held).device)
         for batch in batches:
             logits = model(batch.images)
             ranked = logits.topk(min(5, logits.shape[1]), 1).indices == batch.targets[:, None]

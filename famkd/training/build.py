@@ -20,6 +20,8 @@ from famkd.data import build_data
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset, StoredTeacher
 from famkd.errors import UserError
+from famkd.features.answer import Wanted, find_answer
+from famkd.features.run_once import initialize_lazy
 from famkd.methods import METHODS
 from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
@@ -27,6 +29,7 @@ from famkd.run.directory import Run
 from famkd.store.data import TaughtData, taught
 from famkd.store.shards import Store
 from famkd.tasks import TASKS
+from famkd.training.average import Averaged
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
 from famkd.training.stored import must_be_same_weights
@@ -121,7 +124,7 @@ def build_distiller(
     """
     task = TASKS[recipe.task]
     methods = {name: METHODS[name] for name in recipe.method_names}
-    student = build_network(recipe.student, data, recipe.task, runs, weights=weights)
+    student = build_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
     if recipe.sync_bn:
         student = distributed.to_sync_batchnorm(student, data.device)
     teacher = _teacher(recipe, data, runs, weights) if methods else None
@@ -145,18 +148,40 @@ def _teacher(recipe: Recipe, data: Dataset, runs: str | Path, weights: bool) -> 
     """The teacher's network, or the stored one whose outputs the data's batches hold."""
     if isinstance(data, TaughtData):
         return data.teacher
-    return build_network(recipe.teacher, data, recipe.task, runs, weights=weights)
+    return build_network(recipe.teacher, data, recipe.task, runs, weights=weights, who="teacher")
 
 
-def build_network(net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
-    """A network for a data set, on its device and channels last, with the weights that `net` names."""
+def build_network(
+    net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True, who: str = "model"
+) -> nn.Module:
+    """A network for a data set, on its device and channels last, with the weights that `net` names.
+
+    A network for classification returns logits (B, classes), whatever it was written to return.
+
+    Args:
+        who: student, teacher or model, for error messages. The student's answer in training mode is looked at too.
+    """
     source, _, which = net.weights.partition(":")
     pretrained = weights and source == "pretrained" and (which or True)
-    models = TASKS[task].models
-    model = build_model(net.model, len(data.classes), pretrained=pretrained, size=data.size, models=models)
-    if weights and net.weights and not pretrained:
+    models, classes = TASKS[task].models, len(data.classes)
+    if not TASKS[task].returns_logits:
+        model = build_model(net.model, classes, pretrained=pretrained, size=data.size, models=models)
+        _load(model, net, runs, weights and not pretrained)
+        return model.to(memory_format=torch.channels_last).to(data.device)
+    images = data.probe().images[:2]
+    channels = images.shape[1]
+    model = build_model(net.model, classes, pretrained, size=data.size, models=models, channels=channels)
+    initialize_lazy(model, images.cpu())
+    _load(model, net, runs, weights and not pretrained)
+    model = model.to(memory_format=torch.channels_last).to(data.device)
+    wanted = Wanted(classes, net.output, who, "--output" if who == "model" else f"--{who}.output")
+    find_answer(model, images, wanted, trains=who == "student").attach(model)
+    return model
+
+
+def _load(model: nn.Module, net: Net, runs: str | Path, wanted: bool) -> None:
+    if wanted and net.weights:
         load_weights(model, weights_file(net, runs))
-    return model.to(memory_format=torch.channels_last).to(data.device)
 
 
 def build_training(
@@ -175,8 +200,9 @@ def build_step(
     """The training step, with distiller and optimizer set up by Fabric."""
     steps = data.steps * recipe.optim.epochs
     engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
-    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
 def check_batch_size(recipe: Recipe, batch_size: int) -> None:

@@ -22,6 +22,7 @@ from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
 from famkd.store.data import TaughtData
+from famkd.training.average import measure
 from famkd.training.build import build_step, build_training, default_run, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.final_test import measure_test
@@ -82,7 +83,7 @@ def train_student(
     title = f"{recipe.name} {recipe.method}"
     data, distiller, optimizer = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs))
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
-    state = TrainingState(run, recipe, distiller, step.optimizer)
+    state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
     if distributed.rank() == 0:
         run.begin(recipe, str(fabric.device))
@@ -99,7 +100,7 @@ def train_student(
             try:
                 row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
             except EpochInterrupted as stop:
-                distributed.average_batchnorm(distiller)
+                average_batchnorms(step, distiller)
                 state.save_partial(step.state() if step.count else None)
                 raise TrainingStopped(
                     f"stopped by {stop} in epoch {epoch} after step {step.count} of {data.steps}; {run.path} holds the "
@@ -110,7 +111,8 @@ def train_student(
             state.save_epoch(row, timing)
         if recipe.data.val:
             _print_early_stop(title, recipe, state)
-            log({"epoch": len(state.metrics), **measure_test(title, run, distiller, data, state.metrics)})
+            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
+            log({"epoch": len(state.metrics), **figures})
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -142,11 +144,10 @@ def train_epoch(
         report.step()
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
-    distributed.average_batchnorm(distiller)
+    average_batchnorms(step, distiller)
     distiller.eval()
-    images, prefix = (data.val(), HELD_OUT) if recipe.data.val else (data.test(), "")
-    figures = distiller.task.evaluate(distiller.deployed, images).figures
-    figures = {prefix + name: value for name, value in figures.items()}
+    images, prefix = (data.val, HELD_OUT) if recipe.data.val else (data.test, "")
+    figures = {prefix + name: value for name, value in measure(distiller, step.averaged, images).items()}
     lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
@@ -154,6 +155,13 @@ def train_epoch(
     rate = data.steps * data.batch_size / trained
     report.epoch(row, seconds)
     return row, {"epoch": epoch, "seconds": seconds, "images_per_s": rate, "peak_mib": peak}
+
+
+def average_batchnorms(step: Step, distiller: Distiller) -> None:
+    """Average running statistics over all processes: of the networks, and of the averaged student."""
+    distributed.average_batchnorm(distiller)
+    if step.averaged is not None:
+        distributed.average_batchnorm(step.averaged.network)
 
 
 def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:

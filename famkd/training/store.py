@@ -128,7 +128,7 @@ def _write(recipe: Recipe, folder: Path, options: StoreOptions, runs: str | Path
 def _teacher(recipe: Recipe, data: Dataset, fabric: Fabric, options: StoreOptions, runs: str | Path) -> Teacher:
     """The teacher as training would run it, measured on the test set."""
     task = TASKS[recipe.task]
-    model = freeze(build_network(recipe.teacher, data, recipe.task, runs))
+    model = freeze(build_network(recipe.teacher, data, recipe.task, runs, who="teacher"))
     figures = task.evaluate(model, data.test()).figures
     shown = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
     console.print(f"teacher {recipe.teacher.model}  {shown}  ({recipe.teacher.weights})")

@@ -19,7 +19,7 @@ def teacher_run(recipe: Recipe, runs: str | Path = "runs") -> Run | None:
         run = recipe_run(name, runs)
         return run if run.begun or not recipe.teacher.store else None
     path = Path(recipe.teacher.weights)
-    folder = path.parent if path.name in ("student.safetensors", "best.safetensors") else path
+    folder = path.parent if path.name in ("student.safetensors", "best.safetensors", "ema.safetensors") else path
     return Run(folder) if recipe.teacher.weights and (folder / "metrics.jsonl").is_file() else None
 
 

@@ -13,9 +13,11 @@ from famviz.networks.images import Images, as_images
 from famviz.networks.inputs import Models
 from famviz.networks.prepare import CROP, Transform
 
+Sources = Source | Sequence[Source] | Models | NetworkComparison
+
 
 def compare_networks(
-    source: Models | NetworkComparison | Source | Sequence[Source], images: Any = None, labels: Any = None,
+    source: Sources, images: Any = None, labels: Any = None,
     names: Sequence[str] | None = None, transforms: Transform | Mapping[str, Transform] | None = None, *,
     masks: np.ndarray | None = None, crop: float = CROP, root: str = "",
 ) -> NetworkComparison:  # fmt: skip

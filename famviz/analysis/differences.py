@@ -10,13 +10,10 @@ from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famviz.analysis.amplitude import Relative, Stage, Stages, stages_of
-from famviz.analysis.compare_networks import compare_networks
+from famviz.analysis.compare_networks import Sources, compare_networks
 from famviz.analysis.network_comparison import NetworkComparison
 from famviz.analysis.stage_spectra import Spectra, run_spectra
 from famviz.networks import Source, classification_run, run_images, student_alone
-from famviz.networks.inputs import Models
-
-Sources = Source | Sequence[Source] | Models | NetworkComparison
 
 
 def amplitude_difference(

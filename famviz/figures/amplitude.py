@@ -1,19 +1,18 @@
 """Figures of frequency amplitude differences: each network's spectra, and how far they are from the teacher's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from torch import Tensor, nn
 
 from famviz.analysis.amplitude import Stage, without_dc
+from famviz.analysis.compare_networks import Sources
 from famviz.analysis.differences import amplitude_difference, differences_table
 from famviz.analysis.stage_spectra import level_spectra, network_spectra
 from famviz.figures import style
 from famviz.figures.axes import bare, extent, few_ticks, ring_axis
-from famviz.load import Source
 
 __all__ = [
     "Stage", "amplitude_difference", "differences_figure", "differences_table", "level_spectra", "network_spectra",
@@ -24,9 +23,7 @@ UNITS = {"mean": "dB re mean", "dc": "dB re DC", "none": "dB"}
 LEGEND = "pale: what other images\nwould have given\n(95 %, bootstrap)"
 
 
-def differences_figure(
-    source: Source | Mapping[str, nn.Module] | Sequence[Stage], images: Tensor | None = None, **options: Any
-) -> Figure:
+def differences_figure(source: Sources | Sequence[Stage], images: Any = None, **options: Any) -> Figure:
     """A matplotlib figure of `amplitude_difference`, or of stages that it returned: two rows for each stage.
 
     Above, the spectrum of each network on one scale, and its radial curve with the bootstrap band; below, each minus
@@ -44,8 +41,8 @@ def differences_figure(
     return figure
 
 
-def _stages(source: Any, images: Tensor | None, options: dict[str, Any]) -> list[Stage]:
-    if isinstance(source, Sequence) and not isinstance(source, str):
+def _stages(source: Any, images: Any, options: dict[str, Any]) -> list[Stage]:
+    if isinstance(source, Sequence) and all(isinstance(each, Stage) for each in source):
         return list(source)
     return amplitude_difference(source, images, **options)
 

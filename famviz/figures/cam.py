@@ -19,8 +19,7 @@ from famviz.analysis import cam_scores
 from famviz.analysis.cam import METHODS, ROLLOUT, CamResult, cam
 from famviz.analysis.cam_compare import Comparison, compare
 from famviz.analysis.cam_sanity import Sanity, randomisation
-from famviz.analysis.compare_networks import compare_runs
-from famviz.analysis.differences import Sources
+from famviz.analysis.compare_networks import Sources, compare_runs
 from famviz.analysis.network_comparison import NetworkComparison
 from famviz.figures import style
 from famviz.figures.axes import bare

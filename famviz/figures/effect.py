@@ -12,7 +12,7 @@ from famviz.analysis.amplitude import FLOOR, without_dc
 from famviz.analysis.effect import Effect, effect_table, effects, measured_effects
 from famviz.figures import style
 from famviz.figures.axes import bare, extent, ring_axis
-from famviz.load import Source
+from famviz.networks import Source
 
 __all__ = ["Effect", "effect_figure", "effect_table", "effects"]
 

@@ -72,9 +72,7 @@ def as_images(source: Any, labels: Any = None, classes: Sequence[str] | None = N
     if labels is not None:
         given = np.asarray(labels, int)
         if given.shape != (len(images),):
-            raise UserError(
-                f"There are {len(images)} images and labels of shape {given.shape}: pass one label for each."
-            )
+            raise UserError(f"There are {len(images)} images and {given.size} labels: pass one label for each image.")
         images = Images(len(images), images._read, given, images.classes, images.pixels)
     if classes is not None:
         images.classes = list(classes)

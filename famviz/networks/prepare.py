@@ -49,12 +49,17 @@ class Preparation:
 def preparation_of(model: nn.Module) -> Preparation:
     """What a model of timm says of its images, and a vision transformer of its size; else 224 pixels as on ImageNet."""
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    built_for = getattr(getattr(model, "patch_embed", None), "img_size", None) or getattr(model, "image_size", None)
-    size = built_for or config.get("input_size", (3, 0, 0))[1:]
+    size = _built_for(model) or config.get("input_size", (3, 0, 0))[1:]
     height, width = (size, size) if isinstance(size, int) else map(int, size)
     mean, std = config.get("mean", IMAGENET[0]), config.get("std", IMAGENET[1])
     interpolation = config.get("interpolation", "bicubic")
     return Preparation((height or SIDE, width or SIDE), mean, std, interpolation, named=bool(height))
+
+
+def _built_for(model: nn.Module) -> Any:
+    """The size that the patches of a network were laid out for, as timm and torchvision keep it, or None."""
+    sizes = (getattr(module, "img_size", None) for module in model.modules())
+    return getattr(model, "image_size", None) or next(filter(None, sizes), None)
 
 
 def framed(picture: Image.Image, sides: Sequence[tuple[int, int]], crop: float = CROP) -> Image.Image:

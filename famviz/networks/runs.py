@@ -15,8 +15,9 @@ from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
 from famkd.training.build import build_recipe_data, load_trained, recipe_run
+from famviz.load import LoadedRun
 
-Source = Run | str | Path
+Source = Run | LoadedRun | str | Path
 
 
 class Pictures(NamedTuple):
@@ -30,6 +31,10 @@ class Pictures(NamedTuple):
 
 def classification_run(source: Source) -> Run:
     """A run of classification; UserError for other tasks, whose images have no common size and no single class."""
+    if isinstance(source, LoadedRun):
+        if source.run is None:
+            raise UserError(f"{source.name} is a bare checkpoint without its networks and data: pass a run directory.")
+        source = source.run
     run = source if isinstance(source, Run) else Run.open(source)
     if not TASKS[run.recipe.task].returns_logits:
         raise UserError(f"Activation maps and stage spectra are for classification, not {run.recipe.task}.")

@@ -18,7 +18,8 @@ from torch import nn
 from famkd.config.load import load_recipe
 from famkd.errors import UserError
 from famkd.files import write_atomically, write_rows
-from famkd.run.directory import Run, notes_of, summarise
+from famkd.run.directory import Run
+from famkd.run.summaries import notes_of, summarise
 
 HOLD = """
 import signal, sys
