@@ -128,9 +128,10 @@ def _head(reference: dict[str, Tensor], device: torch.device) -> nn.Module | Non
     if "head.weight" not in reference:
         return None
     weight = reference["head.weight"]
-    head = nn.Linear(weight.shape[1], weight.shape[0], bias="head.bias" in reference)
+    with torch.device("meta"):  # it draws no random numbers there, so that a seed starts as with a live teacher
+        head = nn.Linear(weight.shape[1], weight.shape[0], bias="head.bias" in reference)
     state = {name.removeprefix("head."): value for name, value in reference.items() if name.startswith("head.")}
-    head.load_state_dict(state)
+    head.load_state_dict(state, assign=True)
     return head.requires_grad_(False).to(device)
 
 
