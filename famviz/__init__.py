@@ -3,6 +3,7 @@
 import famviz
 run = famviz.open("runs/quickstart/fam_review-seed0")     # also while it trains, also a released .pth
 famviz.FilterExplorer(run)                                # in a notebook
+famviz.CamExplorer({"teacher": one, "student": other}, images)   # any networks, any images
 famviz.plots.contact_sheet(run.filters[0])                # for a paper
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from famviz.analysis.compare_networks import compare_networks
     from famviz.analysis.network_comparison import NetworkComparison
+    from famviz.explorer.cams import CamExplorer
     from famviz.explorer.dashboard import Dashboard
     from famviz.explorer.widget import FilterExplorer
     from famviz.filter import Filter
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
     from famviz.tables import Table
 
 __all__ = [
-    "Dashboard", "Filter", "FilterExplorer", "LoadedRun", "NetworkComparison", "Table", "compare_networks", "open",
+    "CamExplorer", "Dashboard", "Filter", "FilterExplorer", "LoadedRun", "NetworkComparison", "Table",
+    "compare_networks", "open",
 ]  # fmt: skip
 _PLACES = {
+    "CamExplorer": ("explorer.cams", "CamExplorer"),
     "Dashboard": ("explorer.dashboard", "Dashboard"),
     "Filter": ("filter", "Filter"),
     "FilterExplorer": ("explorer.widget", "FilterExplorer"),

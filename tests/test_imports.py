@@ -13,6 +13,7 @@ FILES = {path.relative_to(PACKAGE.parent).as_posix(): path for path in sorted(PA
 # Each part and the parts that it may import, besides errors. A part is a folder or a file at the root of famkd.
 MAY = {
     "errors": "",
+    "command_line": "",
     "files": "",
     "distributed": "",
     "console": "",
@@ -25,13 +26,13 @@ MAY = {
     "data": "distill distributed files",
     "tasks": "data distill distributed features models",
     "store": "data distill files",
-    "config": "data distill methods models store tasks",
+    "config": "command_line data distill methods models store tasks",
     "run": "config distributed files",
     "training": "config console data distill distributed features files layers methods models run store tasks",
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",
-    "export": "distill evaluate files run tasks",
+    "export": "distill evaluate features files run tasks training",
     "sweep": "compare config console data distill evaluate run store training",
 }
 NEVER = {

@@ -20,6 +20,7 @@ from famkd.config.validate import validated
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
 from famkd.data.streamed import SIZE
+from famkd.data.transforms import Size, size_from
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, Dataset
 from famkd.errors import UserError
@@ -101,8 +102,8 @@ def _noise_data(recipe: Recipe, device: torch.device) -> InMemory:
         raise UserError(f"--noise makes images for {InMemory.task}, not for {recipe.task}: leave it out.")
     if recipe.teacher.store:
         raise UserError("--noise makes images that no store holds: leave it out, or --teacher.store.")
-    side = getattr(recipe.data, "size", CIFAR_SIDE) or SIZE
-    return InMemory(noise_images(size=side), recipe.data.batch_size, device)
+    size = size_from(getattr(recipe.data, "size", CIFAR_SIDE)) or (SIZE, SIZE)
+    return InMemory(noise_images(size=size), recipe.data.batch_size, device)
 
 
 def _reference_step(recipe: Recipe, data: Dataset, device: torch.device) -> Call:
@@ -267,10 +268,11 @@ def _machine(device: torch.device, engine: str) -> Figures:
     }
 
 
-def noise_images(n: int = 1280, size: int = 32, classes: int = 100) -> Images:
-    """Random square images, the same ones for training and test."""
+def noise_images(n: int = 1280, size: int | Size = 32, classes: int = 100) -> Images:
+    """Random images of a size, square for a number, the same ones for training and test."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=generator).numpy()
+    height, width = (size, size) if isinstance(size, int) else size
+    x = torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8, generator=generator).numpy()
     y = (torch.arange(n) % classes).numpy()
     names = [str(label) for label in range(classes)]
     return Images(x, y, x, y, names, mean=(0.5,) * 3, std=(0.25,) * 3)

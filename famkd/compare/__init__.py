@@ -10,6 +10,7 @@ from scipy.stats import ttest_rel
 
 from famkd.compare.groups import RunResult, SeedGroup, find_runs, group_scores, read_scores
 from famkd.compare.published import Figure, published_beside, published_for
+from famkd.config.recipe import Recipe
 from famkd.errors import UserError, nearest
 from famkd.run.scores import best_is_chosen
 from famkd.tables import Format, write_table
@@ -82,17 +83,29 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | Non
 
 def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
     """Every group with its base, sorted by recipe: the base first, then the others from best to worst."""
-    recipes = dict.fromkeys(group.recipe.name for group in groups)
-    bases = {recipe: _base(recipe, groups, against) for recipe in recipes}
-    if against and not any(bases.values()):
-        hint = nearest(against, [group.label for group in groups])
-        raise UserError(f"There is no group {against!r}.{hint} There are: {'; '.join(_names(groups))}.")
+    bases = _bases(groups, against)
     comparisons = []
     for group in groups:
         base = bases[group.recipe.name]
         test = paired(group.last(), base.last()) if base and base is not group else None
         comparisons.append(Comparison(group, base, test))
     return sorted(comparisons, key=_place)
+
+
+def _bases(groups: list[SeedGroup], against: str) -> dict[str, SeedGroup | None]:
+    """The group that the others are tested against, by recipe; UserError where `against` names none."""
+    recipes = dict.fromkeys(group.recipe.name for group in groups)
+    bases = {recipe: _base(recipe, groups, against) for recipe in recipes}
+    if against and not any(bases.values()):
+        hint = nearest(against, [group.label for group in groups])
+        raise UserError(f"There is no group {against!r}.{hint} There are: {'; '.join(_names(groups))}.")
+    return bases
+
+
+def must_name_a_group(recipes: Iterable[Recipe], against: str) -> None:
+    """UserError where `against` names no group among runs of these recipes, which need not be trained yet."""
+    planned = [RunResult(Path(), recipe, "", 0.0, None, "", [], None) for recipe in recipes]
+    _bases(group_scores(planned)[0], against)
 
 
 def _place(comparison: Comparison) -> tuple[str, bool, float]:

@@ -13,9 +13,12 @@ from torch.utils.data import DataLoader
 
 from famkd import distributed
 from famkd.data.coco_annotations import Instances, read_instances
+from famkd.data.coco_files import Place, find_annotations
 from famkd.data.coco_images import BoxImages, Key, Piece, split_piece
 from famkd.data.loader import count_workers, local_processes, make_loader
+from famkd.data.pixels import colour
 from famkd.data.split import Split, read_split
+from famkd.data.unreadable import Choice, Found, find_unreadable, settle
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -33,7 +36,7 @@ class _Draws(NamedTuple):
 
 
 class Coco:
-    """COCO's images and boxes, read as they are needed: root/train2017, root/val2017 and root/annotations.
+    """COCO's images and boxes: root/train2017, root/val2017 and root/annotations, or Roboflow's train/ and valid/.
 
     Order, size and flip of an image follow from (seed, epoch, index) alone. An image has its final size, pixels in
     0..1, and boxes (N, 4) as x1 y1 x2 y2 in pixels of that size; torchvision's detectors normalise. Images without a
@@ -44,6 +47,12 @@ class Coco:
         sides: Pixels of the shorter side. Training draws one for each image; tests use the last.
         longest: Most pixels of the longer side.
         workers: Processes that read images; -1 for one per core, 0 to read in the training process.
+        background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
+        unreadable: Refuse a data set with image files that are missing or cannot be read, or skip these files.
+        train_images: Folder of training images, under the root or absolute. By default it is found.
+        train_annotations: Json of the training images' boxes, under the root or absolute. By default it is found.
+        test_images: Folder of test images, under the root or absolute. By default it is found.
+        test_annotations: Json of the test images' boxes, under the root or absolute. By default it is found.
     """
 
     task: ClassVar[str] = "detection"
@@ -64,6 +73,12 @@ class Coco:
         sides: tuple[Annotated[int, Ge(32)], ...] = (640, 672, 704, 736, 768, 800),
         longest: Annotated[int, Ge(32)] = 1333,
         workers: Annotated[int, Ge(-1)] = -1,
+        background: str = "white",
+        unreadable: Choice = "refuse",
+        train_images: str = "",
+        train_annotations: str = "",
+        test_images: str = "",
+        test_annotations: str = "",
     ):
         if not sides or min(*sides, longest) < 32:
             raise UserError(f"Sides of {list(sides)} and at most {longest} pixels: pass 32 or more.")
@@ -72,7 +87,11 @@ class Coco:
         self.seed, self.augment = seed, augment
         self.sides, self.longest = tuple(sides), longest
         self._workers = count_workers(workers, local_processes())
-        self._test = BoxImages(read_instances(root, "val2017"), longest, training=False)
+        self._background = colour(background)
+        self._unreadable: Choice = unreadable
+        self._train_files = (train_annotations, train_images)
+        self._test_place = find_annotations(root, "val", test_annotations, test_images)
+        self._test = self._images(self._read(self._test_place, None), training=False)
         self.classes = self._test.source.classes
         self._asked = batch_size
         self._split: Split | None = None
@@ -80,34 +99,43 @@ class Coco:
         self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
 
     @cached_property
+    def _train_place(self) -> Place:
+        return find_annotations(self.root, "train", *self._train_files)
+
+    @cached_property
     def _train_and_val(self) -> tuple[BoxImages, BoxImages | None]:
         """Training and held-out images. The real set has half a gigabyte of json, which a test does not need."""
-        train, split = self._read("train2017"), self._split
+        train, split = self._read(self._train_place, self.classes), self._split
         held_out = None
         if split and split.name:
-            held_out = self._read(split.name)
+            held_out = self._read(find_annotations(self.root, split.name), self.classes)
         elif split:
             out = split.draw(np.zeros(len(train), np.int64))  # an image has no single class to draw by
             held_out = train.subset(out)
-            train = train.subset(np.delete(np.arange(len(train)), out))
-        val = BoxImages(held_out, self.longest, training=False) if held_out else None
-        return BoxImages(train, self.longest, training=True), val
+            train = train.without(out.tolist())
+        return self._images(train, training=True), self._images(held_out, training=False) if held_out else None
 
-    def _read(self, part: str) -> Instances:
-        source = read_instances(self.root, part)
-        if source.classes != self.classes:
-            raise UserError(f"The categories of {part} and val2017 under {self.root} differ: list the same in both.")
-        return source
+    def _read(self, place: Place, classes: list[str] | None) -> Instances:
+        """The images of a json, without the unreadable ones if these are to be skipped."""
+        source, missing = read_instances(place, classes)
+        found = find_unreadable(source, self._workers, source.sizes)
+        found |= dict.fromkeys(missing, "missing")
+        settle(Found({source.name(n): found[n] for n in sorted(found)}, len(source)), self._unreadable)
+        return source.without(sorted(found))
+
+    def _images(self, source: Instances, training: bool) -> BoxImages:
+        return BoxImages(source, self.longest, training, self._background, skip=self._unreadable == "skip")
 
     @property
     def _train(self) -> BoxImages:
         return self._train_and_val[0]
 
     def hold_out(self, val: str, seed: int = 0) -> None:
-        """Keep a held-out split out of training: a fraction of the images, or a folder beside train2017, by name."""
+        """Keep a held-out split out of training: a fraction of the images, or a split beside the others, by name."""
         self._split = read_split(val, seed)
-        if self._split.name in ("train2017", "val2017"):
-            raise UserError(f"--data.val {val} holds the training or test images: name another folder of {self.root}.")
+        name = self._split.name
+        if name and find_annotations(self.root, name).annotations in (self._train_place[0], self._test_place[0]):
+            raise UserError(f"--data.val {val} holds the training or test images: name another split of {self.root}.")
 
     @cached_property
     def _loader(self) -> DataLoader:
@@ -222,6 +250,8 @@ class Coco:
             batches.append(self._unaugmented(range(start, stop)))
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = split_piece(loaded)
+            if not len(piece.index):
+                continue
             sizes = torch.from_numpy(items.source.sizes)[piece.index]
             for target, size in zip(piece.targets, sizes):
                 target["size"] = size

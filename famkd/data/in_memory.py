@@ -1,13 +1,15 @@
 """A data set held on the device as bytes and augmented there, a batch at a time: it needs no worker processes."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.small import Images
 from famkd.data.split import read_split
 from famkd.data.views import Views, batches_of
@@ -80,6 +82,11 @@ class InMemory:
         pixels = self._train_pixels()
         self._val, self._val_labels = pixels[held_out], self.labels[held_out]
         self._train_on(pixels[kept], self.labels[kept])
+
+    def augment_by(self, augment: Augment) -> None:
+        """Leave the border around training images out: a random resized crop of the image itself follows."""
+        pixels, self.pad = self._train_pixels(), 0
+        self._train_on(pixels.contiguous(), self.labels)
 
     def _train_pixels(self) -> Tensor:
         """(N, H, W, 3) training images without their border."""
@@ -202,8 +209,11 @@ class InMemory:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 
-def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
-    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root."""
+def in_memory(load: Callable[..., Images]) -> Callable[..., InMemory]:
+    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root.
+
+    Keyword-only arguments of the function become options of the data set.
+    """
 
     def build(
         root: str,
@@ -211,9 +221,15 @@ def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
         device: torch.device | str = "cpu",
         seed: int = 0,
         augment: bool = True,
+        **options: Any,
     ) -> InMemory:
-        return InMemory(load(root), batch_size, device, seed, augment)
+        return InMemory(load(root, **options), batch_size, device, seed, augment)
 
+    own = inspect.signature(build)
+    common = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [each for each in inspect.signature(load).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    build.__signature__ = own.replace(parameters=common + options)  # pyright: ignore[reportFunctionMemberAccess]
+    build.__annotations__ = {**getattr(load, "__annotations__", {}), **build.__annotations__}
     build.__name__ = build.__qualname__ = getattr(load, "__name__", "build")
     build.__doc__ = load.__doc__
     return build

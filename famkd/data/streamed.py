@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -22,14 +24,15 @@ from famkd.data.loader import (
     local_processes,
     make_loader,
 )
+from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import decoded_on
+from famkd.data.transforms import USUAL_VIEW, Size, View, decoded_on, turned
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
-SIZE = 224
+SIZE = 224  # pixels
 PROBE = 64  # most images in a probe
 TEST_BATCH = 250
 
@@ -49,9 +52,12 @@ class Streamed:
     over all processes. Images that do not fill a last step are left out of that epoch.
 
     Args:
-        size: height and width of the images; 0 for 224.
+        size: height and width of the images.
         workers: processes that decode; -1 for one per core, 0 to decode in this process.
         gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
+        background: colour behind transparent pixels.
+        skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
+        view: how images are scaled, cropped and recoloured.
     """
 
     task: ClassVar[str] = "classification"
@@ -67,18 +73,21 @@ class Streamed:
         seed: int = 0,
         augment: bool = True,
         *,
-        size: int = 0,
+        size: Size = (SIZE, SIZE),
         workers: int = -1,
         gpu_decode: bool = False,
+        background: Colour = WHITE,
+        skip: bool = False,
+        view: View = USUAL_VIEW,
     ):
         self.device = torch.device(device)
         self.seed = seed
         self.classes = splits.classes
-        side = size or SIZE
-        self.size = (side, side)
+        self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
         self._views: Views | None = None
+        self._background, self._view = background, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -93,13 +102,18 @@ class Streamed:
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed
-        return FileImages(source, self.size[0], seed, self._augment, self._raw)
+        return FileImages(source, self.size, seed, self._augment, self._raw, self._background, self._view)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
         self.labels = torch.from_numpy(source.labels).to(self.device)
         self._train = self._files(source)
         self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
+
+    def augment_by(self, augment: Augment) -> None:
+        """Crop and recolour training images by these options, in the worker processes."""
+        self._view = replace(self._view, training=augment)
+        self._train_on(self._train.source)
 
     def hold_out(self, val: str, seed: int = 0) -> None:
         """Keep a held-out split out of training: a fraction of the training images, or a folder next to theirs."""
@@ -213,22 +227,31 @@ class Streamed:
     def _piece(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> _Piece:
         if self._raw:
             loaded = self._decoded(loaded, items, epoch)
+        if loaded.failed and not self.skip:
+            raise UserError(
+                f"{items.source.name(loaded.failed[0])} cannot be read: restore it and go on with --resume, or pass "
+                "--data.unreadable skip."
+            )
         self._failed[items].update(loaded.failed)
         targets = torch.from_numpy(items.source.labels)[loaded.index]
         tensors = (loaded.pixels, targets, loaded.index)
         return _Piece(*(each.to(self.device, non_blocking=True) for each in tensors))
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
-        """Decode files on the device; a file that its decoder refuses is read again and decoded on the CPU."""
-        reader = FileImages(items.source, items.size, items.seed, items.augment)
+        """Decode files on the device; one that it does not decode as the CPU does is decoded on the CPU."""
+        reader = FileImages(
+            items.source, items.size, items.seed, items.augment, background=items.background, settings=items.settings
+        )
         files = loaded.pixels.split(loaded.lengths)
-        images = self._decoded_on_device(list(files))
+        own = [file for file, turn in zip(files, loaded.turns) if turn]
+        images = iter(self._decoded_on_device(own))
         shown: list[Tensor] = []
         numbers: list[int] = []
         failed = list(loaded.failed)
-        for image, index in zip(images, loaded.index.tolist()):
+        for turn, index in zip(loaded.turns, loaded.index.tolist()):
+            image = next(images) if turn else None
             if image is not None:
-                pixels = reader.view(image, epoch, index)
+                pixels = reader.view(turned(image, turn), epoch, index)
             else:
                 pixels, index, unreadable = reader.one(epoch, index)
                 failed += unreadable
@@ -239,9 +262,9 @@ class Streamed:
         return DecodedBatch(pixels, torch.tensor(numbers, dtype=torch.int64), (), tuple(failed))
 
     def _decoded_on_device(self, files: list[Tensor]) -> list[Tensor | None]:
-        """The image of each file; None for one that is damaged or no JPEG."""
+        """The image of each file; None for one that is damaged."""
         try:
-            return list(decoded_on(files, self.device))
+            return list(decoded_on(files, self.device)) if files else []
         except RuntimeError:  # one of them is refused: find out which
             return [self._one_decoded_on_device(file) for file in files]
 

@@ -65,9 +65,9 @@ class Distiller(nn.Module):
             teacher_wants = method.teacher_wants or method.wants
             others = _wanted(teacher, teacher_wants, teacher_taps, probe, other_answer)
             self._picks[name] = (_indices(student_union, own), _indices(self._teacher_taps, others))
-        head = default_head(student, probe.images, own_answer) if methods else ""
-        self.student = Tapped(student, student_union, head, own_answer)
-        tapped_teacher = _tapped_teacher(network, self._teacher_taps, probe, other_answer) if network else None
+        self.student = _tapped(student, student_union, probe, own_answer, with_head=bool(methods))
+        tapped = _tapped(network, self._teacher_taps, probe, other_answer) if network else None
+        tapped_teacher = freeze(tapped) if tapped else None
         self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, self.student.returning_logits())
         self.deploys_student = True  # whether no method makes another network of the student
         self._build_methods(methods, options or {}, probe, labels)
@@ -191,8 +191,11 @@ def _wanted(
     return [*named, *embed]
 
 
-def _tapped_teacher(network: nn.Module, taps: list[str], probe: Batch, answer: Answer | None) -> Tapped:
-    return freeze(Tapped(network, taps, default_head(network, probe.images, answer), answer))
+def _tapped(
+    model: nn.Module, taps: list[str], probe: Batch, answer: Answer | None, with_head: bool = True
+) -> Tapped:  # fmt: skip
+    head = default_head(model, probe.images, answer) if with_head else ""
+    return Tapped(model, taps, head, answer)
 
 
 def _find_answers(

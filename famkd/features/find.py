@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from famkd.errors import UserError
 from famkd.features.answer import Answer
-from famkd.features.layout import NO_MAP, Layout, first_tensor, image_size, layout_of, says_prefix
+from famkd.features.layout import NO_MAP, Layout, first_tensor, layout_of, says_prefix
+from famkd.features.prepare import network_size
 from famkd.features.run_once import run_in_eval_mode
-from famkd.features.stages import ModuleOutput, find_stages
+from famkd.features.stages import ModuleOutput, find_stages, last_maps
 
 
 def discover(model: nn.Module, images: Tensor, answer: Answer | None = None) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Taps of a model, {"stages": ..., "embed": ...}, and the path of its classifier, from one forward pass.
+    """Taps of a model, {"stages": ..., "embed": ..., "maps": ...}, and the path of its classifier, by one forward pass.
 
     The stages are those that a model of timm declares, or else those that `find_stages` finds. Tokens count as the map
     that they fold into. The classifier is the layer that returns the logits, the embedding is its input.
@@ -35,7 +36,8 @@ def discover(model: nn.Module, images: Tensor, answer: Answer | None = None) -> 
         raise UserError(
             f"{type(model).__name__} shows no feature maps: name its taps with --student.taps / --teacher.taps."
         )
-    return {"stages": stages, "embed": (f"{head}:in",) if head else ()}, head
+    places = {"stages": stages, "embed": (f"{head}:in",) if head else (), "maps": last_maps(model, before_head)}
+    return places, head
 
 
 @torch.no_grad()
@@ -53,7 +55,7 @@ class Watched(NamedTuple):
 
 
 def _watch_forward(model: nn.Module, images: Tensor) -> Watched:
-    size, prefix = image_size(images), says_prefix(model)
+    size, prefix = network_size(model, images), says_prefix(model)
     outputs: dict[str, ModuleOutput] = {}
     linear: dict[str, Tensor] = {}
     started: dict[nn.Module, tuple[int, tuple[int, int]]] = {}
@@ -106,5 +108,6 @@ def _classifier(watched: Watched, answer: Answer | None) -> str:
         return ""
     vectors = {path: out.flatten(2).mean(2) if out.ndim == 4 else out for path, out in watched.linear.items()}
     same = [path for path, out in vectors.items() if out.shape == logits.shape and torch.equal(out, logits)]
+    alike = [path for path, out in watched.linear.items() if out.shape == logits.shape]
     as_wide = [path for path, out in watched.linear.items() if out.ndim < 4 and out.shape[-1] == logits.shape[-1]]
-    return (same or as_wide or [""])[-1]
+    return (same or alike or as_wide or [""])[-1]

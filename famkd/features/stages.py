@@ -22,11 +22,11 @@ class ModuleOutput(NamedTuple):
 def find_stages(model: nn.Module, outputs: Mapping[str, ModuleOutput]) -> tuple[str, ...]:
     """Paths of the stages, shallow to deep, among all modules that returned a map.
 
-    Models of timm declare them in `feature_info`. In other models a stage is the last whole module that returns maps
-    of one spatial size. In both cases the deepest four sizes count. Of a network that keeps one size, such as a vision
-    transformer, the stages are four blocks at even distances.
+    Models of timm declare them in `feature_info`. In other models they are the `last_maps`. In both cases the deepest
+    four sizes count. Of a network that keeps one size, such as a vision transformer, the stages are four blocks at
+    even distances.
     """
-    return _declared(model, outputs) or _observed(model, outputs)
+    return _declared(model, outputs) or last_maps(model, outputs)
 
 
 def _declared(model: nn.Module, outputs: Mapping[str, ModuleOutput]) -> tuple[str, ...]:
@@ -52,8 +52,8 @@ def _spread(paths: list[str]) -> tuple[str, ...]:
     return tuple(paths[end - 1] for end in ends)
 
 
-def _observed(model: nn.Module, outputs: Mapping[str, ModuleOutput]) -> tuple[str, ...]:
-    """Paths of the stages among all modules that returned a map."""
+def last_maps(model: nn.Module, outputs: Mapping[str, ModuleOutput]) -> tuple[str, ...]:
+    """The last whole module that returns maps of a size, for each of the deepest four sizes."""
     blocks = tuple(f"{path}." for path, output in outputs.items() if output.kind == "tokens")
     by_size: dict[tuple[int, int], list[str]] = defaultdict(list)
     for path, output in outputs.items():

@@ -11,14 +11,8 @@ from torch.utils.hooks import RemovableHandle
 from famkd.errors import UserError, nearest
 from famkd.features.answer import Answer, Answering
 from famkd.features.find import discover, find_classifier
-from famkd.features.layout import (
-    as_maps,
-    first_tensor,
-    image_size,
-    in_image_order,
-    says_channels_last,
-    says_prefix,
-)
+from famkd.features.layout import as_maps, first_tensor, in_image_order, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 
 
 class Tapped(nn.Module):
@@ -77,7 +71,7 @@ class Tapped(nn.Module):
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
         feats = [in_image_order(self.model, tap, seen[tap]) for tap in self.taps]
-        return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
+        return out, as_maps(feats, network_size(part, args[0]), says_prefix(self.model), says_channels_last(self.model))
 
     def returning_logits(self) -> nn.Module:
         """The model, inside a module that returns its logits alone where the model returns something else."""
@@ -121,8 +115,9 @@ def default_taps(model: nn.Module, wants: str, images: Tensor, answer: Answer | 
     """The taps for what a method wants: the model's own `taps`, or those found in a probe forward pass.
 
     `wants` is `logits` (no taps), or several of the following joined by `+`: `stages`, `preact` (stages before their
-    activation), `embed` (the input of the classifier) and `last` (the map that enters the global pooling). A model
-    without a classifier that is one layer gives its last stage for `embed` alone.
+    activation), `embed` (the input of the classifier), `last` (the map that enters the global pooling) and `maps` (the
+    last map of each size, after a norm or convolution that belongs to no stage). A model without a classifier that is
+    one layer gives its last stage for `embed` alone.
     """
     if wants == "logits":
         return []
@@ -145,6 +140,8 @@ def default_head(model: nn.Module, images: Tensor, answer: Answer | None = None)
 
 
 def own_head(model: nn.Module) -> str:
-    """The path in `head` of a network of this package. In other networks `head` may be the classifier itself."""
+    """The path in `head` of a network of this package. In other networks `head` may be the classifier or any word."""
     head = getattr(model, "head", None)
-    return head if isinstance(head, str) else ""
+    if not isinstance(head, str):
+        return ""
+    return head if hasattr(model, "taps") or head in dict(model.named_modules()) else ""

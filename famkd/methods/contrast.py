@@ -49,6 +49,8 @@ class CRD(Method):
     """
 
     wants, weight = "embed", 0.8
+    takes_mixed = False  # the memory has one entry for each training image
+    relates_images = True  # the memory that an image is compared with changes with each part of a step
     memory_student: Tensor
     memory_teacher: Tensor
     constant_student: Tensor

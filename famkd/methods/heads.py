@@ -116,6 +116,7 @@ class SimKD(Method):
     """
 
     wants, weight, task_weight = "last", 1.0, 0.0
+    uses_classifier = True
 
     def __init__(self, probe: Probe, *, factor: Annotated[int, Ge(1)] = 2):
         super().__init__()
@@ -149,6 +150,7 @@ class CATKD(Method):
     """
 
     wants, weight = "last", 15.0
+    uses_classifier = True
 
     def __init__(self, probe: Probe, *, size: Annotated[int, Ge(1)] = 2):
         super().__init__()

@@ -8,6 +8,7 @@ from annotated_types import Gt
 from torch import Tensor
 
 from famkd.distill.types import Batch, Method, Probe, View
+from famkd.distributed import gather
 from famkd.methods.common import precise, several_classes
 
 
@@ -135,6 +136,7 @@ class KD(Method):
 
     def __init__(self, probe: Probe, *, temperature: Annotated[float, Gt(0)] = 4.0, standardize: bool = False):
         super().__init__()
+        several_classes(probe)
         self.temperature, self.standardize = temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -164,12 +166,16 @@ class DKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        several_classes(probe)
+        self.classes = several_classes(probe)
         self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = logits_of(student, teacher, self.standardize)
-        return {"dkd": dkd_loss(s, t, batch.targets, self.alpha, self.beta, self.temperature)}
+        options = (self.alpha, self.beta, self.temperature)
+        return {"dkd": batch.over_labels(lambda targets: dkd_loss(s, t, targets, *options))}
+
+    def idle_options(self) -> dict[str, str]:
+        return {"beta": "of two classes only one is not the target"} if self.classes == 2 else {}
 
 
 class DIST(Method):
@@ -183,6 +189,7 @@ class DIST(Method):
     """
 
     wants, weight = "logits", 2.0
+    relates_images = True
 
     def __init__(
         self,
@@ -194,11 +201,16 @@ class DIST(Method):
         standardize: bool = False,
     ):
         super().__init__()
+        self.classes = several_classes(probe)
+        self.images = 0 if probe.student.logits is None else len(probe.student.logits)
         self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        s, t = logits_of(student, teacher, self.standardize)
+        s, t = map(gather, logits_of(student, teacher, self.standardize))
         return {"dist": dist_loss(s, t, self.beta, self.gamma, self.temperature)}
+
+    def idle_options(self) -> dict[str, str]:
+        return {"gamma": f"{self.images} images of a step always correlate"} if self.images < 3 else {}
 
 
 class NKD(Method):
@@ -221,12 +233,16 @@ class NKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        several_classes(probe)
+        self.classes = several_classes(probe)
         self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = logits_of(student, teacher, self.standardize)
-        return {"nkd": nkd_loss(s, t, batch.targets, self.gamma, self.temperature)}
+        options = (self.gamma, self.temperature)
+        return {"nkd": batch.over_labels(lambda targets: nkd_loss(s, t, targets, *options))}
+
+    def idle_options(self) -> dict[str, str]:
+        return {"gamma": "of two classes only one is not the target"} if self.classes == 2 else {}
 
 
 class WTTM(Method):
@@ -243,6 +259,7 @@ class WTTM(Method):
 
     def __init__(self, probe: Probe, *, power: Annotated[float, Gt(0)] = 0.2, standardize: bool = False):
         super().__init__()
+        several_classes(probe)
         self.power, self.standardize = power, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

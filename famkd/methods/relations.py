@@ -8,7 +8,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import flat, pair, precise
+from famkd.distributed import gather
+from famkd.methods.common import flat, pair, precise, several_images
 
 
 @precise
@@ -77,14 +78,16 @@ class SP(Method):
     """Similarity-preserving distillation of the deepest stage: Tung and Mori, ICCV 2019. It has no options."""
 
     wants, weight = "stages", 3000.0
+    relates_images = True
 
     def __init__(self, probe: Probe):
         super().__init__()
         pair(probe.student.feats, probe.teacher.feats)
+        several_images(probe)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
-        return {"sp": sp_loss(s, t)}
+        return {"sp": sp_loss(gather(s), gather(t))}
 
 
 class CC(Method):
@@ -98,15 +101,17 @@ class CC(Method):
     """
 
     wants, weight = "embed", 0.02
+    relates_images = True
 
     def __init__(self, probe: Probe, *, dim: Annotated[int, Ge(1)] = 128):
         super().__init__()
         s, t = _embeddings(probe.student, probe.teacher)
+        several_images(probe)
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)
-        return {"cc": cc_loss(self.student(s), self.teacher(t))}
+        return {"cc": cc_loss(gather(self.student(s)), gather(self.teacher(t)))}
 
 
 class RKD(Method):
@@ -118,26 +123,30 @@ class RKD(Method):
     """
 
     wants = "embed"
+    relates_images = True
 
     def __init__(self, probe: Probe, *, distance: float = 25.0, angle: float = 50.0):
         super().__init__()
         _embeddings(probe.student, probe.teacher)
+        several_images(probe, least=3)  # the distance of two images is the mean distance, whatever it is
         self.distance, self.angle = distance, angle
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)
-        return {"rkd": rkd_loss(s, t, self.distance, self.angle)}
+        return {"rkd": rkd_loss(gather(s), gather(t), self.distance, self.angle)}
 
 
 class PKT(Method):
     """Probabilistic knowledge transfer: Passalis and Tefas, ECCV 2018. It has no options."""
 
     wants, weight = "embed", 30000.0
+    relates_images = True
 
     def __init__(self, probe: Probe):
         super().__init__()
         _embeddings(probe.student, probe.teacher)
+        several_images(probe)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)
-        return {"pkt": pkt_loss(s, t)}
+        return {"pkt": pkt_loss(gather(s), gather(t))}

@@ -13,7 +13,7 @@ from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
 from famkd.methods.common import add_up, pair_maps
-from famkd.methods.fam import leave_by_fam
+from famkd.methods.fam import filters_in, idle_filter_options, leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
 
@@ -109,6 +109,7 @@ class FAMReview(Review):
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
+        self.options = filter
         fusion = {"cross": CrossAttention, "sigmoid": Gate}[fuse]
         self.levels = nn.ModuleList()
         below = 0  # channels of the deeper level; 0 for none
@@ -123,6 +124,9 @@ class FAMReview(Review):
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(own, target)
+
+    def idle_options(self) -> dict[str, str]:
+        return idle_filter_options(self.options, filters_in(self))
 
 
 def hierarchical_mse(own: Tensor, target: Tensor, sides: tuple[int, ...] = (4, 2, 1)) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from famkd.errors import UserError
+from famkd.models.options import BuildOptions, named_by
 
+DEFAULTS = BuildOptions()
 # names of arguments that take the number of classes, such as num_classes, n_labels, class_num or out_features
 CLASSES = re.compile(
     "((n|nb|num|number)_?(of_)?)(class|classes|cls|labels|outputs|categories)"
@@ -17,7 +19,9 @@ CLASSES = re.compile(
 CHANNELS = re.compile("in(put)?_?(ch|chans|channels|planes|dim|c)")  # names of those that take the images' channels
 
 
-def call_builder(builder: Callable[..., Any], name: str, num_classes: int, channels: int = 3) -> nn.Module:
+def call_builder(
+    builder: Callable[..., Any], name: str, num_classes: int, channels: int = 3, options: BuildOptions = DEFAULTS
+) -> nn.Module:
     """Build a network by a class or function of the user, which may take the number of classes and of channels.
 
     The number of classes goes to the argument that is called so (`CLASSES`), else to the first one without a default,
@@ -31,6 +35,7 @@ def call_builder(builder: Callable[..., Any], name: str, num_classes: int, chann
     if not callable(builder):
         raise UserError(f"The model {name!r} is a {type(builder).__name__}: register a function that builds it.")
     args, kwargs = _arguments(builder, name, num_classes, channels)
+    kwargs |= named_by(builder, name, options)
     try:
         model = builder(*args, **kwargs)
     except UserError:

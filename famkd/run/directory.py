@@ -2,11 +2,13 @@
 
 recipe.yaml            the recipe, every value resolved
 machine.json           versions, device, command, git commit
-teacher.json           test-set figures of the teacher, if its weights do not come from a run
+facts.json             what was found before the first epoch: classes, images, how the networks take them
+teacher.json           figures of the teacher on the student's test set
+teacher_head.safetensors  classifier of the teacher, if it was trained for this run
 metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds. With a
-                       held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
+                        held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
 test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
-                       "top1": ...}, "best": ...}; "best" is left out where its network was not kept
+                        "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
 student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
                        chosen on the held-out images, without these on the test set
@@ -40,7 +42,7 @@ from torch import Tensor, nn
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError
-from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
+from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
 from famkd.run.scores import training_over
 from famkd.run.summaries import summarise
@@ -71,19 +73,25 @@ class Run:
 
     @property
     def machine(self) -> dict[str, Any]:
-        return _read_json(self.path / "machine.json")
+        return read_json(self.path / "machine.json")
 
     @property
     def teacher(self) -> dict[str, float]:
-        """Test-set figures of a teacher whose weights do not come from a run; {} if it was not evaluated."""
+        """Figures of the teacher on the student's test set; {} if it was not evaluated."""
         path = self.path / "teacher.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Classes, images and how the networks take them, as `write_facts` was given them; {} in older runs."""
+        path = self.path / "facts.json"
+        return read_json(path) if path.is_file() else {}
 
     @property
     def test(self) -> dict[str, dict[str, float]]:
         """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
         path = self._test_path
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""
@@ -201,6 +209,17 @@ class Run:
         write_atomically(self._recipe_path, recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(environment_info(device), indent=1).encode())
 
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
+
+    def teacher_head(self) -> dict[str, Tensor]:
+        """State dict of the classifier that was trained for the teacher; {} if none was."""
+        path = self.path / "teacher_head.safetensors"
+        return read_tensors(path)[0] if path.is_file() else {}
+
+    def write_teacher_head(self, state: dict[str, Tensor]) -> None:
+        write_tensors(self.path / "teacher_head.safetensors", state)
+
     def write_teacher(self, figures: dict[str, float]) -> None:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
@@ -267,11 +286,6 @@ class Run:
 
     def _summary_path(self, epoch: int) -> Path:
         return self.path / "filters" / f"{epoch:04d}.safetensors"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    with reading(path):
-        return dict(json.loads(path.read_text()))
 
 
 def _load_resume(path: Path) -> dict[str, Any]:

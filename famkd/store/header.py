@@ -1,5 +1,6 @@
 """What a store says of itself: store.json."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -47,7 +48,7 @@ class Header:
     views_seed: int
     precision: str
     topk: int  # logits kept of each image; 0 for all
-    named_taps: list[str]  # that the recipe named; [] where they were found
+    settings: dict[str, Any]  # of the teacher beside model and weights, such as the size of its images
     kinds: dict[str, list[str]]  # of features to the taps of each
     columns: dict[str, Column]
     rows: int  # images in a shard
@@ -67,6 +68,12 @@ class Header:
     def bytes(self) -> int:
         """Of all views together."""
         return self.bytes_per_image * self.images * self.views
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of everything that decides what a store holds."""
+        content = {name: value for name, value in asdict(self).items() if name not in NOT_COMPARED}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def taps(self, wants: str, who: str) -> list[str]:
         """The stored taps for what a method wants; UserError that names the missing option otherwise."""

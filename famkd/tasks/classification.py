@@ -24,6 +24,13 @@ class Classification:
     measures_teacher = True
     returns_logits = True
 
+    def __init__(self, label_smoothing: float = 0.0):
+        self.label_smoothing = label_smoothing
+
+    def smoothed(self, label_smoothing: float) -> "Classification":
+        """The task with label smoothing in the student's cross-entropy."""
+        return Classification(label_smoothing)
+
     def refuses(self, method: type[Method]) -> str:
         return ""
 
@@ -36,7 +43,9 @@ class Classification:
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
         assert view.logits is not None
-        return {"ce": F.cross_entropy(view.logits, batch.targets)}, view
+        logits, smoothing = view.logits, self.label_smoothing
+        loss = batch.over_labels(lambda targets: F.cross_entropy(logits, targets, label_smoothing=smoothing))
+        return {"ce": loss}, view
 
     def teach(self, net: Tapped, batch: Batch) -> View:
         logits, feats = net(batch.images)

@@ -1,33 +1,23 @@
 """Write a store: run the teacher once over the training images under each augmentation."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import filelock
 import torch
-from lightning_fabric import Fabric
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from famkd.config.recipe import Recipe
-from famkd.config.sections import data_options
 from famkd.config.validate import validated
 from famkd.console import console
-from famkd.distill.distiller import freeze
-from famkd.distill.types import Batch, Dataset, View
+from famkd.distill.types import Dataset
 from famkd.errors import UserError
-from famkd.features.taps import Tapped, default_head, default_taps
 from famkd.files import must_be_writable, write_tensors
 from famkd.methods import METHODS
-from famkd.models.fold import fold_batch_norms, round_weights
-from famkd.run.environment import environment_info
-from famkd.store.columns import encode
-from famkd.store.data import labels_digest, reference_images
+from famkd.store.data import reference_images
 from famkd.store.header import (
-    FORMAT,
-    Column,
     Header,
     differing,
     missing_shards,
@@ -36,32 +26,9 @@ from famkd.store.header import (
     write_header,
 )
 from famkd.tasks import TASKS
-from famkd.training.build import Autocast, build_fabric, build_network, build_recipe_data, teacher_file
+from famkd.training.build import build_fabric, build_recipe_data
 from famkd.training.loop import train_teacher
-from famkd.training.stored import files_digest
-
-SHARD_BYTES = 64 << 20  # of a shard at most, and of memory that is held while one is written
-SHARD_ROWS = 4096  # images in a shard at most: what a stopped command has to compute again
-
-
-class StoreOptions(NamedTuple):
-    """What to keep of each image."""
-
-    features: Sequence[str] = ()
-    topk: int = 0
-    dtype: str = "float16"
-
-
-LOGITS_ONLY = StoreOptions()
-
-
-class Teacher(NamedTuple):
-    """A network that is ready to teach, and what its outputs are stored as."""
-
-    network: Tapped
-    kinds: dict[str, list[str]]
-    outputs: Callable[[Batch], dict[str, Tensor]]  # the columns of a batch
-    figures: dict[str, float]  # on the test set
+from famkd.training.storable import LOGITS_ONLY, StorableTeacher, StoreOptions, header_of, storable_teacher
 
 
 def store_teacher(
@@ -110,11 +77,15 @@ def _write(recipe: Recipe, folder: Path, options: StoreOptions, runs: str | Path
     fabric = build_fabric(recipe)
     torch.manual_seed(recipe.seed)
     data = build_recipe_data(recipe, fabric.device)
+    if data.labels is None or data.size is None:
+        raise UserError(
+            f"A teacher of {recipe.data.name} cannot be stored: its images have no class or no common size."
+        )
     if options.topk >= len(data.classes):
         raise UserError(f"--topk {options.topk} keeps all logits of {len(data.classes)} classes: leave it out.")
-    teacher = _teacher(recipe, data, fabric, options, runs)
+    teacher = storable_teacher(recipe, data, fabric, options, folder, runs)
     probe = teacher.outputs(data.probe())
-    header = _header(recipe, data, teacher, probe, options, runs, fabric)
+    header = header_of(recipe, data, teacher, probe, options, runs, fabric)
     _must_agree(folder, header)
     missing = list(missing_shards(folder, header))
     _print_size(folder, header, recipe, len(missing))
@@ -123,75 +94,6 @@ def _write(recipe: Recipe, folder: Path, options: StoreOptions, runs: str | Path
         write_header(folder, header)
         _write_shards(folder, header, data, teacher, missing)
     console.print(f"{folder}: train with --teacher.store {folder}")
-
-
-def _teacher(recipe: Recipe, data: Dataset, fabric: Fabric, options: StoreOptions, runs: str | Path) -> Teacher:
-    """The teacher as training would run it, measured on the test set."""
-    task = TASKS[recipe.task]
-    model = freeze(build_network(recipe.teacher, data, recipe.task, runs, who="teacher"))
-    figures = task.evaluate(model, data.test()).figures
-    shown = "  ".join(f"{name} {value:.2f}" for name, value in figures.items())
-    console.print(f"teacher {recipe.teacher.model}  {shown}  ({recipe.teacher.weights})")
-    images = data.probe().images
-    if task.folds_teacher:
-        fold_batch_norms(model, images, keep=recipe.teacher.taps)
-    named = list(recipe.teacher.taps)
-    kinds = {
-        kind: named if named and kind != "embed" else default_taps(model, kind, images) for kind in options.features
-    }
-    taps = list(dict.fromkeys(tap for taps in kinds.values() for tap in taps))
-    network = freeze(Tapped(model, taps, default_head(model, images)))
-    if isinstance(fabric.strategy.precision, Autocast):
-        round_weights(network, {network.head} if network.head is not None else set())
-
-    @torch.no_grad()
-    def outputs(batch: Batch) -> dict[str, Tensor]:
-        with fabric.autocast():
-            view: View = task.teach(network, batch)
-        assert view.logits is not None
-        features = dict(zip(taps, view.feats))
-        return encode(view.logits, features, topk=options.topk, dtype=getattr(torch, options.dtype))
-
-    return Teacher(network, kinds, outputs, figures)
-
-
-def _header(
-    recipe: Recipe,
-    data: Dataset,
-    teacher: Teacher,
-    probe: dict[str, Tensor],
-    options: StoreOptions,
-    runs: str | Path,
-    fabric: Fabric,
-) -> Header:
-    columns = {
-        name: Column(list(value.shape[1:]), str(value.dtype).removeprefix("torch.")) for name, value in probe.items()
-    }
-    row = sum(column.bytes for column in columns.values())
-    settings = {name: getattr(recipe.data, name) for name in ("name", "augment", "val", "val_seed")}
-    settings |= {name: getattr(recipe.data, name) for name in data_options(recipe.data.name)}
-    file = teacher_file(recipe.teacher, runs)
-    assert data.labels is not None
-    return Header(
-        format=FORMAT,
-        model=recipe.teacher.model,
-        weights=recipe.teacher.weights,
-        weights_sha256=files_digest(file) if file else "",
-        figures=teacher.figures,
-        images=len(data.labels),
-        classes=list(data.classes),
-        labels_sha256=labels_digest(data.labels),
-        data={name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()},
-        views=recipe.data.views,
-        views_seed=recipe.data.views_seed,
-        precision="bf16-mixed" if isinstance(fabric.strategy.precision, Autocast) else "32-true",
-        topk=options.topk,
-        named_taps=list(recipe.teacher.taps),
-        kinds=teacher.kinds,
-        columns=columns,
-        rows=max(1, min(SHARD_ROWS, SHARD_BYTES // row)),
-        made=environment_info(str(fabric.device)),
-    )
 
 
 def _must_agree(folder: Path, header: Header) -> None:
@@ -233,7 +135,7 @@ def _lacking(header: Header, recipe: Recipe) -> dict[str, list[str]]:
     return lacking
 
 
-def _reference(data: Dataset, teacher: Teacher, probe: dict[str, Tensor]) -> dict[str, Tensor]:
+def _reference(data: Dataset, teacher: StorableTeacher, probe: dict[str, Tensor]) -> dict[str, Tensor]:
     """What a training needs beside the views: the probe's outputs, the classifier, and images to know these by."""
     tensors = {f"probe/{name}": value for name, value in probe.items()} | reference_images(data)
     head = teacher.network.head
@@ -245,7 +147,7 @@ def _reference(data: Dataset, teacher: Teacher, probe: dict[str, Tensor]) -> dic
 
 
 def _write_shards(
-    folder: Path, header: Header, data: Dataset, teacher: Teacher, missing: Sequence[tuple[int, int]]
+    folder: Path, header: Header, data: Dataset, teacher: StorableTeacher, missing: Sequence[tuple[int, int]]
 ) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
@@ -259,7 +161,7 @@ def _write_shards(
                 console.print(f"{folder}: view {view} of {header.views} is stored")
 
 
-def _shard(header: Header, data: Dataset, teacher: Teacher, view: int, rows: range) -> dict[str, Tensor]:
+def _shard(header: Header, data: Dataset, teacher: StorableTeacher, view: int, rows: range) -> dict[str, Tensor]:
     """The columns of some images. An image that cannot be read keeps zeros: training shows the next one instead."""
     shard = {
         name: torch.zeros(len(rows), *column.shape, dtype=getattr(torch, column.dtype))

@@ -87,7 +87,7 @@ def cam(
         model.eval()
         images = images.detach().clone() if images.is_inference() else images.detach()
         parts = []
-        with returning_logits(model, images, output):
+        with returning_logits(model, output):
             place = None if method == ROLLOUT else find_place(model, layer or default_layer(model, images))
             for start in range(0, len(images), batch_size):
                 part = slice(start, start + batch_size)

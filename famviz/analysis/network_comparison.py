@@ -1,6 +1,6 @@
 """Any networks on the same images: what each predicts, where it looks, and how alike they are inside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,17 @@ class NetworkComparison(Rows):
     def labels(self) -> np.ndarray | None:
         """True classes (N,); None if they are unknown."""
         return self.images.labels
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels, found without reading all of them."""
+        return self.images.label(0) is not None
+
+    def only(self, names: Collection[str]) -> "NetworkComparison":
+        """The same images and some of the networks."""
+        chosen = {name: model for name, model in self.models.items() if name in names}
+        transforms = {name: self.reader.transforms[name] for name in chosen}
+        return NetworkComparison(chosen, self.images, transforms, masks=self.masks, crop=self.reader.crop)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -147,12 +158,21 @@ class NetworkComparison(Rows):
             return confusion(down, one, across, other, count, self.classes)
         return confusion("true class", self._need_labels(), down, one, count, self.classes)
 
-    def embedding(self) -> dict[str, np.ndarray]:
-        """Each network's embedding of the images in the plane (N, 2), turned towards that of the reference."""
-        self.predict()
-        found = {name: plane(each.embeddings) for name, each in self.answers.items()}
+    def embedding(self, known_only: bool = False) -> dict[str, np.ndarray]:
+        """Each network's embedding of the images in the plane (N, 2), turned towards that of the reference.
+
+        Args:
+            known_only: only of the images that the networks have seen already; the points of the others are NaN.
+        """
+        if not known_only:
+            self.predict()
+        known = self.answers[self.reference].known
+        found = {name: plane(each.embeddings[known]) for name, each in self.answers.items()}
         first = found[self.reference]
-        return {name: points if name == self.reference else turned_to(points, first) for name, points in found.items()}
+        placed = {name: np.full((len(self), 2), np.nan) for name in found}
+        for name, points in found.items():
+            placed[name][known] = points if name == self.reference else turned_to(points, first)
+        return placed
 
     def cka(self, one: str = "", other: str = "", images: int | Sequence[int] = 200) -> Similarity:
         """CKA between the stages of two networks; by default of the reference and the next one."""

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famviz import figures as plots
-from famviz.explorer.widget import close_parts
+from famviz.explorer.base import close_parts
 from famviz.figures import style
 from famviz.load import LoadedRun, Source, open_runs
 

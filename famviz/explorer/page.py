@@ -1,39 +1,100 @@
-"""The explorer as a page of its own: its ES module, its data as JSON, and the HTML around them."""
+"""Widgets in a page of its own: their ES modules, their data as JSON, and the HTML around them."""
 
 import base64
 import html
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).parent
-# In this order: each file uses the functions of those before it.
-SCRIPTS = ("spectrum.js", "drawing.js", "state.js", "controls.js", "views.js", "pointer.js", "explorer.js")
-
-
-def module() -> str:
-    """The explorer as one ES module without imports, so that a notebook and a saved page can both hold it."""
-    return "".join((HERE / name).read_text() for name in SCRIPTS)
+STATIC = Path(__file__).parent / "static"
+WIDGETS = {"filters": "filters/filters", "cams": "cams/cams"}  # name: its module and its style, without their suffix
+IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
+Message = tuple[dict[str, Any], list[bytes]]  # what a kernel sends to a widget: content and buffers
 
 
-def page(title: str, body: str, css: str = "") -> str:
+def module(widget: str) -> str:
+    """A widget as one ES module without imports, so that a notebook and a saved page can both hold it."""
+    return bundle(STATIC / f"{WIDGETS[widget]}.js")
+
+
+def css(widget: str) -> str:
+    """The style of a widget."""
+    files = ("shared/shared.css", f"{WIDGETS[widget]}.css")
+    return "".join((STATIC / file).read_text() for file in files)
+
+
+def bundle(entry: Path) -> str:
+    """A module and all that it imports as one text; each imported module keeps a scope of its own."""
+    order: list[Path] = []
+
+    def visit(path: Path) -> None:
+        for _, name in IMPORT.findall(path.read_text()):
+            target = (path.parent / name).resolve()
+            if target not in order:
+                visit(target)
+        order.append(path)
+
+    visit(entry.resolve())
+    names = {path: f"module{number}" for number, path in enumerate(order)}
+    return "".join(_scoped(path, names) for path in order[:-1]) + _linked(order[-1], names)
+
+
+def _scoped(path: Path, names: dict[Path, str]) -> str:
+    """A module as a function that returns what it exports."""
+    text = _linked(path, names)
+    exported = ", ".join(EXPORT.findall(text))
+    return f"const {names[path]} = (() => {{\n{EXPORT.sub('', text)}return {{ {exported} }};\n}})();\n"
+
+
+def _linked(path: Path, names: dict[Path, str]) -> str:
+    """The text of a module, in which what other modules returned stands in place of the imports."""
+
+    def link(found: re.Match) -> str:
+        target = (path.parent / found[2]).resolve()
+        return f"const {{{found[1].replace(' as ', ': ')}}} = {names[target]};\n"
+
+    return IMPORT.sub(link, path.read_text())
+
+
+def page(title: str, body: str, style: str = "") -> str:
     """A self-contained page around a body. The title is escaped; the body is taken as HTML."""
-    style = (HERE / "explorer.css").read_text() + (HERE / "page.css").read_text() + css
-    script = module().replace("export default", "const explorer =") + (HERE / "page.js").read_text()
+    shown = [name for name in WIDGETS if f'data-widget="{name}"' in body]
+    parts = [
+        STATIC / "shared" / "shared.css",
+        *(STATIC / f"{WIDGETS[name]}.css" for name in shown),
+        STATIC / "page.css",
+    ]
+    styles = "".join(part.read_text() for part in parts) + style
     title = html.escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n'
-        f"<style>{style}</style></head>\n<body><h1>{title}</h1>\n{body}\n"
-        f'<script type="module">\n{script}</script></body></html>\n'
+        f"<style>{styles}</style></head>\n<body><h1>{title}</h1>\n{body}\n"
+        f'<script type="module">\n{script(shown)}</script></body></html>\n'
     )
+
+
+def script(shown: Sequence[str]) -> str:
+    """The module of a page: the widgets by name, and what starts them."""
+    parts = []
+    for name in shown:
+        text = module(name).replace("export default", "return")
+        parts.append(f"widgets.{name} = (() => {{\n{text}}})();\n")
+    return "const widgets = {};\n" + "".join(parts) + (STATIC / "page.js").read_text()
 
 
 def base64_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def explorer_fragment(traits: dict, buffers: dict[str, dict[str, bytes]]) -> str:
-    """The place of an explorer in a page, with its data: JSON that no value can break out of, bytes as base64."""
+def fragment(
+    widget: str, traits: dict[str, Any], buffers: dict[str, dict[str, bytes]], messages: Sequence[Message] = ()
+) -> str:
+    """The place of a widget in a page, with its data: JSON that no value can break out of, bytes as base64."""
     coded = {name: {key: base64_text(value) for key, value in held.items()} for name, held in buffers.items()}
-    text = json.dumps({"traits": traits, "buffers": coded}).replace("<", "\\u003c")
-    return f'<div class="famviz-mount"><script type="application/json">{text}</script></div>'
+    sent = [[content, [base64_text(part) for part in parts]] for content, parts in messages]
+    text = json.dumps({"traits": traits, "buffers": coded, "messages": sent}).replace("<", "\\u003c")
+    return f'<div class="famviz-mount" data-widget="{widget}"><script type="application/json">{text}</script></div>'

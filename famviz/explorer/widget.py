@@ -1,12 +1,9 @@
 """The filter explorer: choose a level and two channels, and every view shows that filter, in a notebook or a page."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import anywidget
-import ipywidgets
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
@@ -14,28 +11,19 @@ from matplotlib.figure import Figure
 from famkd.errors import UserError
 from famviz import spectra
 from famviz.explorer import encode
-from famviz.explorer.page import explorer_fragment, module, page
+from famviz.explorer.base import Explorer
+from famviz.explorer.page import css, fragment, module, page
 from famviz.figures import sheets, style
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Source, open_runs
 
-CSS = (Path(__file__).parent / "explorer.css").read_text()
 BUDGET = 16 << 20  # bytes of filters that the browser holds at once
 PAGE_BUDGET = 4 << 20  # bytes of filters in a saved page
 VIEWS = ("amplitude", "phase", "complex", "kernel")
 LINKED = ("level", "c_out", "c_in", "mean", "epoch", "view")
 
 
-def close_parts(widget: ipywidgets.Widget) -> None:
-    """Close the children, the layout and the style of a closed widget, which the kernel would else keep."""
-    children = getattr(widget, "children", ())
-    for part in (*children, getattr(widget, "layout", None), getattr(widget, "style", None)):
-        if isinstance(part, ipywidgets.Widget):
-            part.close()
-            close_parts(part)
-
-
-class FilterExplorer(anywidget.AnyWidget):
+class FilterExplorer(Explorer):
     """Linked views of the filters of one run, and of others to compare it with. The traits are the interface.
 
     Args:
@@ -43,11 +31,14 @@ class FilterExplorer(anywidget.AnyWidget):
         budget: bytes of quantised filters to send at once; a larger level is sent one output channel at a time.
         traits: what to show first, such as `level=1, view="phase"`; by default the strongest filter of the level.
 
-    Errors: UserError if the first run holds no filter.
+    Errors: UserError if the first run holds no filter, or for an argument that is no trait.
     """
 
-    _esm = module()
-    _css = CSS
+    shown = (*LINKED, "raw", "other", "floor")
+    linked = LINKED
+
+    _esm = module("filters")
+    _css = css("filters")
     _meta = traitlets.Dict().tag(sync=True)
     _whole = traitlets.Dict().tag(sync=True)  # bytes by key, sent once
     _rows = traitlets.Dict().tag(sync=True)  # bytes by key, of the chosen output channel
@@ -67,6 +58,7 @@ class FilterExplorer(anywidget.AnyWidget):
     ).tag(sync=True)
 
     def __init__(self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *, budget: int = BUDGET, **traits: Any):
+        self.refuse_unknown(traits)
         opened = open_runs(runs)
         self.runs: list[LoadedRun] = opened if isinstance(opened, list) else [opened]
         if not self.runs or not self.runs[0].filters:
@@ -157,17 +149,7 @@ class FilterExplorer(anywidget.AnyWidget):
     def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
         """This explorer as a part of a page: its data and its place, without module and style."""
         data = encode.page_data(self.runs, budget, alone=True)
-        chosen = {name: getattr(self, name) for name in (*LINKED, "raw", "other", "floor")}
-        return explorer_fragment({"_meta": data.meta, **chosen}, {"_whole": data.whole, "_rows": data.rows})
-
-    def close(self) -> None:
-        """Remove the widget from the page and from the kernel."""
-        super().close()
-        close_parts(self)
-
-    def link(self, other: "FilterExplorer") -> list[traitlets.link]:
-        """Make two explorers show the same choice; call `unlink()` on each returned link to undo it."""
-        return [traitlets.link((self, name), (other, name)) for name in LINKED]
+        return fragment("filters", {"_meta": data.meta, **self.chosen()}, {"_whole": data.whole, "_rows": data.rows})
 
     def _send_rows(self, change: Any = None) -> None:
         """Send the chosen output channel of every visible level that the browser does not hold."""
@@ -212,11 +194,3 @@ class FilterExplorer(anywidget.AnyWidget):
         if value and value not in names:
             raise traitlets.TraitError(f"there is no run {value!r} to compare with: {', '.join(names) or 'none'}")
         return value
-
-    def _repr_mimebundle_(self, **kwargs: Any):
-        """The live widget, and a picture for a reopened or exported notebook, where nothing is live."""
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return {**data, "image/png": base64.b64encode(self.to_png()).decode()}, metadata

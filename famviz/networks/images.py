@@ -30,22 +30,32 @@ class Images:
         self, count: int, read: Callable[[int], tuple[Picture, int | None]], labels: np.ndarray | None = None,
         classes: Sequence[str] = (), pixels: np.ndarray | None = None,
     ):  # fmt: skip
-        self._count, self._read, self._labels = count, read, labels
+        self._count, self._reads, self._labels = count, read, labels
         self.classes, self.pixels = list(classes), pixels
         self._labels_read = labels is not None
+        self._seen: dict[int, int | None] = {}  # labels of the pictures that were read
 
     def __len__(self) -> int:
         return self._count
 
     def picture(self, at: int) -> Picture:
         """The picture at a position: a PIL image in RGB, or a normalised tensor (3, H, W)."""
-        return self._read(at)[0]
+        picture, self._seen[at] = self._reads(at)
+        return picture
+
+    def label(self, at: int) -> int | None:
+        """The label of an image, or None. A picture that was read already is not read again for it."""
+        if self._labels is not None:
+            return int(self._labels[at])
+        if at not in self._seen:
+            self.picture(at)
+        return self._seen[at]
 
     @property
     def labels(self) -> np.ndarray | None:
         """Labels (N,), or None if they are unknown. A data set that names no labels is read once for them."""
         if not self._labels_read:
-            found = [self._read(at)[1] for at in range(len(self))]
+            found = [self.label(at) for at in range(len(self))]
             self._labels = None if None in found else np.array(found, int)
             self._labels_read = True
         return self._labels
@@ -73,7 +83,7 @@ def as_images(source: Any, labels: Any = None, classes: Sequence[str] | None = N
         given = np.asarray(labels, int)
         if given.shape != (len(images),):
             raise UserError(f"There are {len(images)} images and {given.size} labels: pass one label for each image.")
-        images = Images(len(images), images._read, given, images.classes, images.pixels)
+        images = Images(len(images), images._reads, given, images.classes, images.pixels)
     if classes is not None:
         images.classes = list(classes)
     return images

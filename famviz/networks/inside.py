@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from famkd.features.answer import Wanted, find_answer, logits_in
+from famkd.features.answer import Wanted, logits_in
 
 
 @contextmanager
@@ -24,19 +24,18 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def returning_logits(model: nn.Module, images: Tensor, output: str = "") -> Iterator[None]:
+def returning_logits(model: nn.Module, output: str = "") -> Iterator[None]:
     """Inside the block the network returns its logits (B, classes), whatever it returns elsewhere.
 
     Args:
-        images: some that it runs on; one run on two of them shows where the logits are.
         output: where they are, such as `logits` or `1`, if more than one part can be the logits.
     """
-    handle = find_answer(model, images, Wanted(output=output, for_losses=False)).attach(model)
+    wanted = Wanted(output=output, for_losses=False)
+    handle = model.register_forward_hook(lambda module, args, out: logits_in(out, wanted))
     try:
         yield
     finally:
-        if handle is not None:
-            handle.remove()
+        handle.remove()
 
 
 def logits_of(out: Any) -> Tensor:

@@ -5,9 +5,12 @@ import torch
 from helpers.tiny_coco import make_coco
 from PIL import Image
 
+from famkd.config.load import load_recipe
+from famkd.config.validate import validated
 from famkd.data import DATA, build_data
 from famkd.data.views import Views
 from famkd.errors import UserError
+from famkd.training.build import build_recipe_data
 
 OPTIONS = {"coco": {"sides": (64, 72, 80), "longest": 100, "workers": 0}, "imagenet": {"size": 16, "workers": 0}}
 KINDS = ("npz", "imagenet", "coco")
@@ -82,6 +85,38 @@ def test_worker_processes_and_held_out_images_change_no_view(roots):
     held_out = built("imagenet", roots, views=2, val="0.25")
     assert len(held_out.labels) == 9
     assert epoch(held_out, 2).items() <= shown(held_out, 2).items()
+
+
+AUGMENTS = [
+    ("--augment.crop_scale", "0.3", "1"), ("--augment.jitter", "0.4"), ("--augment.policy", "randaugment"),
+    ("--augment.policy", "augmix"), ("--augment.erase", "0.9"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("flags", AUGMENTS, ids=lambda flags: flags[1] if flags[0].endswith("policy") else flags[0])
+@pytest.mark.parametrize("kind", ["npz", "imagenet"])
+def test_further_augmentation_of_single_images_is_repeated_too(kind, flags, roots):
+    options = ("--data.size", "16", "--data.workers", "0") if kind == "imagenet" else ()
+    common = ("--data", kind, "--root", roots[kind], "--data.batch_size", "2", "--method", "none", *options, *flags)
+    data = build_recipe_data(validated(load_recipe("quickstart", *common, "--views", "2")))
+    first, second, third = (epoch(data, number) for number in (1, 2, 3))
+    assert first == third == shown(data, 1)
+    assert second == shown(data, 2)
+    assert sum(first[i] != second[i] for i in first) >= len(first) // 2
+    without = build_recipe_data(validated(load_recipe("quickstart", *common[: -len(flags)], "--views", "2")))
+    assert sum(first[i] != pixels for i, pixels in epoch(without, 1).items()) >= len(first) // 2
+    assert shown(data, 0) == shown(without, 0)
+    other = build_recipe_data(validated(load_recipe("quickstart", *common, "--views", "2", "--seed", "9")))
+    assert epoch(other, 1) == first
+
+
+@pytest.mark.parametrize(("flags", "what"), [
+    (("--augment.mixup", "0.8"), "--augment.mixup and --augment.cutmix"),
+    (("--augment.erase", "0.5", "--augment.erase_with", "noise"), "--augment.erase_with noise"),
+])  # fmt: skip
+def test_what_is_drawn_within_a_step_cannot_be_repeated(flags, what):
+    with pytest.raises(UserError, match=rf"{what} cannot be repeated in every epoch"):
+        validated(load_recipe("quickstart", "--method", "kd", "--views", "2", *flags))
 
 
 def test_a_data_set_that_cannot_repeat_views_says_so(monkeypatch):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import famviz
 from famviz import spectra
-from famviz.explorer.page import module
+from famviz.explorer.page import EXPORT, STATIC, bundle
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
@@ -37,6 +37,13 @@ def shown(page, runs, tmp_path):
         return explorer
 
     return show
+
+
+def exports(path: str) -> str:
+    """A module of the widgets as statements that define what it exports."""
+    text = bundle(STATIC / path)
+    names = ", ".join(EXPORT.findall(text))
+    return f"var {{ {names} }} = (() => {{ {EXPORT.sub('', text)}; return {{ {names} }}; }})();"
 
 
 def trait(page, name):
@@ -305,7 +312,9 @@ def test_small_numbers_keep_their_digits(shown, page, tmp_path):
     value = float(page.locator(".fv-read").inner_text().rpartition(": ")[2].replace("−", "-"))
     assert value == pytest.approx(kernel[4, 4], rel=0.05, abs=0.03 * float(np.abs(kernel).max()))
     shares = "[0, 3e-6, 0.00046, 0.27, 0.99954, 1].map(percent).concat([0, 1, 128, 255].map(part))"
-    words = page.evaluate(f"() => {{ {module().replace('export default', 'const made =')}; return {shares}; }}")
+    words = page.evaluate(
+        f"() => {{ {exports('shared/numbers.js')}; {exports('filters/spectrum.js')}; return {shares}; }}"
+    )
     assert words == ["0 %", "< 0.001 %", "0.046 %", "27 %", "99.954 %", "100 %",
                      "under 0.2 %", "0.4 %", "50 %", "over 99.8 %"]  # fmt: skip
 

@@ -22,6 +22,7 @@ from famkd.models import build_model
 from famkd.store.columns import decode_logits, encode
 from famkd.store.header import read_header, shard_path
 from famkd.store.shards import Store
+from famkd.training import storable
 from famkd.training import store as writing
 from famkd.training.build import build_distiller, build_training_data
 from famkd.training.loop import train
@@ -46,7 +47,7 @@ def whole(tmp_path_factory, few_digits) -> Path:
             f"data: {{name: npz, root: {few_digits}, batch_size: 16}}\noptim: {{epochs: 3, lr: 0.05, steps: [2]}}\n"
         )
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(writing, "SHARD_ROWS", 20)
+            patched.setattr(storable, "SHARD_ROWS", 20)
             store_teacher(load_recipe("small.yaml", "--views", "2"), "all", ALL)
     finally:
         os.chdir(before)
@@ -236,7 +237,10 @@ def test_a_damaged_shard_is_named(here):
     (("--data.no_augment",), "all is of other augmentations than these"),
     (("--views", "3"), r"all is of --data.views 2, not 3: leave it out"),
     (("--data.views_seed", "3"), r"all is of --data.views_seed 0, not 3"),
-    (("--teacher.taps", "layer1"), "all is of other taps of the teacher"),
+    (("--teacher.taps", "layer1"), "all is of another --teacher.taps: leave it out"),
+    (("--teacher.size", "16"), "all is of another --teacher.size: leave it out"),
+    (("--augment.jitter", "0.4"), "all is of other augmentations than these"),
+    (("--augment.mixup", "0.8"), "--augment.mixup and --augment.cutmix cannot be repeated in every epoch"),
 ])  # fmt: skip
 def test_a_store_of_something_else_is_refused(here, flags, words):
     torch.save({"weight": torch.zeros(1)}, "other.pt")
@@ -294,7 +298,7 @@ def test_values_beyond_the_type_are_refused():
 
 
 def test_a_stopped_store_goes_on_and_ends_with_the_same_bytes(here, monkeypatch, capsys):
-    monkeypatch.setattr(writing, "SHARD_ROWS", 20)
+    monkeypatch.setattr(storable, "SHARD_ROWS", 20)
     chosen = load_recipe("small.yaml", "--views", "2")
     real, written = writing.write_tensors, []
 

@@ -1,17 +1,19 @@
 // What each part of the page shows of the present choice.
-const NOT_HELD = "This page does not hold this row";
-const COLUMNS = [ // of the table: name, digits, unit and convention
-  ["out", 0, "output channel, counted from 0"],
-  ["in", 0, "input channel, counted from 0"],
-  ["energy dB", 1, "mean of |H|² over all frequencies, in dB of the level's strongest filter"],
-  ["centroid", 3, "energy-weighted mean radius, as a fraction of Nyquist"],
-  ["bandwidth", 3, "energy-weighted standard deviation of the radius, as a fraction of Nyquist"],
-  ["angle °", 0, "direction of the waves that carry the energy, 0 to 180°: 0° along x, 90° along y (downwards)"],
-  ["coherence", 2, "0 where all directions carry the same energy, 1 where a single one has it all"],
-];
+import { paint } from "../shared/colour.js";
+import { drawCurves } from "../shared/curve.js";
+import { countDrawing, h } from "../shared/dom.js";
+import { clamp, largest, minus, num } from "../shared/numbers.js";
+import { alignTitles, drawPanel } from "../shared/panel.js";
+import { showTable } from "../shared/table.js";
+import { showControls } from "./controls.js";
+import { outline, shareBars } from "./outline.js";
+import { darkness, shade } from "./shade.js";
+import { VIEWS, captions, difference, energies, inverse, polar, radialDb, words } from "./spectrum.js";
+import { fieldOf, readState } from "./state.js";
 
+const NOT_HELD = "This page does not hold this row";
 // Draw everything. z and b are the fields of the two runs: undefined on the way, null for an epoch that is not kept.
-function draw(app) {
+export function draw(app) {
   const s = readState(app), { ui, meta } = app;
   const z = fieldOf(app, 0, s), b = s.B ? fieldOf(app, s.other, s) : null;
   const waiting = z === undefined || b === undefined;
@@ -19,7 +21,7 @@ function draw(app) {
   showControls(app, s);
   ui.options.textContent = captions(s, meta.runs);
   showNavigator(app, s);
-  showTable(app, s);
+  showTable(ui.table, s.L.table, s.level, ([out, inn]) => showsPair(s) && out === s.out && inn === s.in);
   showRuns(app, s, b);
   ui.root.classList.toggle("fv-wait", waiting && !meta.alone);
   if (z) showFields(app, s, z, b);
@@ -136,44 +138,10 @@ function showRuns(app, s, b) {
   ui.shares.replaceChildren(...shareBars(s, compared));
 }
 
-// The table of the strongest filters, built again only if the level or the order has changed.
-function showTable(app, s) {
-  const { ui } = app, [by, direction] = app.sort, table = [s.level, app.sort].join();
-  if (app.table !== table) {
-    app.table = table;
-    app.order = [...s.L.table].sort((a, b) => direction * (a[by] - b[by]));
-    app.rows = app.order.map((row) => buildRow(app, row));
-    ui.head.replaceChildren(h("tr", {}, ...COLUMNS.map((column, i) => buildHeader(app, column, i))));
-    ui.body.replaceChildren(...app.rows);
-  }
-  app.rows.forEach((tr, i) => {
-    const [out, inn] = app.order[i];
-    tr.classList.toggle("fv-on", showsPair(s) && out === s.out && inn === s.in);
-  });
-}
-
-function buildRow(app, row) {
-  const cells = row.map((value, i) => h("td", {}, num(value, COLUMNS[i][1])));
-  return h("tr", { onclick: () => choose(app, row[0], row[1]) }, ...cells);
-}
-
-// A click sorts by the column, the largest first; a second one in the other direction.
-function buildHeader(app, [name, , title], i) {
-  const [by, direction] = app.sort, falling = direction < 0;
-  const onclick = () => {
-    app.sort = [i, by === i ? -direction : -1];
-    app.redraw();
-  };
-  if (i !== by) return h("th", { title }, h("button", { onclick }, name));
-  const th = h("th", { title }, h("button", { onclick }, name + (falling ? " ↓" : " ↑")));
-  th.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  return th;
-}
-
-// Give all titles the height of the highest one, so that pictures start at one height.
-function alignTitles(panels) {
-  const titles = panels.map((p) => p.title);
-  for (const title of titles) title.style.minHeight = "";
-  const highest = Math.max(...titles.map((title) => title.getBoundingClientRect().height));
-  for (const title of titles) title.style.minHeight = highest + "px";
+// The larger side of a picture in px. Two runs are three pictures, which stay in one row, with the curve if it fits.
+// `width` is as last laid out: while a theme changes, one in between may be read that nothing corrects.
+function boxOf(width, two) {
+  if (!two) return 250;
+  const room = width || 960, curve = room >= 1080 ? 350 : 0;
+  return clamp(Math.floor((room - 210 - curve) / 4), 110, 250);
 }

@@ -1,12 +1,38 @@
 // The elements of the page: menus, panels and table. Nothing is drawn here but the state of the controls.
+import { checkbox, menu } from "../shared/controls.js";
+import { h } from "../shared/dom.js";
+import { keepKeys, keyHelp } from "../shared/keyboard.js";
+import { clamp, num } from "../shared/numbers.js";
+import { panel } from "../shared/panel.js";
+import { makeTable } from "../shared/table.js";
+import { put } from "../shared/widget.js";
+import { VIEWS } from "./spectrum.js";
+import { choose, chooseEpoch, readState } from "./state.js";
+
+const COLUMNS = [ // of the table: name, digits, unit and convention
+  ["out", 0, "output channel, counted from 0"],
+  ["in", 0, "input channel, counted from 0"],
+  ["energy dB", 1, "mean of |H|² over all frequencies, in dB of the level's strongest filter"],
+  ["centroid", 3, "energy-weighted mean radius, as a fraction of Nyquist"],
+  ["bandwidth", 3, "energy-weighted standard deviation of the radius, as a fraction of Nyquist"],
+  ["angle °", 0, "direction of the waves that carry the energy, 0 to 180°: 0° along x, 90° along y (downwards)"],
+  ["coherence", 2, "0 where all directions carry the same energy, 1 where a single one has it all"],
+];
+const KEYS = [
+  ["← → ↑ ↓", "on the map of energies: another input or output channel; in the table: another filter; on a picture: "
+    + "read its values, with Shift by 8"],
+  ["PageUp PageDown", "the same by 8"],
+  ["click", "on the map of energies or in the table: that filter"],
+];
 const FLOOR = { lowest: -80, highest: -5, usual: -60, step: 5 }; // dB
 const FLOOR_TIP = "dB of the level's largest |H|: weaker values are drawn darkest in amplitudes "
   + "and hatched in phases and differences";
 const REPLAY_MS = 200; // for each epoch
 
-function buildPage(app) {
+export function buildPage(app) {
+  const columns = COLUMNS.map(([name, digits, title]) => ({ name, title, write: (value) => num(value, digits) }));
   const ui = {
-    nav: panel("nav"), main: panel("main"), second: panel("b"), change: panel("diff"),
+    nav: panel("nav", { role: "application" }), main: panel("main"), second: panel("b"), change: panel("diff"),
     thumbs: Object.keys(VIEWS).map((view) => buildThumb(app, view)),
     curve: h("svg", { class: "fv-curve", viewBox: "0 0 300 170", role: "img", "aria-label": "radial profile" }),
     names: h("div", { className: "fv-names" }),
@@ -14,31 +40,30 @@ function buildPage(app) {
     options: h("div", { className: "fv-options" }),
     readout: h("output", { className: "fv-read", ariaLive: "polite" }),
     save: h("button", { title: "the pictures shown, as a PNG file" }, "save picture"),
-    head: h("thead"),
-    body: h("tbody", { tabIndex: 0 }),
+    help: keyHelp(KEYS),
+    table: makeTable(columns, {
+      label: "strongest filters; arrow keys choose",
+      choose: ([out, inn]) => choose(app, out, inn),
+      sort: [2, -1],
+    }),
     ...buildControls(app),
   };
-  ui.body.setAttribute("aria-label", "strongest filters; arrow keys choose");
   ui.panels = [ui.nav, ui.main, ui.second, ui.change];
   ui.root = layOut(ui);
-  // Keys for a slider, a menu or a button must not reach the notebook, whose shortcuts would move the focus away.
-  ui.root.onkeydown = (event) => {
-    const modified = event.ctrlKey || event.metaKey || event.altKey || event.shiftKey;
-    if (!modified) event.stopPropagation();
-  };
+  keepKeys(ui.root);
   return ui;
 }
 
 function layOut(ui) {
   const thumbs = h("div", { className: "fv-thumbs" }, ...ui.thumbs.map((thumb) => thumb.button));
   const side = h("div", { className: "fv-side" }, thumbs, h("div", {}, ui.curve, ui.names), ui.shares);
-  const table = h("div", { className: "fv-scroll" }, h("table", {}, ui.head, ui.body));
   return h("div", { className: "famviz" },
-    h("div", { className: "fv-bar" }, ...Object.values(ui.labels)),
+    h("div", { className: "fv-bar" }, ...Object.values(ui.labels), ui.help.button),
+    ui.help.list,
     ui.options,
     h("div", { className: "fv-row" }, ...ui.panels.map((p) => p.root), side),
     h("div", { className: "fv-say" }, ui.readout, ui.save),
-    h("details", { open: true }, h("summary", {}, "Strongest filters"), table));
+    h("details", { open: true }, h("summary", {}, "Strongest filters"), ui.table.root));
 }
 
 function buildThumb(app, view) {
@@ -77,15 +102,6 @@ function buildControls(app) {
   return { inputs, labels, age, stopReplay: player.stop };
 }
 
-function menu(options, use) {
-  const items = options.map(([value, text]) => h("option", { value }, text));
-  return h("select", { onchange: (event) => use(event.target.value) }, ...items);
-}
-
-function checkbox(use) {
-  return h("input", { type: "checkbox", onchange: (event) => use(event.target.checked) });
-}
-
 function floorInput(use) {
   const { lowest, highest, usual, step } = FLOOR;
   const onchange = (event) => use(clamp(+event.target.value || usual, lowest, highest));
@@ -112,7 +128,7 @@ function makePlayer(app) {
 }
 
 // Make the controls show the present choice, and hide those without a use.
-function showControls(app, s) {
+export function showControls(app, s) {
   const { inputs, labels, age, second, change, root } = app.ui, epochs = s.L.epochs;
   inputs.level.value = s.level;
   inputs.view.value = s.view;

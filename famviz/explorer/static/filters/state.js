@@ -1,41 +1,35 @@
 // The data of an explorer: traits of the model, bytes of the filters, and the present choice.
-// `app` holds all that belongs to one explorer; render() in explorer.js makes it.
+// `app` holds all that belongs to one explorer.
+import { decodeTables } from "../shared/colour.js";
+import { clamp } from "../shared/numbers.js";
+import { bytesOf, put } from "../shared/widget.js";
+import { spread, unpack } from "./spectrum.js";
 
-function makeApp(model) {
+export function makeApp(model) {
   const meta = model.get("_meta");
-  const decode = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const tables = Object.fromEntries(Object.entries(meta.tables).map(([name, text]) => [name, decode(text)]));
   return {
-    model, meta, tables,
+    model, meta,
+    tables: decodeTables(meta.tables),
     levels: {}, // unpacked levels, by run and level
-    sort: [2, -1], // column of the table, and its direction
-    table: "", rows: [], order: [], // what the table shows
     curves: [], // radial profiles, in dB
     readout: "", // the line about the chosen filter
     width: 0, // of the page, as last laid out
   };
 }
 
-// Set traits, here and in the kernel.
-function put(app, traits) {
-  for (const name in traits) app.model.set(name, traits[name]);
-  app.model.save_changes();
-}
-
 // Choose a filter; an epoch stays.
-function choose(app, out, inn) {
+export function choose(app, out, inn) {
   put(app, { c_out: out, c_in: inn, mean: false });
 }
 
 // Show an epoch by its position in the history; the position after the last one is the saved weights.
-function chooseEpoch(app, at) {
+export function chooseEpoch(app, at) {
   put(app, { epoch: readState(app).L.epochs[at] ?? 0 });
 }
 
 // Bytes of filters, or undefined if the page does not hold them (yet).
 function held(app, key) {
-  const value = app.model.get("_whole")[key] ?? app.model.get("_rows")[key];
-  return value && new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
+  return bytesOf(app.model.get("_whole")[key] ?? app.model.get("_rows")[key]);
 }
 
 // An unpacked level of a run; null if the run has no such level.
@@ -46,7 +40,7 @@ function levelOf(app, run, level) {
 }
 
 // The present choice. L is the level of the first run, B that of the run to compare with if it has the same shape.
-function readState(app) {
+export function readState(app) {
   const { model, meta } = app, get = (name) => model.get(name);
   const level = clamp(get("level"), 0, meta.levels[0].length - 1);
   const L = levelOf(app, 0, level);
@@ -71,7 +65,7 @@ function sameShape(L, B) {
 
 // The chosen filter of a run as complex values. undefined while its row is on the way, null for an epoch that the run
 // did not keep. The mean of all filters has the RMS amplitude in spectra, and its own amplitude in a kernel.
-function fieldOf(app, run, s, forKernel = false) {
+export function fieldOf(app, run, s, forKernel = false) {
   const L = levelOf(app, run, s.level);
   if (s.epoch) {
     const at = L.epochs.indexOf(s.epoch);

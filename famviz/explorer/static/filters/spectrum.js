@@ -1,34 +1,18 @@
 // Bytes to spectra (encode.py writes the bytes), spectra to figures and words. Nothing here touches the page.
+import { TAU, clamp, minus, mod, num } from "../shared/numbers.js";
+
 const SPAN = 80; // dB between the lowest and the highest amplitude code
-const TAU = 2 * Math.PI;
 const TINY = 1e-30; // amplitude that stands for zero in a logarithm
 const AMPLITUDES = Float64Array.from({ length: 256 }, (_, code) => (code ? 10 ** (decibel(code) / 20) : 0));
-const VIEWS = {
+export const VIEWS = {
   amplitude: "amplitude |H|, dB",
   phase: "phase, rad",
   complex: "hue: phase, brightness: dB",
   kernel: "spatial kernel",
 };
 
-// Small helpers -------------------------------------------------------------------------------------------------------
-const mod = (a, n) => ((a % n) + n) % n;
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const minusSign = (text) => String(text).replaceAll("-", "−");
-const num = (value, digits = 2) => minusSign((+value).toFixed(digits));
-const weight = (value) => minusSign(value ? value.toPrecision(3) : 0);
-const minus = (v, w) => v.map((value, n) => value - w[n]);
-const largest = (v) => v.reduce((most, value) => Math.max(most, Math.abs(value) || 0), 0);
-
-// A share 0..1 as a percentage that is never rounded to 0 or 100 unless it is, as famviz.style.percent writes it.
-function percent(share) {
-  const small = Math.min(share, 1 - share);
-  if (small > 0 && small < 1e-5) return share < 0.5 ? "< 0.001 %" : "> 99.999 %";
-  const digits = small > 0 && small < 0.01 ? 3 : 0;
-  return num(100 * share, digits) + " %";
-}
-
-// The same of a share that was sent as a byte 0..255.
-function part(code) {
+// A share that was sent as a byte 0..255, as a percentage.
+export function part(code) {
   if (code < 1) return "under 0.2 %";
   if (code > 254) return "over 99.8 %";
   const digits = Math.min(code, 255 - code) < 26 ? 1 : 0;
@@ -41,7 +25,7 @@ function decibel(code) {
 }
 
 // The parts of a level's base bytes, in the order in which encode.level_data writes them.
-function unpack(figures, bytes) {
+export function unpack(figures, bytes) {
   if (!figures || !bytes) return null;
   const [O, C] = figures.channels, [H, W] = figures.size;
   const half = H * ((W >> 1) + 1), epochs = figures.epochs.length;
@@ -59,7 +43,7 @@ function unpack(figures, bytes) {
 }
 
 // Codes of a half spectrum, or of a whole centred plane, to complex values on the centred plane.
-function spread({ H, W, reference }, amplitude, phase, whole) {
+export function spread({ H, W, reference }, amplitude, phase, whole) {
   const re = new Float64Array(H * W), im = new Float64Array(H * W);
   const columns = (W >> 1) + 1;
   for (let n = 0; n < H * W; n++) {
@@ -76,7 +60,7 @@ function spread({ H, W, reference }, amplitude, phase, whole) {
 }
 
 // Real part of the centred inverse DFT: the convolution kernel, its origin in the middle.
-function inverse({ H, W, re, im }) {
+export function inverse({ H, W, re, im }) {
   const alongRows = inverseAlong(W, H, re, im);
   return inverseAlong(H, W, ...alongRows)[0];
 }
@@ -98,7 +82,7 @@ function inverseAlong(n, m, re, im) {
 }
 
 // Adds dB of a reference, without a floor (what a floor hides is still subtracted as it is), and phases.
-function polar(z, { reference }) {
+export function polar(z, { reference }) {
   z.db = z.re.map((a, n) => 20 * Math.log10(Math.hypot(a, z.im[n]) / reference || TINY));
   z.phase = z.re.map((a, n) => Math.atan2(z.im[n], a));
   return z;
@@ -118,13 +102,13 @@ function radial({ H, W, re, im }) {
 }
 
 // The same in dB, as a plain array.
-function radialDb(z, reference) {
+export function radialDb(z, reference) {
   return Array.from(radial(z), (mean) => 20 * Math.log10(mean / reference || TINY));
 }
 
 // What one view of a difference shows: dB and phases are subtracted as such, the complex view shows the complex
 // difference. Where one of the two is below the floor there is nothing to compare.
-function difference(z, b, s) {
+export function difference(z, b, s) {
   const d = polar({ re: minus(z.re, b.re), im: minus(z.im, b.im) }, s);
   const weaker = z.db.map((value, n) => Math.min(value, b.db[n]));
   if (s.view === "amplitude") {
@@ -138,7 +122,7 @@ function difference(z, b, s) {
 }
 
 // Energies of all pairs, now or after an epoch, in dB of the strongest of them, and where their colours begin.
-function energies({ epochs, lives, now, O, C }, epoch) {
+export function energies({ epochs, lives, now, O, C }, epoch) {
   const at = epochs.indexOf(epoch), pairs = O * C;
   const codes = at < 0 ? now : lives.subarray(at * pairs, (at + 1) * pairs);
   const strongest = decibel(codes.reduce((most, code) => Math.max(most, code), 0));
@@ -149,7 +133,7 @@ function energies({ epochs, lives, now, O, C }, epoch) {
 
 // Words ---------------------------------------------------------------------------------------------------------------
 // The chosen filter in one line.
-function words(s) {
+export function words(s) {
   const { L } = s, pair = s.out * L.C + s.in, filters = L.O * L.C;
   if (s.epoch) {
     const energy = num(energies(L, s.epoch).db[pair], 1);
@@ -171,7 +155,7 @@ function words(s) {
 }
 
 // The options of the level, or of both levels if they differ.
-function captions(s, names) {
+export function captions(s, names) {
   if (!s.B || s.B.caption === s.L.caption) return s.L.caption;
   const unknown = (level) => level.caption || "options unknown";
   return `${names[0]}: ${unknown(s.L)}. ${names[s.other]}: ${unknown(s.B)}`;

@@ -1,0 +1,73 @@
+// Keys and pointer: choosing a filter, reading values, saving a picture.
+import { CURVE, ringAt } from "../shared/curve.js";
+import { saveAs } from "../shared/dom.js";
+import { onRead, onReadKeys, pixelAt } from "../shared/hover.js";
+import { onStep } from "../shared/keyboard.js";
+import { clamp, num } from "../shared/numbers.js";
+import { snapshot } from "../shared/snapshot.js";
+import { below } from "./shade.js";
+import { captions, words } from "./spectrum.js";
+import { choose, readState } from "./state.js";
+
+export function connect(app) {
+  const { nav, main, second, change, curve, save } = app.ui;
+  onStep(nav.canvas, ([i, j]) => stepPair(app, i, j));
+  nav.canvas.onclick = (event) => choose(app, ...pixelAt(event, nav.canvas));
+  const forget = () => readChoice(app);
+  onRead(nav, (i, j) => readPixel(app, nav, `output ${i}, input ${j}`, i, j), forget);
+  for (const p of [main, second, change]) {
+    const { canvas } = p;
+    const read = (i, j) => {
+      const where = `x ${num(j - (canvas.width >> 1), 0)}, y ${num(i - (canvas.height >> 1), 0)}`;
+      readPixel(app, p, where, i, j);
+    };
+    onRead(p, read, forget);
+    onReadKeys(p, read, forget);
+  }
+  curve.onpointermove = (event) => readCurve(app, event);
+  curve.onpointerleave = () => readChoice(app);
+  save.onclick = () => savePicture(app);
+}
+
+function stepPair(app, i, j) {
+  const s = readState(app);
+  choose(app, clamp(s.out + i, 0, s.L.O - 1), clamp(s.in + j, 0, s.L.C - 1));
+}
+
+// Show the value of a pixel in the readout.
+function readPixel(app, p, where, i, j) {
+  app.ui.readout.textContent = `${p.title.textContent} at ${where}: ${p.say(i * p.canvas.width + j)}`;
+}
+
+// Show the line about the choice again.
+function readChoice(app) {
+  app.ui.readout.textContent = app.readout;
+  app.ui.curve.lastChild?.setAttribute("r", 0);
+}
+
+// Show the values of the ring under the pointer, and a dot on the first curve.
+function readCurve(app, event) {
+  const { curves, ui, model, meta } = app;
+  if (!curves.length) return;
+  const floor = model.get("floor"), last = curves[0].length - 1;
+  const box = ui.curve.getBoundingClientRect();
+  const x = (event.clientX - box.left) / box.width * 300; // in units of the SVG
+  const ring = clamp(Math.round((x - CURVE.left) / (CURVE.right - CURVE.left) * last), 0, last);
+  const values = curves.map((values) => (values[ring] > floor ? num(values[ring], 1) + " dB" : below(floor)));
+  if (values.length > 1) values[1] = `${meta.runs[readState(app).other]} ${values[1]}`;
+  ui.readout.textContent = `ring ${ring} of ${last}: ${values.join(", ")}`;
+  const dot = ui.curve.lastChild, visible = curves[0][ring] > floor;
+  const [cx, cy] = visible ? ringAt(Math.max(1, last), ring, curves[0][ring], floor) : [0, 0];
+  dot.setAttribute("r", visible ? 4 : 0);
+  dot.setAttribute("cx", cx);
+  dot.setAttribute("cy", cy);
+}
+
+// Save the visible panels as a PNG file.
+function savePicture(app) {
+  const s = readState(app), { title } = s.L, pair = s.mean ? "all" : `${s.out}-${s.in}`;
+  const name = [app.meta.runs[0], title, s.epoch ? `epoch ${s.epoch}` : pair, s.view].join("-");
+  const visible = app.ui.panels.filter((p) => !p.root.hidden);
+  const caption = [`${app.meta.runs[0]}, ${title}. ${words(s)}`, captions(s, app.meta.runs)].filter(Boolean).join(" ");
+  saveAs(snapshot(visible, caption), name);
+}

@@ -1,0 +1,50 @@
+// A widget: one app for each place where it is shown, drawn again at the next frame after a trait changed.
+
+// `make(model)` returns the app, `build(app)` its elements {root, ...}, `connect(app)` attaches events, `draw(app)`
+// draws everything, `stop(app)` ends what runs by itself. `traits` are the names whose change draws again.
+export function widget({ traits, make, build, connect, draw, stop = () => {} }) {
+  return {
+    render({ model, el }) {
+      const app = make(model);
+      app.redraw = atNextFrame(() => draw(app));
+      app.ui = build(app);
+      connect(app);
+      el.append(app.ui.root);
+      app.width = el.clientWidth;
+      const sized = new ResizeObserver(() => {
+        if (app.width === el.clientWidth) return;
+        app.width = el.clientWidth;
+        app.redraw();
+      });
+      sized.observe(el);
+      for (const trait of traits) model.on("change:" + trait, app.redraw);
+      draw(app);
+      return () => {
+        stop(app);
+        sized.disconnect();
+        for (const trait of traits) model.off("change:" + trait, app.redraw);
+      };
+    },
+  };
+}
+
+function atNextFrame(draw) {
+  let queued = 0;
+  return () => {
+    queued ||= requestAnimationFrame(() => {
+      queued = 0;
+      draw();
+    });
+  };
+}
+
+// Set traits, here and in the kernel.
+export function put(app, traits) {
+  for (const name in traits) app.model.set(name, traits[name]);
+  app.model.save_changes();
+}
+
+// Bytes that a trait or a message holds.
+export function bytesOf(value) {
+  return value && new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength);
+}
