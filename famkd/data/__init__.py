@@ -44,6 +44,8 @@ def build_data(
     val: str = "",
     val_seed: int = 0,
     balance: Balance = "none",
+    views: int = 0,
+    views_seed: int = 0,
     **options: Any,
 ) -> Dataset:
     """Build a data set by name, on a device.
@@ -52,6 +54,8 @@ def build_data(
         val: the held-out split: a fraction of the training images, such as "0.1", or the name of a further split.
         val_seed: seed of that fraction; -1 for `seed`.
         balance: show each class equally often (sample), or weigh its images in the student's own loss (loss).
+        views: augmentations of each training image, which the epochs use in turn; 0 draws new ones in every epoch.
+        views_seed: seed of these augmentations.
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
     """
@@ -72,6 +76,10 @@ def build_data(
         if not hasattr(data, "balance"):
             raise UserError(f"The data set {name} cannot balance classes: leave --data.balance out.")
         data.balance(balance)
+    if views:
+        if not hasattr(data, "repeat_views"):
+            raise UserError(f"The data set {name} cannot repeat augmentations: leave --data.views out.")
+        data.repeat_views(views, views_seed)
     return data
 
 

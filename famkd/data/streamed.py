@@ -27,7 +27,8 @@ from famkd.data.loader import (
 )
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_on, turned, with_channels
+from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_or_none, turned, with_channels
+from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -92,6 +93,7 @@ class Streamed:
         self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
+        self._views: Views | None = None
         self._background, self._channels, self._view = background, channels, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
@@ -108,8 +110,9 @@ class Streamed:
         self._shift = (-torch.tensor(self.mean) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
+        seed = self._views.seed if self._views else self.seed
         options = (self._raw, self._background, self._channels, self._view)
-        return FileImages(source, self.size, self.seed, self._augment, *options)
+        return FileImages(source, self.size, seed, self._augment, *options)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
@@ -138,6 +141,22 @@ class Streamed:
         self._balance = how
         self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
 
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
+        self._views = Views(count, seed)
+        self._train_on(self._train.source)
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view; view 0 is the image as it is.
+
+        The next readable image replaces an unreadable one; in view 0 it is left out.
+        """
+        batches = [[(number, row) for row in rows] for rows in batches_of(positions, batch_size or TEST_BATCH)]
+        for loaded in make_loader(self._train, batches, self._workers, self.device, keep_workers=False):
+            piece = self._piece(loaded, self._train, number)
+            if len(piece.index):
+                yield self.take(piece)
+
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
@@ -163,14 +182,15 @@ class Streamed:
     def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
         plan = self.plan(number).tolist()
+        view = self._views.of_epoch(number) if self._views else number
         batches = []
         for step in range(done, self.steps):
             start = step * self.batch_size
             part = distributed.shard(start, start + self.batch_size)
-            batches.append([(number, index) for index in plan[part]])
+            batches.append([(view, index) for index in plan[part]])
         self._batches[:] = batches
         for loaded in self._loader:
-            piece = self._piece(loaded, self._train, number)
+            piece = self._piece(loaded, self._train, view)
             if len(piece.index) < len(batches[0]):
                 name = self._train.source.name(loaded.failed[0])
                 raise UserError(f"{TRIES} training images in a row cannot be read, the first {name}.")
@@ -243,7 +263,7 @@ class Streamed:
         reader = FileImages(items.source, items.size, items.seed, items.augment, *options)
         files = loaded.pixels.split(loaded.lengths)
         own = [file for file, turn in zip(files, loaded.turns) if turn]
-        images = iter(self._decoded_on_device(own))
+        images = iter(decoded_or_none(own, self.device))
         shown: list[Tensor] = []
         numbers: list[int] = []
         failed = list(loaded.failed)
@@ -259,19 +279,6 @@ class Streamed:
                 numbers.append(index)
         pixels = torch.stack(shown) if shown else torch.empty(0, *self.size, items.channels, dtype=torch.uint8)
         return DecodedBatch(pixels, torch.tensor(numbers, dtype=torch.int64), (), tuple(failed))
-
-    def _decoded_on_device(self, files: list[Tensor]) -> list[Tensor | None]:
-        """The image of each file; None for one that is damaged."""
-        try:
-            return list(decoded_on(files, self.device)) if files else []
-        except RuntimeError:  # one of them is refused: find out which
-            return [self._one_decoded_on_device(file) for file in files]
-
-    def _one_decoded_on_device(self, file: Tensor) -> Tensor | None:
-        try:
-            return decoded_on([file], self.device)[0]
-        except RuntimeError:
-            return None
 
     def _warn(self, items: FileImages, part: str) -> None:
         """Warn of images that could not be read, if they are more than at the last warning."""

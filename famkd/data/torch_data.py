@@ -134,7 +134,8 @@ class TorchData(Streamed):
         )  # fmt: skip
 
     def _files(self, source: Source) -> FileImages:
-        return SampleImages(source, self.size, self.seed, self._channels, self._dtype)
+        seed = self._views.seed if self._views else self.seed
+        return SampleImages(source, self.size, seed, self._channels, self._dtype)
 
     def augment_by(self, augment: Augment) -> None:
         """Not for these images: raises UserError."""

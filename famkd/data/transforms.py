@@ -85,6 +85,14 @@ def decoded_on(data: list[Tensor], device: torch.device) -> list[Tensor]:
     return list(images)
 
 
+def decoded_or_none(data: list[Tensor], device: torch.device) -> list[Tensor | None]:
+    """Files as `decoded_on` decodes them; None for one that is damaged."""
+    try:
+        return list(decoded_on(data, device)) if data else []
+    except RuntimeError:  # one of them is refused: find out which
+        return [None if len(data) == 1 else decoded_or_none([each], device)[0] for each in data]
+
+
 def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -> Tensor:
     """One image through a transform whose draws follow from a seed alone: (H, W, C) bytes."""
     state = torch.get_rng_state()
