@@ -28,8 +28,8 @@ from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
     build_fabric,
-    build_recipe_data,
     build_step,
+    build_training_data,
     check_batch_size,
     round_teacher,
 )
@@ -57,7 +57,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     """
     recipe = validated(recipe)
     fabric = build_fabric(recipe)
-    data = _noise_data(recipe, fabric.device) if noise else build_recipe_data(recipe, fabric.device)
+    data = _noise_data(recipe, fabric.device) if noise else build_training_data(recipe, fabric.device)
     reference = _reference_step(recipe, data, fabric.device) if against_naive else None
     step, distiller = prepared_step(recipe, data, fabric)
     pieces = list(itertools.islice(data.epoch(1), MOST_PIECES))
@@ -100,6 +100,8 @@ def _noise_data(recipe: Recipe, device: torch.device) -> InMemory:
     """Random images of the size that the recipe asks for; of CIFAR's if its data set has no such option."""
     if recipe.task != InMemory.task:
         raise UserError(f"--noise makes images for {InMemory.task}, not for {recipe.task}: leave it out.")
+    if recipe.teacher.store:
+        raise UserError("--noise makes images that no store holds: leave it out, or --teacher.store.")
     size = size_from(getattr(recipe.data, "size", CIFAR_SIDE)) or (SIZE, SIZE)
     return InMemory(noise_images(size=size), recipe.data.batch_size, device)
 

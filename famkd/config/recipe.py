@@ -35,6 +35,11 @@ class Data:
     and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
     val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
     """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
+    views: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--views"])] = 0
+    """Augmentations of each training image, which the epochs use in turn; 0 draws a new one in every epoch. With
+    `--teacher.store` it is the number that the store holds."""
+    views_seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
+    """Random seed of these augmentations, the same for every `--seed`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ class Teacher(Net):
     finetune_head: Annotated[int, Ge(0)] = 0
     """Epochs over the training set for which the classifier alone is trained before it teaches, for weights that know
     other classes."""
+    store: Annotated[str, PLACE] = ""
+    """Folder of the teacher's outputs, written by `famkd store`. Training then runs no teacher. The store says which
+    teacher and which augmentations it is of."""
 
 
 @dataclass(frozen=True)

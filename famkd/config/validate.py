@@ -12,6 +12,7 @@ from famkd.distill.types import Engine
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import must_be_known
+from famkd.store.header import read_header
 from famkd.tasks import TASKS, task_of_model
 
 LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained weights
@@ -19,6 +20,8 @@ LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained
 
 def validated(recipe: Recipe) -> Recipe:
     """The recipe, once every check has passed; without a method, its teacher is dropped."""
+    if recipe.teacher.store and recipe.method_names:
+        recipe = _with_stored_teacher(recipe)
     for check in (
         _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
         _steps_can_be_cut, _something_is_learned, _augmentation_fits, _teacher_is_not_trained,
@@ -30,6 +33,25 @@ def validated(recipe: Recipe) -> Recipe:
         return replace(recipe, teacher=Teacher())
     _teacher_has_weights(recipe)
     return recipe
+
+
+def _with_stored_teacher(recipe: Recipe) -> Recipe:
+    """The recipe with the teacher and the augmentations of its store; UserError where it names others."""
+    store, given, data = recipe.teacher.store, recipe.teacher, recipe.data
+    header = read_header(store)
+    if not TASKS[recipe.task].returns_logits:
+        raise UserError(f"A teacher of {recipe.task} cannot be stored: leave --teacher.store out.")
+    if given.model not in ("", header.model):
+        raise UserError(f"{store} is of the teacher {header.model}, not of {given.model}: store that one.")
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in header.settings.items()}
+    for name, wanted in settings.items():
+        if getattr(given, name) not in (getattr(Teacher(), name), wanted):
+            raise UserError(f"{store} is of another --teacher.{name}: leave it out, or store the teacher with it.")
+    for name, wanted in (("views", header.views), ("views_seed", header.views_seed)):
+        if getattr(data, name) not in (0, wanted):
+            raise UserError(f"{store} is of --data.{name} {wanted}, not {getattr(data, name)}: leave it out.")
+    teacher = replace(given, model=header.model, weights=given.weights or header.weights, **settings)
+    return replace(recipe, teacher=teacher, data=replace(data, views=header.views, views_seed=header.views_seed))
 
 
 def _numbers_in_range(recipe: Recipe) -> None:
@@ -112,6 +134,10 @@ def _augmentation_fits(recipe: Recipe) -> None:
         raise UserError(f"--augment is for classification, not for {recipe.task}: leave it out.")
     if augment != NOTHING and not recipe.data.augment:
         raise UserError("--data.no_augment contradicts --augment: leave one of them out.")
+    repeated = augment.mixes or (augment.erase and augment.erase_with == "noise")
+    if recipe.data.views and repeated:
+        what = "--augment.mixup and --augment.cutmix" if augment.mixes else "--augment.erase_with noise"
+        raise UserError(f"{what} cannot be repeated in every epoch, as --data.views and stores do: leave it out.")
     if recipe.label_smoothing and not hasattr(task, "smoothed"):
         raise UserError(f"--label_smoothing is for classification, not for {recipe.task}: leave it out.")
     for name in recipe.method_names:

@@ -1,7 +1,7 @@
 """A data set with further augmentation, which runs inside the training step; its draws follow from (seed, epoch)."""
 
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,16 +11,20 @@ from famkd import distributed
 from famkd.data import draws
 from famkd.data.augment import Augment
 from famkd.data.policies import augmix, in_turn, jittered, resized_crop
+from famkd.data.views import Views
 from famkd.distill.types import Batch, Dataset, Mixed
 from famkd.errors import UserError
 
 WHITE = 255.0
 
 
-def augmented(data: Dataset, augment: Augment, seed: int) -> Dataset:
+def augmented(data: Dataset, augment: Augment, seed: int, views: Views | None = None) -> Dataset:
     """A data set with further augmentation.
 
     Images that worker processes read are cropped and recoloured there. All else runs on the device, a batch at a time.
+
+    Args:
+        views: the augmentations that the data set repeats, if it does. Draws of single images are repeated too.
 
     Errors: UserError where the images do not allow it.
     """
@@ -37,7 +41,7 @@ def augmented(data: Dataset, augment: Augment, seed: int) -> Dataset:
         if not hasattr(data, "augment_by"):
             raise UserError("This data set has a crop of its own: leave --augment.crop_scale out.")
         cast(Any, data).augment_by(augment)
-    return cast(Dataset, Augmented(data, augment, seed))
+    return cast(Dataset, Augmented(data, augment, seed, views))
 
 
 class Augmented:
@@ -46,8 +50,8 @@ class Augmented:
     A piece of an epoch has the draws of its images as further columns, so that it can be cut into parts.
     """
 
-    def __init__(self, data: Dataset, augment: Augment, seed: int):
-        self._data, self._augment, self._seed = data, augment, seed
+    def __init__(self, data: Dataset, augment: Augment, seed: int, views: Views | None = None):
+        self._data, self._augment, self._seed, self._views = data, augment, seed, views
         self._kind: Any = None  # of a piece
         device = data.device
         self._mean, self._std = (torch.tensor(each, device=device)[:, None, None] for each in (data.mean, data.std))
@@ -56,9 +60,15 @@ class Augmented:
         return getattr(self._data, name)
 
     def draws(self, epoch: int) -> dict[str, Tensor]:
-        """All draws of an epoch, a row for each image in its order."""
+        """All draws of an epoch, a row for each image in its order; with views, in order of the images' positions."""
+        if self._views:
+            assert self._data.labels is not None  # data sets of images of one size have them
+            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), len(self._data.labels))
+        return self._drawn_by((self._seed, epoch), self._data.steps * self._data.batch_size)
+
+    def _drawn_by(self, seed: tuple[int, int], images: int) -> dict[str, Tensor]:
         data, augment = self._data, self._augment
-        size, images, seed = data.size, data.steps * data.batch_size, (self._seed, epoch)
+        size = data.size
         assert size is not None
         columns: dict[str, Tensor] = {}
         if augment.crops and not data.streamed:
@@ -78,13 +88,22 @@ class Augmented:
         for step, inner in enumerate(self._data.epoch(number, done), done):
             if self._kind is None:
                 self._kind = namedtuple("Piece", [*inner._fields, *columns])
-            part = distributed.shard(step * batch, (step + 1) * batch)
+            part = inner.index if self._views else distributed.shard(step * batch, (step + 1) * batch)
             yield self._kind(*inner, *(column[part] for column in columns.values()))
 
     def take(self, piece: Any) -> Batch:
         """The batch of a piece, on the device."""
-        columns = piece._asdict()
-        batch = self._data.take(piece)
+        return self._further(self._data.take(piece), piece._asdict())
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view; view 0 is not augmented."""
+        columns = self.draws(number) if number else {}
+        for batch in self._data.view(number, positions, batch_size):
+            rows = {name: column[batch.index] for name, column in columns.items()}
+            yield self._further(batch, rows) if number else batch
+
+    def _further(self, batch: Batch, columns: Mapping[str, Tensor]) -> Batch:
+        """A batch after the augmentation that its columns say."""
         images = self._drawn(batch.images, columns)
         if "erased" in columns:
             noise = self._augment.erase_with == "noise"
@@ -95,7 +114,7 @@ class Augmented:
             batch = mixed(batch, columns["share"], columns["blend"], columns["pasted"])
         return batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
 
-    def _drawn(self, images: Tensor, columns: dict[str, Tensor]) -> Tensor:
+    def _drawn(self, images: Tensor, columns: Mapping[str, Tensor]) -> Tensor:
         """The images cropped and recoloured."""
         if not {"box", "factor", "op"} & columns.keys():
             return images
@@ -134,7 +153,7 @@ def mixed(batch: Batch, share: Tensor, blend: Tensor, pasted: Tensor) -> Batch:
     own, others = batch.targets, batch.targets.flip(0)
     larger = share >= 0.5
     first, second = torch.where(larger, own, others), torch.where(larger, others, own)
-    return Batch(images, first, batch.index, Mixed(second, torch.maximum(share, 1 - share)[0]))
+    return batch._replace(images=images, targets=first, mixed=Mixed(second, torch.maximum(share, 1 - share)[0]))
 
 
 def _inside(images: Tensor, rectangle: Tensor) -> Tensor:

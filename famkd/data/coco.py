@@ -19,6 +19,7 @@ from famkd.data.loader import count_workers, local_processes, make_loader
 from famkd.data.pixels import colour
 from famkd.data.split import Split, read_split
 from famkd.data.unreadable import Choice, Found, find_unreadable, settle
+from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -94,6 +95,7 @@ class Coco:
         self.classes = self._test.source.classes
         self._asked = batch_size
         self._split: Split | None = None
+        self._views: Views | None = None
         self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
 
     @cached_property
@@ -166,11 +168,7 @@ class Coco:
         sizes = self._train.source.sizes
         n, b = len(sizes), self.batch_size
         order = torch.randperm(n, generator=draw)
-        side = torch.tensor(self.sides)[torch.randint(len(self.sides), (n,), generator=draw)]
-        flip = torch.rand(n, generator=draw) < 0.5
-        if not self.augment:
-            side = torch.full_like(side, self.sides[-1])
-            flip = torch.zeros_like(flip)
+        side, flip = self._sides_and_flips(self._views.of_epoch(epoch)) if self._views else self._drawn(draw)
         tall = torch.from_numpy(sizes[:, 0] > sizes[:, 1])[order]
         batches: list[Tensor] = []
         rest: list[Tensor] = []
@@ -182,6 +180,32 @@ class Coco:
         shuffled = torch.randperm(len(batches), generator=draw)
         index = torch.cat([batches[i] for i in shuffled])
         return _Draws(index, side[index], flip[index])
+
+    def _drawn(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The shorter side of each training image, and whether it is flipped."""
+        n = len(self._train.source)
+        side = torch.tensor(self.sides)[torch.randint(len(self.sides), (n,), generator=draw)]
+        flip = torch.rand(n, generator=draw) < 0.5
+        return (side, flip) if self.augment else self._sides_and_flips(0)
+
+    def _sides_and_flips(self, view: int) -> tuple[Tensor, Tensor]:
+        """`_drawn` of a view; view 0 is not augmented."""
+        if not view:
+            n = len(self._train.source)
+            return torch.full((n,), self.sides[-1]), torch.zeros(n, dtype=torch.bool)
+        assert self._views is not None, "call repeat_views first"
+        return self._drawn(torch.Generator().manual_seed(self._views.seed * 1_000_003 + view))
+
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Scale and flip each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
+        self._views = Views(count, seed)
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view; view 0 is not augmented."""
+        side, flip = self._sides_and_flips(number)
+        for rows in batches_of(positions, batch_size or self.batch_size):
+            keys = _Draws(torch.tensor(rows), side[rows], flip[rows]).keys()
+            yield self.take(split_piece(self._train.__getitems__(keys)))
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
@@ -202,8 +226,7 @@ class Coco:
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at their largest, for shapes and first statistics."""
-        keys = self._unaugmented(range(self.batch_size))
-        return self.take(split_piece(self._train.__getitems__(keys)))
+        return next(self.view(0, range(self.batch_size)))
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images, in order, with what COCO's figures need.

@@ -27,6 +27,7 @@ from famkd.data.loader import (
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
 from famkd.data.transforms import USUAL_VIEW, Size, View, decoded_on, turned
+from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -85,6 +86,7 @@ class Streamed:
         self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
+        self._views: Views | None = None
         self._background, self._view = background, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
@@ -99,7 +101,8 @@ class Streamed:
         self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
-        return FileImages(source, self.size, self.seed, self._augment, self._raw, self._background, self._view)
+        seed = self._views.seed if self._views else self.seed
+        return FileImages(source, self.size, seed, self._augment, self._raw, self._background, self._view)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
@@ -122,6 +125,22 @@ class Streamed:
         held_out = split.draw(source.labels)
         self._val = self._files(Subset(source, held_out))
         self._train_on(Subset(source, np.delete(np.arange(len(source)), held_out)))
+
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
+        self._views = Views(count, seed)
+        self._train_on(self._train.source)
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view; view 0 is the image as it is.
+
+        The next readable image replaces an unreadable one; in view 0 it is left out.
+        """
+        batches = [[(number, row) for row in rows] for rows in batches_of(positions, batch_size or TEST_BATCH)]
+        for loaded in make_loader(self._train, batches, self._workers, self.device, keep_workers=False):
+            piece = self._piece(loaded, self._train, number)
+            if len(piece.index):
+                yield self.take(piece)
 
     @property
     def steps(self) -> int:
@@ -146,14 +165,15 @@ class Streamed:
     def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
         plan = self.plan(number).tolist()
+        view = self._views.of_epoch(number) if self._views else number
         batches = []
         for step in range(done, self.steps):
             start = step * self.batch_size
             part = distributed.shard(start, start + self.batch_size)
-            batches.append([(number, index) for index in plan[part]])
+            batches.append([(view, index) for index in plan[part]])
         self._batches[:] = batches
         for loaded in self._loader:
-            piece = self._piece(loaded, self._train, number)
+            piece = self._piece(loaded, self._train, view)
             if len(piece.index) < len(batches[0]):
                 name = self._train.source.name(loaded.failed[0])
                 raise UserError(f"{TRIES} training images in a row cannot be read, the first {name}.")

@@ -1,6 +1,6 @@
 """The types that methods, tasks, data sets and the distiller share."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
     mixed: Mixed | None = None
+    teacher: tuple[Tensor, ...] = ()  # the teacher's logits and features at its taps, where they were stored
 
     def over_labels(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """A loss of class indices (B,). Of mixed images it is the losses of both classes, weighted by their shares."""
@@ -57,6 +58,14 @@ class Probe(NamedTuple):
     student: View
     teacher: View
     labels: Tensor | None  # (N,) class of every training image, in `Batch.index` order
+
+
+class StoredTeacher(NamedTuple):
+    """What is known of a teacher whose outputs were stored: they come with each batch."""
+
+    taps: tuple[str, ...]  # names of the features in `Batch.teacher`, in their order
+    kinds: Mapping[str, Sequence[str]]  # stages, preact, embed or last to taps
+    head: nn.Module | None  # the classifier that made the logits, where it is one linear layer
 
 
 class Method(nn.Module):
@@ -176,6 +185,14 @@ class Dataset(Protocol):
 
     def val(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the held-out images, as `test` yields test images."""
+        ...
+
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Augment each image in `count` ways, drawn by a seed of their own: epoch e shows view (e - 1) % count + 1."""
+        ...
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view, all of them in each process; view 0 is not augmented."""
         ...
 
     def pictures(self, index: Iterable[int]) -> Pictures:

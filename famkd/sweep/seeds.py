@@ -17,10 +17,11 @@ from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
 from famkd.console import console
 from famkd.run.directory import Run
+from famkd.store.data import TaughtData
 from famkd.sweep.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.sweep.memory import step_memory
 from famkd.sweep.rehearsal import rehearse_seeds
-from famkd.training.build import build_distiller, build_recipe_data
+from famkd.training.build import build_distiller, build_training_data
 from famkd.training.loop import train_teacher
 from famkd.training.places import default_run
 from famkd.training.schedule import loss_weights
@@ -76,13 +77,14 @@ def fitting(recipe: Recipe, gpus: int) -> int:
     """
     if not gpus:
         return 1
-    data = build_recipe_data(recipe)
+    data = build_training_data(recipe)
     if data.streamed:
         return gpus
     distiller = build_distiller(recipe, data, weights=False).train()
     weights = loss_weights(recipe, recipe.optim.epochs)
     step = step_memory(distiller, data.probe(), recipe.optim, weights)
-    images = sum(tensor.nbytes for tensor in vars(data).values() if isinstance(tensor, Tensor))
+    own = data.data if isinstance(data, TaughtData) else data
+    images = sum(tensor.nbytes for tensor in vars(own).values() if isinstance(tensor, Tensor))
     need = OVERHEAD + images + SLACK * step.peak
     at_once = 0
     for gpu in range(gpus):

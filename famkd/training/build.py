@@ -17,12 +17,15 @@ from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.data.augment import NOTHING
 from famkd.data.augmented import augmented
+from famkd.data.views import Views
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
+from famkd.store.data import TaughtData, taught
+from famkd.store.shards import Store
 from famkd.tasks import TASKS
 from famkd.training.average import Averaged
 from famkd.training.facts import facts_of
@@ -30,6 +33,7 @@ from famkd.training.head import with_trained_head
 from famkd.training.networks import Built, load_network, student_of
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
+from famkd.training.stored import must_be_same_weights
 
 
 def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
@@ -95,13 +99,16 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     options = {name: getattr(data, name) for name in data_options(data.name)}
     built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
-        val_seed=data.val_seed, **options,
+        val_seed=data.val_seed, views=data.views, views_seed=data.views_seed, **options,
     )  # fmt: skip
-    return built if recipe.augment == NOTHING else augmented(built, recipe.augment, recipe.seed)
+    if recipe.augment == NOTHING:
+        return built
+    views = Views(data.views, data.views_seed) if data.views else None
+    return augmented(built, recipe.augment, recipe.seed, views)
 
 
 class Networks(NamedTuple):
-    """Student and teacher with their weights; no teacher without a method."""
+    """Student and teacher with their weights; no teacher without a method, and where it is stored."""
 
     student: Built
     teacher: Built | None
@@ -126,12 +133,27 @@ def build_networks(
     student = load_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
     if recipe.sync_bn:
         student = student._replace(model=distributed.to_sync_batchnorm(student.model, data.device))
-    if not recipe.method_names:
+    if not recipe.method_names or isinstance(data, TaughtData):
         return Networks(student, None)
     teacher = load_network(recipe.teacher, data, recipe.task, runs, weights=weights, who="teacher")
     if weights and recipe.teacher.weights:
         teacher = with_trained_head(teacher, recipe, data, run, rehearsal)
     return Networks(student, teacher)
+
+
+def build_training_data(recipe: Recipe, device: torch.device | str = "cpu", runs: str | Path = "runs") -> Dataset:
+    """The data set of a training: with `teacher.store`, its batches hold the teacher's outputs."""
+    return with_stored_teacher(recipe, build_recipe_data(recipe, device), runs)
+
+
+def with_stored_teacher(recipe: Recipe, data: Dataset, runs: str | Path = "runs") -> Dataset:
+    """The data set with the outputs of the recipe's stored teacher in its batches, if it has one."""
+    if not (recipe.teacher.store and recipe.method_names):
+        return data
+    store = Store(recipe.teacher.store)
+    must_be_same_weights(store, recipe.teacher, runs)
+    methods = {name: METHODS[name] for name in recipe.method_names}
+    return taught(data, store, {name: method.teacher_wants or method.wants for name, method in methods.items()})
 
 
 def build_distiller(
@@ -159,10 +181,11 @@ def build_distiller(
     task.prepare(student, teacher)
     if teacher is not None and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
+    stored = data.teacher if isinstance(data, TaughtData) else None
     options = {name: method_arguments(method, vars(recipe.section(name))) for name, method in methods.items()}
     try:
         distiller = Distiller(
-            task, student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
+            task, student, stored or teacher, methods, options=options, probe=data.probe(), labels=data.labels,
             student_taps=recipe.student.taps, teacher_taps=recipe.teacher.taps,
         )  # fmt: skip
     except ValueError as error:
@@ -188,10 +211,12 @@ def build_training(recipe: Recipe, device: torch.device, runs: str | Path, run: 
     Args:
         run: the run that this training continues.
     """
-    data = build_recipe_data(recipe, device)
+    data = build_training_data(recipe, device, runs)
     check_batch_size(recipe, data.batch_size)
     networks = build_networks(recipe, data, runs, run=run)
     facts = facts_of(data, networks.student, networks.teacher)  # the teacher's weights change next
+    if isinstance(data, TaughtData):
+        facts["teacher"] = {"weights": data.store.header.identity}
     distiller = build_distiller(recipe, data, runs, fold=True, networks=networks)
     return Training(data, distiller, build_optimizer(distiller, recipe.optim), networks, facts)
 

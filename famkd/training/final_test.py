@@ -22,7 +22,7 @@ def measure_test(
     measured = {"last": {"epoch": last, **measure(distiller, averaged, data.test)}}
     if best == last:
         measured["best"] = measured["last"]
-    elif distiller.deployed is distiller.student.model:
+    elif distiller.deploys_student:
         state = distributed.on_every_rank(lambda: run.student_state(best=True))
         distiller.student.model.load_state_dict(state)
         measured["best"] = {"epoch": best, **measure(distiller, None, data.test)}

@@ -28,6 +28,7 @@ from famkd.training.build import (
     build_recipe_data,
     check_batch_size,
     devices_of,
+    with_stored_teacher,
 )  # fmt: skip
 from famkd.training.checkpoint import needs_training
 from famkd.training.loggers import must_be_installed
@@ -62,11 +63,12 @@ def rehearse(
     _must_take_runs(recipe, Run(out) if out else default_run(recipe, runs), runs)
     with distributed.alone():
         data = data or build_recipe_data(recipe)
+        used = with_stored_teacher(recipe, data, runs)
         check_batch_size(recipe, data.batch_size, recipe.devices * recipe.nodes)
         if teacher_to_train(recipe, runs):
             recipe = replace(recipe, teacher=replace(recipe.teacher, weights=""))
-        networks = build_networks(recipe, data, runs, rehearsal=True)
-        distiller = build_distiller(recipe, data, runs, fold=True, networks=networks)
+        networks = build_networks(recipe, used, runs, rehearsal=True)
+        distiller = build_distiller(recipe, used, runs, fold=True, networks=networks)
         build_optimizer(distiller, recipe.optim)
         rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val))
         return data, bytes_of_run(distiller)

@@ -11,6 +11,7 @@ from famkd.console import console
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.run.directory import Run
+from famkd.store.data import TaughtData
 from famkd.training.build import Training
 from famkd.training.places import default_run, recipe_run, run_of, weights_file
 
@@ -21,7 +22,8 @@ def teacher_run(recipe: Recipe, runs: str | Path = "runs") -> Run | None:
     if not recipe.method_names:
         return None
     if source == "recipe":
-        return recipe_run(name, runs)
+        run = recipe_run(name, runs)
+        return run if run.begun or not recipe.teacher.store else None
     return run_of(weights_file(recipe.teacher, runs)[0]) if recipe.teacher.weights else None
 
 
@@ -31,7 +33,7 @@ def teacher_to_train(recipe: Recipe, runs: str | Path = "runs") -> Recipe | None
     Errors: UserError where that recipe uses other data, or another run is in its place.
     """
     source, _, name = recipe.teacher.weights.partition(":")
-    if not recipe.method_names or source != "recipe":
+    if not recipe.method_names or source != "recipe" or recipe.teacher.store:
         return None
     placement = {key: getattr(recipe, key) for key in NOT_PART_OF_RESULT if "." not in key}
     own = replace(load_recipe(name, "--data.root", recipe.data.root), **placement)
@@ -58,12 +60,12 @@ def measure_teacher(title: str, run: Run, training: Training, known: bool) -> No
     Args:
         known: whether figures that the run holds already are this teacher's.
     """
-    distiller, data, teacher = training.distiller, training.data, training.networks.teacher
-    if distiller.teacher is None or teacher is None or teacher.new_head or not distiller.task.measures_teacher:
-        return
+    data = training.data
     if known and distributed.on_rank_zero(lambda: run.teacher):
         return
-    figures = distiller.task.evaluate(distiller.teacher.model, data.test()).figures
+    figures = _teacher_figures(training)
+    if not figures:
+        return
     console.print(f"{title}  teacher {'  '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
     if distributed.rank() == 0:
         run.write_teacher(figures)
@@ -74,6 +76,16 @@ def measure_teacher(title: str, run: Run, training: Training, known: bool) -> No
             "for these classes in this order, and how it wants its images (--teacher.mean, --teacher.std, "
             "--teacher.size)"
         )
+
+
+def _teacher_figures(training: Training) -> dict[str, float]:
+    """Test-set figures of the teacher, from its store if it has one; {} where it cannot be measured."""
+    distiller, data, teacher = training.distiller, training.data, training.networks.teacher
+    if isinstance(data, TaughtData):
+        return data.store.header.figures
+    if distiller.teacher is None or teacher is None or teacher.new_head or not distiller.task.measures_teacher:
+        return {}
+    return distiller.task.evaluate(distiller.teacher.model, data.test()).figures
 
 
 def chance_level(data: Dataset) -> float:
