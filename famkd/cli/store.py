@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
+from famkd.command_line.parse import parse_known
+from famkd.command_line.values import PLACE
 from famkd.config.builtin import find_recipe
 from famkd.errors import UserError
 
@@ -13,7 +15,7 @@ from famkd.errors import UserError
 class StoreFlags:
     """What is stored, and where. Not part of the recipe. `--views K` is the number of augmentations of each image."""
 
-    out: str = ""
+    out: Annotated[str, PLACE] = ""
     """Folder of the store. By default a folder in `stores`, named after teacher, data set and views."""
     features: tuple[Literal["stages", "preact", "embed", "last"], ...] = ()
     """Features to store beside the logits, as methods want them: the maps after each stage, these maps before their
@@ -23,7 +25,7 @@ class StoreFlags:
     equally; 0 for all logits."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of the stored numbers."""
-    runs: str = "runs"
+    runs: Annotated[str, PLACE] = "runs"
     """Folder of run directories. Teachers are looked up here."""
 
 
@@ -31,7 +33,7 @@ def store_command(argv: list[str]) -> None:
     """Run a recipe's teacher once over the training images, and store what it returns for trainings without it."""
     if argv and argv[0] not in ("-h", "--help"):
         find_recipe(argv[0])  # before torch is imported
-    from famkd.config.load import load_recipe, parse_known, parse_recipe
+    from famkd.config.load import load_recipe, parse_recipe
 
     if not argv or argv[0].startswith("-"):
         if not {"-h", "--help"} & {*argv}:
