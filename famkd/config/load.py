@@ -54,7 +54,7 @@ def parse_recipe(
     settings = settings_of(tree, str(file.path) if file else f"the recipe {name}", file)
     settings.table.setdefault("name", name)
     choice = _choose(settings, flags, prog)
-    methods = _known_methods(choice.method)
+    methods = known_methods(choice.method)
     _must_be_known("task", choice.task, TASKS)
     _must_be_known("data set", choice.data.name, DATA)
     settings = of_chosen(settings, methods, choice)
@@ -148,7 +148,7 @@ def _choose(settings: Settings, flags: Sequence[str], prog: str) -> Choice:
     return choice
 
 
-def _known_methods(method: str) -> tuple[str, ...]:
+def known_methods(method: str) -> tuple[str, ...]:
     """Names of the methods in a sum; UserError for an unknown one and for one named twice."""
     names = split_methods(method)
     if "," in method:

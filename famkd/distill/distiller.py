@@ -110,16 +110,21 @@ class Distiller(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
         """Every loss, and the sum of every output by name: a sum is not finite where any value of the output is not."""
+        losses, student, teacher = self.losses(batch)
+        outputs = _sums("teacher", self._teacher_taps, teacher) if teacher else {}
+        return losses, outputs | _sums("student", self.student.taps, student)
+
+    def losses(self, batch: Batch) -> tuple[Losses, View, View | None]:
+        """Every loss, the student's view, and the teacher's, which is None without a method."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
-        outputs: dict[str, Tensor] = {}
+        teacher = None
         if self.methods:
             with torch.no_grad():
                 teacher = self._teach(batch)
-            outputs = _sums("teacher", self._teacher_taps, teacher)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses, outputs | _sums("student", self.student.taps, student)
+        return losses, student, teacher
 
     def _teach(self, batch: Batch) -> View:
         """The teacher's view: computed, or stored and brought by the batch."""

@@ -85,6 +85,7 @@ class Method(nn.Module):
     # Whether the loss of an image depends on the other images of a step. Such a method sees the images of all processes
     # (it passes what it compares through `famkd.distributed.gather`), and its steps cannot be cut into parts.
     relates_images: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()  # what its loss reads of a batch besides the images: targets, index
 
     def __new__(cls, *args: Any, **options: Any):
         """Check the options against the ranges in the annotations of `__init__`; ValueError names the wrong one."""

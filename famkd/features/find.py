@@ -101,13 +101,18 @@ def _may_be_classifier(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
 
 
+def _are_close(out: Tensor, logits: Tensor) -> bool:
+    """Whether two tensors differ by the rounding of bfloat16 at most: a network may return its logits in it."""
+    return torch.allclose(out.float(), logits.float(), rtol=1e-2, atol=1e-3)
+
+
 def _classifier(watched: Watched, answer: Answer | None) -> str:
     """Path of the layer whose output are the logits, or of the last linear layer with as many outputs; or ""."""
     logits = answer.read(watched.returned, training=False) if answer else watched.returned
     if not isinstance(logits, Tensor):
         return ""
     vectors = {path: out.flatten(2).mean(2) if out.ndim == 4 else out for path, out in watched.linear.items()}
-    same = [path for path, out in vectors.items() if out.shape == logits.shape and torch.equal(out, logits)]
+    same = [path for path, out in vectors.items() if out.shape == logits.shape and _are_close(out, logits)]
     alike = [path for path, out in watched.linear.items() if out.shape == logits.shape]
     as_wide = [path for path, out in watched.linear.items() if out.ndim < 4 and out.shape[-1] == logits.shape[-1]]
     return (same or alike or as_wide or [""])[-1]

@@ -109,7 +109,7 @@ def first_tensor(out: Any, batch: int | None = None) -> Any:
     several = list(out.values()) if isinstance(out, Mapping) else out
     if not isinstance(several, tuple | list) or not several:
         return out
-    rows = [each for each in several if isinstance(each, Tensor) and each.ndim and len(each) == batch]
+    rows = [each for each in several if isinstance(each, Tensor) and each.ndim and each.shape[0] == batch]
     return (rows or several)[0]
 
 

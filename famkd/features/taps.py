@@ -64,7 +64,7 @@ class Tapped(nn.Module):
 
     def through(self, part: nn.Module, *args: Any) -> tuple[Any, list[Tensor]]:
         """`forward` through a part of the model only, such as a detector's backbone."""
-        self._seen, self._batch = {}, len(args[0])
+        self._seen, self._batch = {}, _length(args[0])
         out = part(*args)
         seen, self._seen = self._seen, None
         missing = [tap for tap in self.taps if tap not in seen]
@@ -82,6 +82,11 @@ class Tapped(nn.Module):
         for handle in self._handles:
             handle.remove()
         return self.model
+
+
+def _length(images: Any) -> int:
+    """Number of images in a batch. An exporter traces the shape of a tensor as a variable, and `len` as a constant."""
+    return images.shape[0] if isinstance(images, Tensor) else len(images)
 
 
 def _leave_inputs_alone(model: nn.Module) -> None:

@@ -14,9 +14,12 @@ from famkd.methods.common import flat, pair, precise, several_images
 
 @precise
 def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference of the row-normalised Gram matrices of the samples, over B^2. Any shapes (B, ...).
+    """Squared difference of the row-normalised Gram matrices of the samples, over B^2.
 
-    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019.
+    Args:
+        student, teacher: features of any shapes (B, ...).
+
+    Source: Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019.
     """
     s, t = student.flatten(1), teacher.flatten(1)
     return F.mse_loss(F.normalize(s @ s.T), F.normalize(t @ t.T))
@@ -24,9 +27,14 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 @precise
 def cc_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours. Both are (B, D).
+    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours.
 
-    Peng et al., "Correlation Congruence", ICCV 2019, as in the public code. A batch of one gives 0.
+    A batch of one gives 0.
+
+    Args:
+        student, teacher: embeddings (B, D), each through a trained linear layer of its own.
+
+    Source: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, as in the public code.
     """
     delta = (student - teacher).abs()
     return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
@@ -44,10 +52,16 @@ def _relations(embed: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
 
 
 @precise
-def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
-    """Huber loss of all relative distances and of all angles between samples. Embeddings (B, D), with any D each.
+def rkd_loss(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0) -> Tensor:
+    """Huber loss of all relative distances and of all angles between samples.
 
-    It needs memory for B^2 D and B^3 values. Park et al., "Relational Knowledge Distillation", CVPR 2019.
+    It needs memory for B^2 D and B^3 values.
+
+    Args:
+        student, teacher: embeddings (B, D), with any D each.
+        distance, angle: weights of the two parts.
+
+    Source: Park et al., "Relational Knowledge Distillation", CVPR 2019.
     """
     (s_far, s_angle), (t_far, t_angle) = _relations(student), _relations(teacher)
     return distance * F.smooth_l1_loss(s_far, t_far) + angle * F.smooth_l1_loss(s_angle, t_angle)
@@ -57,7 +71,11 @@ def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) ->
 def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
     """KL between conditional probabilities of samples, computed from shifted cosines, mean over B^2 entries.
 
-    Embeddings (B, D), with any D each. Passalis and Tefas, ECCV 2018.
+    Args:
+        student, teacher: embeddings (B, D), with any D each.
+        eps: added to norms and probabilities.
+
+    Source: Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018.
     """
 
     def neighbours(embed: Tensor) -> Tensor:

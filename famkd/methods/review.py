@@ -130,7 +130,14 @@ class FAMReview(Review):
 
 
 def hierarchical_mse(own: Tensor, target: Tensor, sides: tuple[int, ...] = (4, 2, 1)) -> Tensor:
-    """MSE of maps (B, C, H, W), and of both pooled to 4x4, 2x2 and 1x1, each with half the weight of the one before."""
+    """Mean squared difference of two maps, and of both pooled to 4x4, 2x2 and 1x1, each with half the weight before it.
+
+    Args:
+        own, target: (B, C, H, W) of equal shape: the student's, mapped to the teacher's channels, and the teacher's.
+        sides: of the pooled maps; those that are not smaller than the map are left out.
+
+    Source: Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021.
+    """
     loss, weight, total = F.mse_loss(own, target), 1.0, 1.0
     for side in sides:
         if side >= own.shape[-2]:

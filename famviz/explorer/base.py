@@ -1,7 +1,6 @@
 """What all explorers have: a picture beside the live view, links, and no unknown arguments."""
 
 import base64
-import sys
 from typing import Any
 
 import anywidget
@@ -16,10 +15,6 @@ class Explorer(anywidget.AnyWidget):
 
     shown: tuple[str, ...] = ()  # traits that a caller may give, and that a saved page keeps
     linked: tuple[str, ...] = ()
-
-    def __init__(self, **traits: Any):
-        allow_colab()
-        super().__init__(**traits)
 
     def refuse_unknown(self, traits: dict[str, Any]) -> None:
         """UserError for a keyword argument that is no trait."""
@@ -63,10 +58,3 @@ def close_parts(widget: ipywidgets.Widget) -> None:
         if isinstance(part, ipywidgets.Widget):
             part.close()
             close_parts(part)
-
-
-def allow_colab() -> None:
-    """Colab shows widgets of other packages only after this call."""
-    output = sys.modules.get("google.colab.output")
-    if output is not None:
-        output.enable_custom_widget_manager()

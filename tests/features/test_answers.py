@@ -179,14 +179,19 @@ def logits_by_hand(net: Net, images: Tensor) -> Tensor:
     return net.fc(net.two(net.one(images)).mean((2, 3)))
 
 
-def has_right_logits(net, batch: Batch) -> bool:
-    """Whether evaluation, the teacher's view and a plain call all give the logits of `fc`."""
+def has_right_logits(net, batch: Batch, trains: bool) -> bool:
+    """Whether evaluation, the teacher's view, a plain call and, if it trains, a step all give the logits of `fc`."""
     net.eval()
     with torch.no_grad():
         wanted = logits_by_hand(net.model, batch.images)
         seen = [net.model(batch.images), Classification().teach(net, batch).logits]
     scores = TASKS["classification"].evaluate(net.model, [batch]).figures
     right = (wanted.argmax(1) == batch.targets).float().mean().item()
+    if trains:
+        net.model.train()
+        for layer in (*net.model.one, *net.model.two, net.model.drop):
+            layer.eval()
+        seen.append(Classification().teach(net, batch).logits.detach())
     same = all(each.dtype == torch.float32 and torch.allclose(each, wanted, atol=1e-2) for each in seen)
     return same and scores["top1"] == pytest.approx(100 * right, abs=13)
 
@@ -208,4 +213,6 @@ def test_what_a_network_returns(step, name, who, method):
     distiller, batch = step(method, *nets)
     first = next(distiller.student.parameters())
     assert first.grad.abs().sum() > 0
-    assert has_right_logits(getattr(distiller, who), batch)
+    net = getattr(distiller, who)
+    assert has_right_logits(net, batch, trains=who == "student")
+    assert net.head_path == ("" if method == "none" else "fc")

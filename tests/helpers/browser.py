@@ -96,6 +96,15 @@ def pixels(page, selector: str):
     return np.array(data, np.uint8).reshape(height, width, 4)
 
 
+def exports(path: str) -> str:
+    """A module of the widgets as statements that define what it exports."""
+    from famviz.explorer.page import EXPORT, STATIC, bundle
+
+    text = bundle(STATIC / path)
+    names = ", ".join(EXPORT.findall(text))
+    return f"var {{ {names} }} = (() => {{ {EXPORT.sub('', text)}; return {{ {names} }}; }})();"
+
+
 @contextmanager
 def lab(folder: Path) -> Iterator[str]:
     """JupyterLab on a folder, with settings of its own and no token; yields its address. Ends its process by id."""

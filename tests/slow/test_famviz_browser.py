@@ -6,13 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers.browser import pixels, settled
+from helpers.browser import exports, pixels, settled
 from helpers.famviz_runs import make_run, released_state
 from PIL import Image
 
 import famviz
 from famviz import spectra
-from famviz.explorer.page import EXPORT, STATIC, bundle
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
@@ -37,13 +36,6 @@ def shown(page, runs, tmp_path):
         return explorer
 
     return show
-
-
-def exports(path: str) -> str:
-    """A module of the widgets as statements that define what it exports."""
-    text = bundle(STATIC / path)
-    names = ", ".join(EXPORT.findall(text))
-    return f"var {{ {names} }} = (() => {{ {EXPORT.sub('', text)}; return {{ {names} }}; }})();"
 
 
 def trait(page, name):

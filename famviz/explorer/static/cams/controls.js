@@ -70,7 +70,8 @@ function buildFields(app) {
   const classes = h("datalist", { id: `fv-classes-${Math.random().toString(36).slice(2)}` },
     ...meta.classes.map((name) => h("option", { value: name })));
   const search = (use) => {
-    const input = h("input", { type: "search", size: 16, placeholder: "name or number" });
+    const input = h("input", { type: "search", size: 16, placeholder: "any" });
+    input.title = "name or number of a class";
     input.setAttribute("list", classes.id);
     input.onchange = () => use(classOf(app, input.value));
     return input;
@@ -193,7 +194,7 @@ export function showControls(app, s) {
   labels.top.querySelector("span").textContent = `top ${num(100 * s.top, 0)} %`;
   if (meta.alone) limit(app, s);
   const [, figure, truth, first, second] = app.ui.list.columns;
-  Object.assign(figure, { name: s.figure });
+  Object.assign(figure, { name: s.figure === "IoU" ? "IoU" : "rank r" });
   truth.name = meta.labelled ? "true class" : "";
   Object.assign(first, { name: `${s.reference} says` });
   Object.assign(second, { name: s.other === s.reference ? "" : `${s.other} says` });
