@@ -1,12 +1,17 @@
 """famkd: frequency attention for knowledge distillation. The public names, each imported when it is first used."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from famkd.own_loop import distill as distill
+
+_PARTS = ("distill", "losses")  # packages; `famkd.distill` can be called too
 _HOMES = {
     "Batch": "famkd.distill.types",
     "DATA": "famkd.data",
     "Dataset": "famkd.distill.types",
+    "Distillation": "famkd.own_loop",
     "Distiller": "famkd.distill.distiller",
     "FAM": "famkd.layers.fourier",
     "FourierFilter": "famkd.layers.fourier",
@@ -28,12 +33,14 @@ _HOMES = {
     "train": "famkd.training.loop",
 }
 
-__all__ = list(_HOMES)
+__all__ = [*_HOMES, *_PARTS]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _PARTS:
+        return import_module(f"famkd.{name}")
     raise AttributeError(f"module 'famkd' has no attribute {name!r}")
 
 

@@ -24,6 +24,9 @@ class PlainConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(inert(each) if isinstance(each, str) else each for each in objects), **options)
 
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError, which ends every command quietly
+
 
 # A notebook is no terminal, although its kernel asks for colours.
 TERMINAL = sys.stdout.isatty()

@@ -3,7 +3,8 @@
 A single process is rank 0 of 1. Each function then returns its input at no cost.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch._compile import _disable_dynamo  # torch.compiler.disable would import the compiler here, one second
 
 from famkd.errors import UserError, started_by_famkd
+
+_alone = False  # inside `alone`
 
 
 def rank() -> int:
@@ -22,6 +25,17 @@ def rank() -> int:
 def world() -> int:
     """Number of processes that train together."""
     return dist.get_world_size() if _initialized() else 1
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Inside this block the process acts as if there were no others: nothing is exchanged with them."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def shard(start: int, stop: int) -> slice:
@@ -48,9 +62,18 @@ def all_gather(x: Tensor) -> Tensor:
     return _gather(x) if world() > 1 else x
 
 
+def gather(x: Tensor) -> Tensor:
+    """`all_gather` with a gradient: for losses that relate the images of a step to one another.
+
+    All processes must compute the same loss of the result. Its gradient reaches the tensors of this process alone,
+    times the number of processes, since the gradients of all processes are averaged.
+    """
+    return _gather_with_gradient(x) if world() > 1 else x
+
+
 def on_rank_zero(call: Callable[[], Any]) -> Any:
     """Run `call` on rank 0 and broadcast its result, which must be picklable. A UserError ends every process."""
-    if world() == 1:
+    if world() == 1 or not _initialized():
         return call()
     box: list[Any] = [None, None]
     if rank() == 0:
@@ -98,9 +121,15 @@ def barrier() -> None:
 
 def to_sync_batchnorm(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The module with batch norms that compute statistics over the images of all processes; UserError on a CPU."""
-    if world() > 1 and device.type == "cpu":
-        raise UserError("--sync_bn needs GPUs: PyTorch has no synchronised batch norm for the CPU. Leave it out.")
+    if world() > 1:
+        must_synchronise(device)
     return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module) if world() > 1 else module
+
+
+def must_synchronise(device: torch.device) -> None:
+    """UserError for a device without synchronised batch norm."""
+    if device.type == "cpu":
+        raise UserError("--sync_bn needs GPUs: PyTorch has no synchronised batch norm for the CPU. Leave it out.")
 
 
 def average_batchnorm(module: torch.nn.Module) -> None:
@@ -139,5 +168,21 @@ def _gather(x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        own = len(gradients[0]) // world()
+        return gradients[0][rank() * own : (rank() + 1) * own] * world()
+
+
+@_disable_dynamo
+def _gather_with_gradient(x: Tensor) -> Tensor:
+    return _Gather.apply(x)  # pyright: ignore[reportReturnType]
+
+
 def _initialized() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    return not _alone and dist.is_available() and dist.is_initialized()

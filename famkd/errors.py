@@ -26,11 +26,15 @@ class UserError(Exception):
 
 
 class RecipeError(UserError):
-    """A recipe or a command line that does not parse; `box` is the parser's own message, for a terminal."""
+    """A recipe or a command line that cannot be read; `setting` is the dotted name of what is wrong, if known."""
 
-    def __init__(self, text: str, box: str = ""):
+    def __init__(self, text: str, setting: str = ""):
         super().__init__(text)
-        self.box = box
+        self.setting = setting
+
+    def in_file(self, place: str) -> "RecipeError":
+        """The same error for a setting that comes from a file; `place` is the file and the line."""
+        return RecipeError(f"In {place}: {re.sub('--(?!help)(?=[a-z])', '', str(self))}", self.setting)
 
 
 class TrainingStopped(Exception):

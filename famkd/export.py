@@ -15,9 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.evaluate import load_deployed
+from famkd.features.prepare import Pixels, Prepare, without_preparation
 from famkd.files import must_be_writable, write_atomically
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training.networks import pixels_of
 
 Target = Literal["onnx", "pt2", "safetensors"]
 Input = Literal["normalized", "unit", "bytes"]
@@ -83,6 +85,7 @@ def export(
     out: str | Path = "",
     root: str = "",
     best: bool = False,
+    ema: bool = False,
 ) -> Report:
     """Write a run's student (for SimKD with its projector and head) and check the file on test images of the run.
 
@@ -92,6 +95,7 @@ def export(
         out: the file; by default `student.onnx` and so on in the run directory.
         root: folder or file of the data set, where it has moved since.
         best: weights of the run's best epoch instead of the last.
+        ema: the averaged student (EMA) of the last epoch.
 
     Errors: UserError for missing packages, for a place that cannot be written, and where the file does not reproduce
     the run; nothing is written then.
@@ -104,18 +108,19 @@ def export(
             f"Networks for {opened.recipe.task} cannot be exported: {opened.path / 'student.safetensors'} is the "
             "student's state dict."
         )
-    default = "exported.safetensors" if to == "safetensors" else f"student.{to}"
-    path = Path(out) if out else opened.path / default
+    path = Path(out) if out else opened.path / _default_name(to, ema)
     must_be_writable(path.parent)
-    network, data = load_deployed(opened, root=root, best=best)
+    network, data = load_deployed(opened, root=root, best=best, ema=ema)
     network = network.to(memory_format=torch.contiguous_format)
-    reread, pixels, difference = _write_checked(network, data, to, input, path, _header(opened, data, input))
+    prepare = without_preparation(network) or Prepare(pixels_of(data), pixels_of(data))
+    header = _header(opened, data, prepare.want, input)
+    reread, pixels, difference = _write_checked(network, data, prepare, to, input, path, header)
     height, width = pixels.shape[-2:]
     return Report(
         path=path,
         bytes=path.stat().st_size,
         parameters=sum(p.numel() for p in network.parameters()),
-        macs=_macs(network, data),
+        macs=_macs(network, prepare.images(next(data.test(1)).images)),
         difference=difference,
         latency_ms=_latency(reread, pixels[:1]),
         threads=torch.get_num_threads(),
@@ -124,17 +129,28 @@ def export(
     )
 
 
+def _default_name(to: Target, ema: bool) -> str:
+    name = "exported.safetensors" if to == "safetensors" else f"student.{to}"
+    return f"ema_{name}" if ema else name
+
+
 def _write_checked(
-    network: nn.Module, data: Dataset, to: Target, input: Input, path: Path, header: dict[str, str]
+    network: nn.Module,
+    data: Dataset,
+    prepare: Prepare,
+    to: Target,
+    input: Input,
+    path: Path,
+    header: dict[str, str],
 ) -> tuple[Network, Tensor, float]:
     """Write a file once a draft of it has reproduced the network's logits.
 
     Returns the network that the file holds, the images it was checked on, and the largest difference in logits.
     """
-    pixels, wanted = _references(network, data, input)
+    pixels, wanted = _references(network, data, prepare, input)
     whole = network
     if input != "normalized":
-        whole = Normalizing(network, data.mean, data.std, WHITE[input])
+        whole = Normalizing(network, prepare.want.mean, prepare.want.std, WHITE[input])
     draft = path.with_name(f".draft.{path.name}")
     try:
         reread = WRITERS[to](whole.eval(), pixels, draft, header)
@@ -149,22 +165,22 @@ def _write_checked(
     return reread, pixels, difference
 
 
-def _references(network: nn.Module, data: Dataset, input: Input) -> tuple[Tensor, Tensor]:
+def _references(network: nn.Module, data: Dataset, prepare: Prepare, input: Input) -> tuple[Tensor, Tensor]:
     """Test images in the form that the file takes, and the run's logits for them."""
-    normalized = next(data.test(CHECKED)).images.contiguous()
-    with torch.no_grad():
-        wanted = network(normalized)
+    normalized = prepare.images(next(data.test(CHECKED)).images).contiguous()
     if input == "normalized":
-        return normalized, wanted
-    mean = torch.tensor(data.mean)[:, None, None]
-    std = torch.tensor(data.std)[:, None, None]
+        with torch.no_grad():
+            return normalized, network(normalized)
+    mean = torch.tensor(prepare.want.mean)[:, None, None]
+    std = torch.tensor(prepare.want.std)[:, None, None]
     unit = normalized * std + mean
-    if input == "unit":
-        return unit, wanted
-    return (unit * 255).round().to(torch.uint8), wanted
+    pixels = unit if input == "unit" else (unit * 255).round().clamp(0, 255).to(torch.uint8)
+    shown = unit if input == "unit" else pixels / 255  # pixels of a resized image are rounded
+    with torch.no_grad():
+        return pixels, network((shown - mean) / std)
 
 
-def _header(run: Run, data: Dataset, input: Input) -> dict[str, str]:
+def _header(run: Run, data: Dataset, want: Pixels, input: Input) -> dict[str, str]:
     """What a reader needs to know to use the file."""
     recipe = run.recipe
     return {
@@ -172,9 +188,9 @@ def _header(run: Run, data: Dataset, input: Input) -> dict[str, str]:
         "method": recipe.method,
         "classes": json.dumps(data.classes),
         "input": input,
-        "mean": json.dumps(data.mean),
-        "std": json.dumps(data.std),
-        "size": json.dumps(data.size),
+        "mean": json.dumps(want.mean),
+        "std": json.dumps(want.std),
+        "size": json.dumps(want.size),
     }
 
 
@@ -223,11 +239,11 @@ def _write_onnx(network: nn.Module, pixels: Tensor, path: Path, header: dict[str
     return run
 
 
-def _macs(network: nn.Module, data: Dataset) -> int:
+def _macs(network: nn.Module, image: Tensor) -> int:
     """Multiply-accumulates of one image; the counter counts each as two operations."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(next(data.test(1)).images)
+        network(image)
     return counter.get_total_flops() // 2
 
 

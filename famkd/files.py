@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,28 @@ def _parse_row(line: str) -> dict[str, Any]:
     return row
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; UserError where the file is damaged."""
+    with reading(path):
+        return dict(json.loads(path.read_text()))
+
+
 def write_tensors(path: Path, state: dict[str, Tensor], notes: dict[str, str] | None = None) -> None:
-    """Write a safetensors file whose header holds the notes and a checksum."""
+    """Write a safetensors file whose header holds the notes and a checksum; equal contents give equal bytes."""
     notes = notes or {}
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    header = {**notes, CHECKSUM: _digest(state, notes)}
-    write_atomically(path, safetensors.torch.save(state, header))
+    header = {**notes, CHECKSUM: digest(state, notes)}
+    write_atomically(path, _with_sorted_notes(safetensors.torch.save(state, header)))
+
+
+def _with_sorted_notes(data: bytes) -> bytes:
+    """A safetensors file with the notes of its header in alphabetical order: the library writes them in any order."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # a multiple of 8, as the format asks
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -112,18 +128,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             notes = file.metadata() or {}
         recorded = notes.pop(CHECKSUM, None)
-        if recorded and recorded != _digest(state, notes):
+        if recorded and recorded != digest(state, notes):
             raise ValueError("its checksum does not match")
     return state, notes
 
 
-def _digest(state: dict[str, Tensor], notes: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+def digest(state: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> str:
+    """A SHA-256 of notes and of every tensor's name, type, shape and bytes."""
+    whole = hashlib.sha256(json.dumps(notes or {}, sort_keys=True).encode())
     for key in sorted(state):
-        tensor = state[key]
-        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        tensor = state[key].detach().cpu()
+        whole.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,13 +1,18 @@
 """The command line: famviz report and famviz lab."""
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
-from famkd.errors import UserError, nearest, quiet_on_closed_pipe
+import tyro
+
+from famkd.command_line.main import run_command
+from famkd.command_line.parse import call, call_known
+from famkd.command_line.values import PLACE, expanded
+from famkd.errors import UserError
 
 USAGE = """famviz: look at what frequency attention learned
 
@@ -17,53 +22,39 @@ USAGE = """famviz: look at what frequency attention learned
 RUN is a run directory, also of a run that is still training, or a released .pth file. The first one is shown first.
 In Python: import famviz; famviz.FilterExplorer("runs/...")
 """
-RUN_HELP = "run directory or released .pth file; the first one is shown first"
 
 
-@quiet_on_closed_pipe()
 def main(argv: list[str] | None = None) -> None:
-    """Run one command. An error that the user can fix is printed as one sentence, with exit code 2."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
-        sys.exit(0 if argv else 2)
-    command, *rest = argv
-    try:
-        if command not in COMMANDS:
-            raise UserError(f"There is no command {command!r}.{nearest(command, COMMANDS)} See famviz --help.")
-        COMMANDS[command](rest)
-    except UserError as error:
-        print(f"famviz: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("famviz: interrupted", file=sys.stderr)
-        sys.exit(130)
+    """Run one command of famviz, by default the one that this process was started with."""
+    run_command("famviz", USAGE, COMMANDS, argv)
 
 
 def report_command(argv: list[str]) -> None:
     """Write the report and print its path."""
-    parser = argparse.ArgumentParser(prog="famviz report", description="Write one self-contained page about runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
-    parser.add_argument("-o", "--out", default="report.html", help="file to write (default: report.html)")
-    given = parser.parse_args(argv)
+    path = call(report, argv, prog="famviz report")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
+
+
+def report(
+    runs: tyro.conf.Positional[tuple[str, ...]] = (),
+    /,
+    out: Annotated[str, PLACE, tyro.conf.arg(aliases=["-o"])] = "report.html",
+) -> Path:
+    """Write one self-contained page about runs.
+
+    Args:
+        runs: Run directories or released .pth files; the first one is shown first.
+        out: File to write.
+    """
+    runs = _some(runs, "famviz report")
     from famviz.report import write_report
 
-    path = write_report(given.runs, given.out)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, opens without a network")
+    return write_report(runs, out)
 
 
 def lab_command(argv: list[str]) -> None:
     """Replace this process by JupyterLab on a notebook for the runs, in a temporary folder."""
-    parser = argparse.ArgumentParser(
-        prog="famviz lab",
-        description="Open JupyterLab on a notebook for runs.",
-        epilog="Other flags go to JupyterLab, such as --no-browser.",
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN_HELP)
-    given, further = parser.parse_known_args(argv)
-    from famviz.lab.prepare import prepare_notebook
-
-    notebook = prepare_notebook(given.runs, Path(tempfile.mkdtemp(prefix="famviz-")))
+    notebook, further = call_known(lab, argv, prog="famviz lab")
     print(f"notebook: {notebook}", flush=True)
     command = [sys.executable, "-m", "jupyterlab", str(notebook), f"--ServerApp.root_dir={notebook.parent}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -72,6 +63,25 @@ def lab_command(argv: list[str]) -> None:
     if os.name == "posix":  # in place of this process, so that Ctrl-C and signals reach JupyterLab alone
         os.execv(sys.executable, command)
     sys.exit(subprocess.call(command))
+
+
+def lab(runs: tyro.conf.Positional[tuple[str, ...]] = (), /) -> Path:
+    """Open JupyterLab on a notebook for runs. Other flags go to JupyterLab, such as --no-browser.
+
+    Args:
+        runs: Run directories or released .pth files; the first one is shown first.
+    """
+    runs = _some(runs, "famviz lab")
+    from famviz.lab.prepare import prepare_notebook
+
+    return prepare_notebook(runs, Path(tempfile.mkdtemp(prefix="famviz-")))
+
+
+def _some(runs: tuple[str, ...], command: str) -> tuple[str, ...]:
+    """The runs, with `~` and `$NAME` in their paths replaced; UserError if none comes first."""
+    if not runs:
+        raise UserError(f"Name a run directory or a released .pth file first: {command} RUN. `famkd train` makes runs.")
+    return tuple(map(expanded, runs))
 
 
 COMMANDS = {"report": report_command, "lab": lab_command}

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,8 +83,8 @@ def background():
     """Start `python ARGUMENTS` and leave it running; what still runs when the test ends is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*arguments: str, new_session: bool = False) -> subprocess.Popen[str]:
-        started.append(start(*arguments, new_session=new_session))
+    def run(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        started.append(start(*arguments, **options))
         return started[-1]
 
     yield run

@@ -7,7 +7,7 @@ import pytest
 from test_imports import MAY
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/troubleshooting.md")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -35,3 +35,11 @@ def test_contributing_shows_the_table_of_imports():
     for part, others in MAY.items():
         if part != "errors":
             assert shown[part] == set(others.split()), part
+
+
+def test_the_page_of_symptoms_lists_all_of_its_sections():
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    sections = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    linked = re.findall(r"\[(.*?)\]\(#([\w-]+)\) \|$", text, re.MULTILINE)
+    assert [title for title, _ in linked] == sections
+    assert all(anchor == re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title, anchor in linked)

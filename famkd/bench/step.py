@@ -20,6 +20,7 @@ from famkd.config.validate import validated
 from famkd.data.in_memory import InMemory
 from famkd.data.small import Images
 from famkd.data.streamed import SIZE
+from famkd.data.transforms import Size, size_from
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, Dataset
 from famkd.errors import UserError
@@ -27,8 +28,8 @@ from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
     build_fabric,
-    build_recipe_data,
     build_step,
+    build_training_data,
     check_batch_size,
     round_teacher,
 )
@@ -56,7 +57,7 @@ def bench(recipe: Recipe, *, steps: int = 20, against_naive: bool = False, noise
     """
     recipe = validated(recipe)
     fabric = build_fabric(recipe)
-    data = _noise_data(recipe, fabric.device) if noise else build_recipe_data(recipe, fabric.device)
+    data = _noise_data(recipe, fabric.device) if noise else build_training_data(recipe, fabric.device)
     reference = _reference_step(recipe, data, fabric.device) if against_naive else None
     step, distiller = prepared_step(recipe, data, fabric)
     pieces = list(itertools.islice(data.epoch(1), MOST_PIECES))
@@ -99,8 +100,10 @@ def _noise_data(recipe: Recipe, device: torch.device) -> InMemory:
     """Random images of the size that the recipe asks for; of CIFAR's if its data set has no such option."""
     if recipe.task != InMemory.task:
         raise UserError(f"--noise makes images for {InMemory.task}, not for {recipe.task}: leave it out.")
-    side = getattr(recipe.data, "size", CIFAR_SIDE) or SIZE
-    return InMemory(noise_images(size=side), recipe.data.batch_size, device)
+    if recipe.teacher.store:
+        raise UserError("--noise makes images that no store holds: leave it out, or --teacher.store.")
+    size = size_from(getattr(recipe.data, "size", CIFAR_SIDE)) or (SIZE, SIZE)
+    return InMemory(noise_images(size=size), recipe.data.batch_size, device)
 
 
 def _reference_step(recipe: Recipe, data: Dataset, device: torch.device) -> Call:
@@ -114,7 +117,9 @@ def _reference_step(recipe: Recipe, data: Dataset, device: torch.device) -> Call
         distiller.teacher.to(memory_format=torch.contiguous_format)
     use_reference(distiller.methods)
     optim = recipe.optim
-    optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
+    optimizer = build_optimizer(distiller, optim)
+    if optim.name == "sgd":  # one kernel for each parameter
+        optimizer = torch.optim.SGD(distiller.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay)
     weights = loss_weights(recipe, 1)
     batches = _endless(ReferenceLoader(data.images(), data.batch_size, device))
 
@@ -263,10 +268,11 @@ def _machine(device: torch.device, engine: str) -> Figures:
     }
 
 
-def noise_images(n: int = 1280, size: int = 32, classes: int = 100) -> Images:
-    """Random square images, the same ones for training and test."""
+def noise_images(n: int = 1280, size: int | Size = 32, classes: int = 100) -> Images:
+    """Random images of a size, square for a number, the same ones for training and test."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (n, size, size, 3), dtype=torch.uint8, generator=generator).numpy()
+    height, width = (size, size) if isinstance(size, int) else size
+    x = torch.randint(0, 256, (n, height, width, 3), dtype=torch.uint8, generator=generator).numpy()
     y = (torch.arange(n) % classes).numpy()
     names = [str(label) for label in range(classes)]
     return Images(x, y, x, y, names, mean=(0.5,) * 3, std=(0.25,) * 3)

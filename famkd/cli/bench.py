@@ -3,8 +3,10 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from famkd.command_line.parse import parse_known
+from famkd.command_line.values import PLACE
 from famkd.config.builtin import find_recipe
 from famkd.errors import UserError
 
@@ -23,7 +25,7 @@ class BenchFlags:
     """Time each attention module instead of the whole step."""
     format: Literal["text", "json"] = "text"
     """Format of the figures."""
-    save: str = ""
+    save: Annotated[str, PLACE] = ""
     """Append a row to SAVE/<device>-<torch>.csv."""
 
 
@@ -31,7 +33,7 @@ def bench_command(argv: list[str]) -> None:
     """Time a recipe's training step: images/s, the parts of a step, and the share of the device's peak."""
     if argv and argv[0] not in ("-h", "--help"):
         find_recipe(argv[0])  # before torch is imported
-    from famkd.config.load import load_recipe, parse_known, parse_recipe
+    from famkd.config.load import load_recipe, parse_recipe
 
     if not argv or argv[0].startswith("-"):
         if not {"-h", "--help"} & {*argv}:

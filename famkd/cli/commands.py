@@ -5,44 +5,53 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from famkd.command_line.parse import call
+from famkd.command_line.values import PLACE, expanded
 from famkd.config.plugins import import_plugins
 from famkd.errors import UserError
 from famkd.tables import Format
 
+Place = Annotated[str, PLACE]
 Plugins = Annotated[
-    tuple[str, ...],
+    tuple[Place, ...],
     tyro.conf.arg(help="Python files that register your own models, methods or data sets. They are imported."),
 ]
 Positional = tyro.conf.Positional
 
 
 def eval_command(argv: list[str]) -> None:
-    _print_lines(tyro.cli(evaluate, args=argv, prog="famkd eval", use_underscores=True))
+    _print_lines(call(evaluate, argv, prog="famkd eval"))
 
 
 def compare_command(argv: list[str]) -> None:
-    print(tyro.cli(compare, args=argv, prog="famkd compare", use_underscores=True), end="")
+    print(call(compare, argv, prog="famkd compare"), end="")
 
 
 def sweep_command(argv: list[str]) -> None:
-    print_sweep(*tyro.cli(sweep, args=argv, prog="famkd sweep", use_underscores=True))
+    print_sweep(*call(sweep, argv, prog="famkd sweep"))
 
 
 def export_command(argv: list[str]) -> None:
-    print(tyro.cli(export, args=argv, prog="famkd export", use_underscores=True))
+    print(call(export, argv, prog="famkd export"))
 
 
 def evaluate(
     run: Positional[str] = "",
     /,
     model: str = "",
-    weights: str = "",
+    weights: Place = "",
     data: str = "",
-    root: str = "",
+    root: Place = "",
+    output: str = "",
     best: bool = False,
+    ema: bool = False,
     split: Literal["test", "val"] = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    size: tuple[int, ...] = (),
+    interpolation: Literal["", "bilinear", "bicubic", "nearest", "area"] = "",
     plugins: Plugins = (),
 ) -> Any:
     """Evaluate a run's student, or a bare checkpoint, on the test set.
@@ -50,24 +59,46 @@ def evaluate(
     Args:
         run: Run directory. Its recipe names the model and the data set.
         model: Model of a bare checkpoint, from `famkd ls models`.
-        weights: Checkpoint file, run directory, `recipe:NAME`, or `pretrained` where the model has such weights.
+        weights: Checkpoint file (FILE:ema for its averaged copy), folder of the Hugging Face hub, run directory,
+            `recipe:NAME`, or `pretrained` where the model has such weights.
         data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
         root: Folder or file of the data set.
+        output: Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found
+            automatically where only one part can be the logits.
         best: Use the weights of the run's best epoch instead of the last.
+        ema: Use the average of the weights (EMA), of a run that was trained with --ema.
         split: Images to measure: the test set, or val for those that the run held out of training by --data.val.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
+        mean: Mean of each channel, for pixels in 0..1, that a bare checkpoint was trained with. By default that of its
+            pretrained weights or of its run, else that of the data set.
+        std: Standard deviation of each channel, as for `mean`.
+        size: Height and width of the images that a bare checkpoint takes, or one number for both.
+        interpolation: How images are resized to `size`.
     """
     import_plugins(plugins)
     from famkd.evaluate import evaluate_checkpoint, evaluate_run
 
     if bool(run) == bool(model or weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
+    images = {"mean": mean, "std": std, "size": size, "interpolation": interpolation}
     if run:
-        return evaluate_run(run, data, root, best=best, split=split, batch_size=batch_size, accelerator=accelerator)
+        _must_be_of_a_bare_checkpoint({"output": output, **images})
+        return evaluate_run(
+            expanded(run), data, root, best=best, ema=ema, split=split, batch_size=batch_size, accelerator=accelerator
+        )
     if split != "test":
         raise UserError("Only a run knows its held-out images: leave --split out.")
-    return evaluate_checkpoint(model, weights, data, root, batch_size=batch_size, accelerator=accelerator)
+    return evaluate_checkpoint(
+        model, weights, data, root, output=output, batch_size=batch_size, accelerator=accelerator, **images
+    )
+
+
+def _must_be_of_a_bare_checkpoint(options: dict[str, Any]) -> None:
+    """UserError for an option that a run's recipe answers."""
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UserError(f"A run knows the {given[0]} of its student: leave --{given[0]} out.")
 
 
 def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:
@@ -103,15 +134,15 @@ def compare(
     import_plugins(plugins)
     from famkd.compare import compare
 
-    return compare(runs, against=against, published=published, format=format)
+    return compare(tuple(map(expanded, runs)), against=against, published=published, format=format)
 
 
 def sweep(
-    source: Positional[str],
+    source: Positional[str] = "",
     /,
     jobs: int = 0,
     on: Literal["local", "ray"] = "local",
-    runs: str = "runs",
+    runs: Place = "runs",
     against: str = "",
     plugins: Plugins = (),
 ) -> Any:
@@ -124,6 +155,8 @@ def sweep(
         runs: Folder of run directories.
         against: Method or group to test the others against.
     """
+    if jobs and on == "ray":
+        raise UserError("Ray decides how many trainings run at once: leave --jobs out, or --on ray.")
     from famkd.sweep.grid import sweep
 
     return sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)
@@ -139,13 +172,14 @@ def print_sweep(text: str, failed: list) -> None:
 
 
 def export(
-    run: Positional[str],
+    run: Positional[str] = "",
     /,
     to: Literal["onnx", "pt2", "safetensors"] = "onnx",
     input: Literal["normalized", "unit", "bytes"] = "normalized",
-    out: str = "",
-    root: str = "",
+    out: Place = "",
+    root: Place = "",
     best: bool = False,
+    ema: bool = False,
     plugins: Plugins = (),
 ) -> Any:
     """Write a run's student alone, checked on test images of the run.
@@ -157,8 +191,11 @@ def export(
         out: The file. By default student.onnx and so on in the run directory.
         root: Folder or file of the data set, where it has moved since the training.
         best: Use the weights of the run's best epoch instead of the last.
+        ema: Use the average of the weights (EMA), of a run that was trained with --ema.
     """
     import_plugins(plugins)
+    if not run:
+        raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
     from famkd.export import export
 
-    return export(run, to, input=input, out=out, root=root, best=best)
+    return export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema)

@@ -10,13 +10,24 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
+from famkd.command_line.parse import call
+from famkd.command_line.values import PLACE
 from famkd.config.builtin import builtin_recipes, builtin_sweeps
 from famkd.config.plugins import import_plugins, plugins_in_use
+from famkd.errors import UserError, nearest
 
+KINDS = {
+    "recipes": "trainings: famkd train NAME",
+    "models": "networks: --student.model and --teacher.model",
+    "methods": "distillation methods: --method",
+    "data": "data sets: --data",
+    "optimizers": "optimizers: --optim.name",
+    "sweeps": "grids of trainings: famkd sweep NAME",
+}
 TABLES = {
     "methods": [("famkd.methods", "METHODS")],
     "models": [("famkd.models", "MODELS"), ("famkd.models.detection", "DETECTORS")],
@@ -25,23 +36,27 @@ TABLES = {
 
 
 def ls_command(argv: list[str]) -> None:
-    tyro.cli(show, args=argv, prog="famkd ls", use_underscores=True)
+    call(show, argv, prog="famkd ls")
 
 
 def show(
-    kind: Annotated[Literal["recipes", "models", "methods", "data", "optimizers", "sweeps"], tyro.conf.Positional],
+    kind: tyro.conf.Positional[str] = "",
     /,
     sizes: bool = False,
-    plugins: tuple[str, ...] = (),
+    plugins: tuple[Annotated[str, PLACE], ...] = (),
 ) -> None:
     """List what is available: one name per line, followed by a description.
 
     Args:
-        kind: What to list.
+        kind: What to list: recipes, models, methods, data, optimizers or sweeps. By default these words.
         sizes: Count the parameters of each model, which takes some seconds.
         plugins: Python files that register your own models, methods or data sets. They are imported.
     """
-    lines = list(_lines(kind, sizes, plugins))
+    if kind and kind not in KINDS:
+        raise UserError(f"There is no list {kind!r}.{nearest(kind, KINDS)} There are {', '.join(KINDS)}.")
+    if sizes and kind != "models":
+        raise UserError("--sizes counts the parameters of models: write famkd ls models --sizes.")
+    lines = list(_lines(kind, sizes, plugins)) if kind else list(KINDS.items())
     width = max(len(name) for name, _ in lines) + 2
     print("\n".join(f"{name:{width}}{text}".rstrip() for name, text in lines))
     if kind == "models" and sys.stdout.isatty():  # not where another command reads the names

@@ -8,6 +8,8 @@ from typing import Annotated
 import tyro
 
 from famkd.cli.commands import print_sweep
+from famkd.command_line.parse import parse_known
+from famkd.command_line.values import PLACE
 from famkd.config.builtin import builtin_recipes, find_recipe
 from famkd.errors import UserError, is_first_process
 
@@ -16,9 +18,9 @@ from famkd.errors import UserError, is_first_process
 class TrainFlags:
     """Where this training is saved and how it is carried out. Not part of the recipe."""
 
-    out: str = ""
+    out: Annotated[str, PLACE] = ""
     """Run directory. By default a folder in `runs`, named after recipe, method and seed."""
-    runs: str = "runs"
+    runs: Annotated[str, PLACE] = "runs"
     """Folder of run directories. Teachers are looked up here too."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Continue from the last finished epoch, or from the step at which a signal stopped the training."""
@@ -33,13 +35,15 @@ def train_command(argv: list[str]) -> None:
     source, rest = recipe_first(argv)
     if source:
         find_recipe(source)  # before torch is imported
-    from famkd.config.load import load_recipe, parse_known, parse_recipe
+    from famkd.config.load import load_recipe, parse_recipe
 
     if not source:
         parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", own=TrainFlags)
     own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}")
     if "--seeds" in rest and not own.seeds:
         raise UserError("--seeds takes one or more numbers, as in --seeds 0 1 2.")
+    if own.jobs and not own.seeds:
+        raise UserError("--jobs is for several seeds: pass --seeds too, or leave it out.")
     recipe = load_recipe(source, *flags, own=TrainFlags)
     if own.seeds:
         if own.out:

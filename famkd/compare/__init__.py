@@ -10,6 +10,7 @@ from scipy.stats import ttest_rel
 
 from famkd.compare.groups import RunResult, SeedGroup, find_runs, group_scores, read_scores
 from famkd.compare.published import Figure, published_beside, published_for
+from famkd.config.recipe import Recipe
 from famkd.errors import UserError, nearest
 from famkd.run.scores import best_is_chosen
 from famkd.tables import Format, write_table
@@ -82,17 +83,29 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | Non
 
 def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
     """Every group with its base, sorted by recipe: the base first, then the others from best to worst."""
-    recipes = dict.fromkeys(group.recipe.name for group in groups)
-    bases = {recipe: _base(recipe, groups, against) for recipe in recipes}
-    if against and not any(bases.values()):
-        hint = nearest(against, [group.label for group in groups])
-        raise UserError(f"There is no group {against!r}.{hint} There are: {'; '.join(_names(groups))}.")
+    bases = _bases(groups, against)
     comparisons = []
     for group in groups:
         base = bases[group.recipe.name]
         test = paired(group.last(), base.last()) if base and base is not group else None
         comparisons.append(Comparison(group, base, test))
     return sorted(comparisons, key=_place)
+
+
+def _bases(groups: list[SeedGroup], against: str) -> dict[str, SeedGroup | None]:
+    """The group that the others are tested against, by recipe; UserError where `against` names none."""
+    recipes = dict.fromkeys(group.recipe.name for group in groups)
+    bases = {recipe: _base(recipe, groups, against) for recipe in recipes}
+    if against and not any(bases.values()):
+        hint = nearest(against, [group.label for group in groups])
+        raise UserError(f"There is no group {against!r}.{hint} There are: {'; '.join(_names(groups))}.")
+    return bases
+
+
+def must_name_a_group(recipes: Iterable[Recipe], against: str) -> None:
+    """UserError where `against` names no group among runs of these recipes, which need not be trained yet."""
+    planned = [RunResult(Path(), recipe, "", 0.0, None, "", [], None) for recipe in recipes]
+    _bases(group_scores(planned)[0], against)
 
 
 def _place(comparison: Comparison) -> tuple[str, bool, float]:
@@ -126,11 +139,12 @@ def _names(groups: list[SeedGroup]) -> list[str]:
 def _header(format: Format, figure: str, published: bool) -> list[str]:
     if format == "csv":
         header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std", "best_chosen_on"]
+        header += ["ema_mean", "ema_std"]
         header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high", "p"]
     else:
         name = "top-1 %" if figure == "top1" else figure
-        header = ["recipe", "method", "seeds", f"last {name}", f"best {name}", "s/epoch", "peak MiB"]
-        header += ["difference [95 % CI]", "p"]
+        header = ["recipe", "method", "seeds", f"last {name}", f"best {name}", f"EMA {name}"]
+        header += ["s/epoch", "peak MiB", "difference [95 % CI]", "p"]
     return [*header, "published"] if published else header
 
 
@@ -145,8 +159,8 @@ def _csv_cells(comparison: Comparison) -> list[str]:
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs)), " ".join(map(str, group.scores))]
     row += _mean_and_deviation([run.last for run in runs])
-    row += _mean_and_deviation(_best(runs)) if _best(runs) else ["", ""]
-    row += [group.chosen_on, f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
+    row += [*_mean_and_deviation(_best(runs)), group.chosen_on, *_mean_and_deviation(_ema(runs))]
+    row += [f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
     if base is None or test is None:
         return [*row, *[""] * 6]
     figures = [test.difference, test.low, test.high, test.p]
@@ -158,14 +172,17 @@ def _cells(comparison: Comparison) -> list[str]:
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs))]
-    row.append(_mean_with_spread([run.last for run in runs]))
-    row.append(_mean_with_spread(_best(runs)) if _best(runs) else MISSING)
+    row += [_mean_with_spread(values) for values in ([run.last for run in runs], _best(runs), _ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.2f}", f"{peak:.0f}" if peak else MISSING]
     return row + (_test_cells(test) if test else [MISSING, MISSING])
 
 
 def _best(runs: list[RunResult]) -> list[float]:
     return [run.best for run in runs if run.best is not None]
+
+
+def _ema(runs: list[RunResult]) -> list[float]:
+    return [run.ema for run in runs if run.ema is not None]
 
 
 def _seconds_per_epoch(runs: list[RunResult]) -> float:
@@ -178,11 +195,15 @@ def _peak_mib(runs: list[RunResult]) -> float | None:
 
 
 def _mean_and_deviation(values: list[float]) -> list[str]:
+    if not values:
+        return ["", ""]
     deviation = f"{statistics.stdev(values):.6g}" if len(values) > 1 else ""
     return [f"{statistics.mean(values):.6g}", deviation]
 
 
 def _mean_with_spread(values: list[float]) -> str:
+    if not values:
+        return MISSING
     mean = f"{statistics.mean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
@@ -210,6 +231,8 @@ def _notes(comparisons: list[Comparison]) -> list[str]:
     """What the figures mean, as sentences to put under the table."""
     chosen = best_is_chosen((group.label, group.chosen_on) for group, _, _ in comparisons)
     notes = [f"Mean ± standard deviation over seeds. The last epoch counts; {chosen}."]
+    if any(_ema(list(group.scores.values())) for group, _, _ in comparisons):
+        notes.append("EMA: the averaged weights of the last epoch.")
     tested = [(group, base, test) for group, base, test in comparisons if base and test]
     bases = " or ".join(dict.fromkeys(base.label for _, base, _ in tested))
     if any(test.n > 1 for _, _, test in tested):

@@ -31,6 +31,7 @@ class RunResult(NamedTuple):
     chosen_on: str  # what the best epoch was chosen on: "the test set" or "held-out images"
     seconds: list[float]  # of each epoch
     peak_mib: float | None
+    ema: float | None = None  # of the averaged student after the last epoch
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,9 @@ def _result(run: Run, recipe: Recipe) -> RunResult:
     seconds = [float(row["seconds"]) for row in timing]
     peaks = [float(row["peak_mib"]) for row in timing if row.get("peak_mib")]
     peak = max(peaks, default=None)
-    return RunResult(run.path, recipe, found.figure, found.last, found.best, found.chosen_on, seconds, peak)
+    return RunResult(
+        run.path, recipe, found.figure, found.last, found.best, found.chosen_on, seconds, peak, found.ema
+    )  # fmt: skip
 
 
 def group_scores(scores: Iterable[RunResult]) -> tuple[list[SeedGroup], list[str]]:

@@ -1,9 +1,11 @@
 """Built-in recipes and sweeps by name. This imports nothing heavy, so that a misspelt name fails immediately."""
 
+import contextlib
 import os
 from importlib.resources import files
 from pathlib import Path
 
+from famkd.command_line.values import expanded
 from famkd.errors import UserError, nearest
 
 
@@ -18,12 +20,15 @@ def find_recipe(source: str) -> tuple[Path, str]:
     builtin = builtin_recipes()
     if source in builtin:
         return builtin[source], source
-    path = Path(source)
+    path = Path(expanded(source))
     if os.path.isfile(path / "recipe.yaml"):  # unlike Path.is_file, it returns False for a name that is too long
         path = path / "recipe.yaml"
     if os.path.isfile(path):
         return path, path.stem
-    raise UserError(f"There is no recipe or file {source!r}.{nearest(source, builtin)} See `famkd ls recipes`.")
+    if os.path.isdir(path):
+        raise UserError(f"{source} is a folder without a recipe.yaml: name a recipe, a file or the folder of a run.")
+    known = [*builtin, *_yaml_files(path)]
+    raise UserError(f"There is no recipe or file {source!r}.{nearest(source, known)} See `famkd ls recipes`.")
 
 
 def builtin_sweeps() -> dict[str, Path]:
@@ -34,7 +39,17 @@ def builtin_sweeps() -> dict[str, Path]:
 def find_sweep(source: str) -> Path:
     """A built-in sweep by name, or a file."""
     builtin = builtin_sweeps()
-    path = builtin.get(source, Path(source))
+    if not source:
+        raise UserError("Name a sweep or a file: famkd sweep ablations, or one of `famkd ls sweeps`.")
+    path = builtin.get(source, Path(expanded(source)))
     if not os.path.isfile(path):
-        raise UserError(f"There is no sweep or file {source!r}.{nearest(source, builtin)} See `famkd ls sweeps`.")
+        known = [*builtin, *_yaml_files(path)]
+        raise UserError(f"There is no sweep or file {source!r}.{nearest(source, known)} See `famkd ls sweeps`.")
     return path
+
+
+def _yaml_files(path: Path) -> list[str]:
+    """The YAML files next to a path that does not exist, for a hint."""
+    with contextlib.suppress(OSError, ValueError):
+        return [str(file) for ending in ("yaml", "yml") for file in path.parent.glob(f"*.{ending}")]
+    return []

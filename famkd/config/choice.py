@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
+from famkd.command_line.parse import flags_of
+from famkd.command_line.values import PLACE
 from famkd.config.optimizers import refuse_without_effect, without_effect
 from famkd.config.recipe import Optim, Recipe
-from famkd.config.sections import data_options
+from famkd.config.sections import data_options, method_section
+from famkd.config.settings import Settings
 from famkd.data import DATA
-from famkd.errors import UserError
+from famkd.errors import UserError, nearest
 from famkd.methods import METHODS
+
+CHOOSING = ("method", "task", "data.name", "optim.name", "optim.schedule")  # the settings of a `Choice`
 
 
 @dataclass(frozen=True)
@@ -31,31 +36,37 @@ class Choice:
 
     method: str = "none"
     task: str = "classification"
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[Annotated[str, PLACE], ...] = ()
     data: _DataName = field(default_factory=_DataName)
     optim: _OptimChoice = field(default_factory=_OptimChoice)
 
 
-def of_chosen(tree: dict[str, Any], methods: tuple[str, ...], choice: Choice) -> dict[str, Any]:
+def of_chosen(settings: Settings, methods: tuple[str, ...], choice: Choice) -> Settings:
     """The settings without those of other methods, and without options that a flag has made meaningless.
 
     A recipe may hold the options of several methods, and be used with another data set, optimizer or schedule.
     """
-    chosen = {key: value for key, value in tree.items() if key in methods or key not in METHODS}
-    section, data = tree.get("data"), choice.data.name
-    if isinstance(section, dict) and section.get("name", data) != data:
-        foreign = data_options(str(section["name"])).keys() - data_options(data).keys()
-        chosen["data"] = {key: value for key, value in section.items() if key not in foreign}
-    optim = tree.get("optim")
-    if isinstance(optim, dict) and choice.optim != _OptimChoice(**optim_choice(optim)):
-        foreign = without_effect(optim, choice.optim.name, choice.optim.schedule)
-        chosen["optim"] = {key: value for key, value in optim.items() if key not in foreign}
-    return chosen
+    others = [key for key in settings.table if (name := key.partition(".")[0]) in METHODS and name not in methods]
+    for key in others:
+        _must_be_an_option(settings, key)
+    data = choice.data.name
+    named = settings.table.get("data.name", data)
+    if named != data:
+        others += [f"data.{option}" for option in data_options(named).keys() - data_options(data).keys()]
+    optim = settings.section("optim")
+    written = _OptimChoice(**{key: optim[key] for key in ("name", "schedule") if key in optim})
+    if choice.optim != written:
+        others += [f"optim.{option}" for option in without_effect(optim, choice.optim.name, choice.optim.schedule)]
+    return settings.without(*others)
 
 
-def optim_choice(optim: dict[str, Any]) -> dict[str, Any]:
-    """The optimizer and the schedule that a file names."""
-    return {key: optim[key] for key in ("name", "schedule") if key in optim}
+def _must_be_an_option(settings: Settings, key: str) -> None:
+    """RecipeError for a setting in the section of a method that is not chosen, if the method has no such option."""
+    method, _, option = key.partition(".")
+    known = flags_of(method_section(method)())
+    if option not in known:
+        hint = nearest(option, known).replace("mean ", f"mean {method}.") if option else ""
+        raise settings.error(key, f"{key} is not a setting.{hint} See famkd train RECIPE --method {method} --help.")
 
 
 def refuse_options_of_others(flags: Sequence[str], methods: tuple[str, ...], data: str) -> None:

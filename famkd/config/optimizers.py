@@ -31,10 +31,11 @@ class OptimizerInfo(NamedTuple):
 
 def optimizer_names() -> dict[str, str]:
     """Name and description of every optimizer."""
-    from timm.optim import list_optimizers
+    from timm import optim
 
-    others = dict(list_optimizers(with_description=True))
-    return others | {"sgd": "torch.optim.SGD, fused, with or without Nesterov momentum"}
+    library: Any = optim  # it has no `__all__`
+    own = {"sgd": "torch.optim.SGD, fused, with or without Nesterov momentum"}
+    return dict(library.list_optimizers(with_description=True)) | own
 
 
 @cache
@@ -44,12 +45,13 @@ def optimizer_info(name: str) -> OptimizerInfo:
         import torch
 
         return OptimizerInfo("sgd", torch.optim.SGD, momentum=True, betas=0, eps=False)
-    from timm.optim import get_optimizer_info
+    from timm import optim
 
     names = optimizer_names()
     if name not in names:
         raise UserError(f"There is no optimizer {name!r}.{nearest(name, names)} See `famkd ls optimizers`.")
-    info = get_optimizer_info(name)
+    library: Any = optim
+    info = library.get_optimizer_info(name)
     betas = info.num_betas if info.has_betas else 0
     return OptimizerInfo(name, info.opt_class, info.has_momentum, betas, info.has_eps, info.second_order)
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from famkd.command_line.values import expanded
 from famkd.errors import UserError
 
 VARIABLE = "FAMKD_PLUGINS"  # files to import, separated as in PATH
@@ -23,7 +24,7 @@ def import_plugins(names: Iterable[str] = ()) -> None:
     """Import the named files and those of FAMKD_PLUGINS, each once; UserError for a file that cannot be imported."""
     from_environment = filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))
     for name in [*from_environment, *names]:
-        path = Path(os.path.abspath(name))
+        path = Path(os.path.abspath(expanded(name)))
         if path in _imported:
             continue
         if path.suffix != ".py" or not os.path.isfile(path):

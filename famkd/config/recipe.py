@@ -7,6 +7,8 @@ import tyro
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
+from famkd.command_line.values import PLACE
+from famkd.data.augment import Augment
 from famkd.distill.types import Engine
 
 HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
@@ -21,7 +23,7 @@ class Data:
 
     name: Annotated[str, tyro.conf.arg(aliases=["--data"])] = "cifar100"
     """Name of the data set, from `famkd ls data`."""
-    root: Annotated[str, tyro.conf.arg(aliases=["--root"])] = "data"
+    root: Annotated[str, PLACE, tyro.conf.arg(aliases=["--root"])] = "data"
     """Folder or file of the data set."""
     batch_size: Annotated[int, Ge(1)] = 64
     """Images per step."""
@@ -33,6 +35,11 @@ class Data:
     and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
     val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
     """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
+    views: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--views"])] = 0
+    """Augmentations of each training image, which the epochs use in turn; 0 draws a new one in every epoch. With
+    `--teacher.store` it is the number that the store holds."""
+    views_seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
+    """Random seed of these augmentations, the same for every `--seed`."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,44 @@ class Net:
 
     model: str = ""
     """Name of the model: from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
-    weights: str = ""
-    """Initial weights: a checkpoint file, a run directory, `recipe:NAME` (trains that recipe first) or `pretrained`
-    (for torchvision also `pretrained:IMAGENET1K_V1` and so on). Random by default."""
+    weights: Annotated[str, PLACE] = ""
+    """Initial weights: a checkpoint file, a folder of the Hugging Face hub, a run directory, `recipe:NAME` (trains that
+    recipe first) or `pretrained` (for torchvision also `pretrained:IMAGENET1K_V1` and so on). FILE:ema takes the
+    averaged copy in a file. Random by default."""
     taps: tuple[str, ...] = ()
     """Module paths of the stages whose features are compared, shallow to deep. Found automatically by default."""
+    drop: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Dropout before the classifier, of a student that takes it; 0 for the network's own."""
+    drop_path: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Drop path (stochastic depth) of a student that takes it: the probability for the last block; 0 for the network's
+    own."""
+    patch: Annotated[int, Ge(0)] = 0
+    """Side of a patch of a vision transformer, in pixels, such as 4 for images of 32 x 32; 0 for the network's own."""
+    output: str = ""
+    """Where the logits are in what the network returns: a key, an attribute or an index, joined by dots, such as
+    `logits`, `1` or `out.logits`. Found automatically where only one part can be the logits."""
+    mean: tuple[float, ...] = ()
+    """Mean of each channel, for pixels in 0..1, that the network was trained with. By default that of its pretrained
+    weights or of the run that they come from, else that of the data set."""
+    std: tuple[Annotated[float, Gt(0)], ...] = ()
+    """Standard deviation of each channel, as for `mean`."""
+    size: tuple[Annotated[int, Ge(1)], ...] = ()
+    """Height and width of the network's images, or one number for both. Images are resized on the device. By default
+    the data's for a student; for a teacher that of its pretrained weights or of its run, else the data's."""
+    interpolation: Literal["", "bilinear", "bicubic", "nearest", "area"] = ""
+    """How images are resized. By default as for the pretrained weights, else bilinear."""
+
+
+@dataclass(frozen=True)
+class Teacher(Net):
+    """The network to learn from. Not needed for method `none`."""
+
+    finetune_head: Annotated[int, Ge(0)] = 0
+    """Epochs over the training set for which the classifier alone is trained before it teaches, for weights that know
+    other classes."""
+    store: Annotated[str, PLACE] = ""
+    """Folder of the teacher's outputs, written by `famkd store`. Training then runs no teacher. The store says which
+    teacher and which augmentations it is of."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +150,23 @@ class Recipe:
     """What the networks do with an image: classification or detection."""
     student: Net = field(default_factory=Net)
     """The network to train."""
-    teacher: Net = field(default_factory=Net)
+    teacher: Teacher = field(default_factory=Teacher)
     """The network to learn from. Not needed for method `none`."""
     method: str = "none"
     """Distillation method: a name from `famkd ls methods`, several names joined by +, or none."""
     data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
     optim: Optim = field(default_factory=Optim)
     seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
     """Random seed of initial weights, data order and augmentation."""
     baseline: bool = False
     """Also train the student without a teacher, for comparison."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Label smoothing: the part of each label that is spread over all classes, in the student's cross-entropy."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
+    0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.
+    """
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true."""
     accelerator: str = "auto"
@@ -135,7 +182,7 @@ class Recipe:
     """
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Loggers that receive the metrics, in addition to the run directory."""
-    plugins: tuple[str, ...] = ()
+    plugins: tuple[Annotated[str, PLACE], ...] = ()
     """Python files that register your own models, methods or data sets. A file is only imported if the command line
     names it."""
 

@@ -40,6 +40,8 @@ def build_data(
     augment: bool = True,
     val: str = "",
     val_seed: int = 0,
+    views: int = 0,
+    views_seed: int = 0,
     **options: Any,
 ) -> Dataset:
     """Build a data set by name, on a device.
@@ -47,6 +49,8 @@ def build_data(
     Args:
         val: the held-out split: a fraction of the training images, such as "0.1", or the name of a further split.
         val_seed: seed of that fraction; -1 for `seed`.
+        views: augmentations of each training image, which the epochs use in turn; 0 draws new ones in every epoch.
+        views_seed: seed of these augmentations.
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
     """
@@ -63,6 +67,10 @@ def build_data(
         if not hasattr(data, "hold_out"):
             raise UserError(f"The data set {name} cannot hold images out of training: leave --data.val out.")
         data.hold_out(val, seed if val_seed < 0 else val_seed)
+    if views:
+        if not hasattr(data, "repeat_views"):
+            raise UserError(f"The data set {name} cannot repeat augmentations: leave --data.views out.")
+        data.repeat_views(views, views_seed)
     return data
 
 

@@ -13,9 +13,13 @@ from torch.utils.data import DataLoader
 
 from famkd import distributed
 from famkd.data.coco_annotations import Instances, read_instances
+from famkd.data.coco_files import Place, find_annotations
 from famkd.data.coco_images import BoxImages, Key, Piece, split_piece
 from famkd.data.loader import count_workers, local_processes, make_loader
+from famkd.data.pixels import colour
 from famkd.data.split import Split, read_split
+from famkd.data.unreadable import Choice, Found, find_unreadable, settle
+from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -32,7 +36,7 @@ class _Draws(NamedTuple):
 
 
 class Coco:
-    """COCO's images and boxes, read as they are needed: root/train2017, root/val2017 and root/annotations.
+    """COCO's images and boxes: root/train2017, root/val2017 and root/annotations, or Roboflow's train/ and valid/.
 
     Order, size and flip of an image follow from (seed, epoch, index) alone. An image has its final size, pixels in
     0..1, and boxes (N, 4) as x1 y1 x2 y2 in pixels of that size; torchvision's detectors normalise. Images without a
@@ -43,6 +47,12 @@ class Coco:
         sides: Pixels of the shorter side. Training draws one for each image; tests use the last.
         longest: Most pixels of the longer side.
         workers: Processes that read images; -1 for one per core, 0 to read in the training process.
+        background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
+        unreadable: Refuse a data set with image files that are missing or cannot be read, or skip these files.
+        train_images: Folder of training images, under the root or absolute. By default it is found.
+        train_annotations: Json of the training images' boxes, under the root or absolute. By default it is found.
+        test_images: Folder of test images, under the root or absolute. By default it is found.
+        test_annotations: Json of the test images' boxes, under the root or absolute. By default it is found.
     """
 
     task: ClassVar[str] = "detection"
@@ -63,6 +73,12 @@ class Coco:
         sides: tuple[Annotated[int, Ge(32)], ...] = (640, 672, 704, 736, 768, 800),
         longest: Annotated[int, Ge(32)] = 1333,
         workers: Annotated[int, Ge(-1)] = -1,
+        background: str = "white",
+        unreadable: Choice = "refuse",
+        train_images: str = "",
+        train_annotations: str = "",
+        test_images: str = "",
+        test_annotations: str = "",
     ):
         if not sides or min(*sides, longest) < 32:
             raise UserError(f"Sides of {list(sides)} and at most {longest} pixels: pass 32 or more.")
@@ -71,41 +87,55 @@ class Coco:
         self.seed, self.augment = seed, augment
         self.sides, self.longest = tuple(sides), longest
         self._workers = count_workers(workers, local_processes())
-        self._test = BoxImages(read_instances(root, "val2017"), longest, training=False)
+        self._background = colour(background)
+        self._unreadable: Choice = unreadable
+        self._train_files = (train_annotations, train_images)
+        self._test_place = find_annotations(root, "val", test_annotations, test_images)
+        self._test = self._images(self._read(self._test_place, None), training=False)
         self.classes = self._test.source.classes
         self._asked = batch_size
         self._split: Split | None = None
+        self._views: Views | None = None
         self._batches: list[list[Key]] = []  # of the epoch that the training loader reads
+
+    @cached_property
+    def _train_place(self) -> Place:
+        return find_annotations(self.root, "train", *self._train_files)
 
     @cached_property
     def _train_and_val(self) -> tuple[BoxImages, BoxImages | None]:
         """Training and held-out images. The real set has half a gigabyte of json, which a test does not need."""
-        train, split = self._read("train2017"), self._split
+        train, split = self._read(self._train_place, self.classes), self._split
         held_out = None
         if split and split.name:
-            held_out = self._read(split.name)
+            held_out = self._read(find_annotations(self.root, split.name), self.classes)
         elif split:
             out = split.draw(np.zeros(len(train), np.int64))  # an image has no single class to draw by
             held_out = train.subset(out)
-            train = train.subset(np.delete(np.arange(len(train)), out))
-        val = BoxImages(held_out, self.longest, training=False) if held_out else None
-        return BoxImages(train, self.longest, training=True), val
+            train = train.without(out.tolist())
+        return self._images(train, training=True), self._images(held_out, training=False) if held_out else None
 
-    def _read(self, part: str) -> Instances:
-        source = read_instances(self.root, part)
-        if source.classes != self.classes:
-            raise UserError(f"The categories of {part} and val2017 under {self.root} differ: list the same in both.")
-        return source
+    def _read(self, place: Place, classes: list[str] | None) -> Instances:
+        """The images of a json, without the unreadable ones if these are to be skipped."""
+        source, missing = read_instances(place, classes)
+        found = find_unreadable(source, self._workers, source.sizes)
+        found |= dict.fromkeys(missing, "missing")
+        settle(Found({source.name(n): found[n] for n in sorted(found)}, len(source)), self._unreadable)
+        return source.without(sorted(found))
+
+    def _images(self, source: Instances, training: bool) -> BoxImages:
+        return BoxImages(source, self.longest, training, self._background, skip=self._unreadable == "skip")
 
     @property
     def _train(self) -> BoxImages:
         return self._train_and_val[0]
 
     def hold_out(self, val: str, seed: int = 0) -> None:
-        """Keep a held-out split out of training: a fraction of the images, or a folder beside train2017, by name."""
+        """Keep a held-out split out of training: a fraction of the images, or a split beside the others, by name."""
         self._split = read_split(val, seed)
-        if self._split.name in ("train2017", "val2017"):
-            raise UserError(f"--data.val {val} holds the training or test images: name another folder of {self.root}.")
+        name = self._split.name
+        if name and find_annotations(self.root, name).annotations in (self._train_place[0], self._test_place[0]):
+            raise UserError(f"--data.val {val} holds the training or test images: name another split of {self.root}.")
 
     @cached_property
     def _loader(self) -> DataLoader:
@@ -138,11 +168,7 @@ class Coco:
         sizes = self._train.source.sizes
         n, b = len(sizes), self.batch_size
         order = torch.randperm(n, generator=draw)
-        side = torch.tensor(self.sides)[torch.randint(len(self.sides), (n,), generator=draw)]
-        flip = torch.rand(n, generator=draw) < 0.5
-        if not self.augment:
-            side = torch.full_like(side, self.sides[-1])
-            flip = torch.zeros_like(flip)
+        side, flip = self._sides_and_flips(self._views.of_epoch(epoch)) if self._views else self._drawn(draw)
         tall = torch.from_numpy(sizes[:, 0] > sizes[:, 1])[order]
         batches: list[Tensor] = []
         rest: list[Tensor] = []
@@ -154,6 +180,32 @@ class Coco:
         shuffled = torch.randperm(len(batches), generator=draw)
         index = torch.cat([batches[i] for i in shuffled])
         return _Draws(index, side[index], flip[index])
+
+    def _drawn(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The shorter side of each training image, and whether it is flipped."""
+        n = len(self._train.source)
+        side = torch.tensor(self.sides)[torch.randint(len(self.sides), (n,), generator=draw)]
+        flip = torch.rand(n, generator=draw) < 0.5
+        return (side, flip) if self.augment else self._sides_and_flips(0)
+
+    def _sides_and_flips(self, view: int) -> tuple[Tensor, Tensor]:
+        """`_drawn` of a view; view 0 is not augmented."""
+        if not view:
+            n = len(self._train.source)
+            return torch.full((n,), self.sides[-1]), torch.zeros(n, dtype=torch.bool)
+        assert self._views is not None, "call repeat_views first"
+        return self._drawn(torch.Generator().manual_seed(self._views.seed * 1_000_003 + view))
+
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Scale and flip each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
+        self._views = Views(count, seed)
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view; view 0 is not augmented."""
+        side, flip = self._sides_and_flips(number)
+        for rows in batches_of(positions, batch_size or self.batch_size):
+            keys = _Draws(torch.tensor(rows), side[rows], flip[rows]).keys()
+            yield self.take(split_piece(self._train.__getitems__(keys)))
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
@@ -174,8 +226,7 @@ class Coco:
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at their largest, for shapes and first statistics."""
-        keys = self._unaugmented(range(self.batch_size))
-        return self.take(split_piece(self._train.__getitems__(keys)))
+        return next(self.view(0, range(self.batch_size)))
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images, in order, with what COCO's figures need.
@@ -199,6 +250,8 @@ class Coco:
             batches.append(self._unaugmented(range(start, stop)))
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = split_piece(loaded)
+            if not len(piece.index):
+                continue
             sizes = torch.from_numpy(items.source.sizes)[piece.index]
             for target, size in zip(piece.targets, sizes):
                 target["size"] = size

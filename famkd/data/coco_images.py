@@ -1,5 +1,6 @@
-"""Images with boxes as worker processes read them: decoded, scaled and flipped together with their boxes."""
+"""The images of a COCO json, decoded, scaled and flipped together with their boxes by worker processes."""
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from famkd.data.coco_annotations import Instances
-from famkd.data.transforms import decoded
-from famkd.errors import UserError
+from famkd.data.loader import TRIES
+from famkd.data.pixels import WHITE, Colour, converted, opened, orientation, upright
+from famkd.errors import UserError, inert
 
 Key = tuple[int, int, bool]  # number of an image, pixels of its shorter side, whether it is flipped
 
@@ -23,7 +25,7 @@ class Piece(NamedTuple):
     index: Tensor  # (B,)
 
 
-class _LoadedImages(NamedTuple):
+class LoadedImages(NamedTuple):
     """Some images as a worker process returns them: few tensors, because each tensor costs an open file."""
 
     pixels: Tensor  # uint8, the (H, W, 3) pixels of all images in a row
@@ -31,6 +33,7 @@ class _LoadedImages(NamedTuple):
     targets: dict[str, Tensor]  # of the objects of all images in a row
     objects: list[int]  # objects in each image
     index: Tensor  # (B,)
+    failed: list[str]  # paths of images that could not be read
 
 
 class BoxImages(Dataset):
@@ -39,23 +42,38 @@ class BoxImages(Dataset):
     Args:
         longest: most pixels of the longer side.
         training: clip boxes to the image, and leave out crowds and boxes without area.
+        background: colour behind transparent pixels.
+        skip: leave out an image that turns out to be unreadable, in training for the next one; otherwise refuse it.
     """
 
-    def __init__(self, source: Instances, longest: int, training: bool):
+    def __init__(self, source: Instances, longest: int, training: bool, background: Colour = WHITE, skip: bool = False):
         self.source, self.longest, self.training = source, longest, training
+        self.background, self.skip = background, skip
 
-    def __getitems__(self, keys: list[Key]) -> _LoadedImages | UserError:
+    def __getitems__(self, keys: list[Key]) -> LoadedImages | UserError:
         """The batch of some keys. An error is returned: one raised in a worker would arrive as a traceback's text."""
-        try:
-            images, targets = zip(*(self.one(*key) for key in keys))
-        except UserError as error:
-            return error
-        return _LoadedImages(
-            pixels=torch.cat([image.flatten() for image in images]),
+        images, targets, numbers, failed = [], [], [], []
+        for index, side, flip in keys:
+            tries = TRIES if self.training and self.skip else 1
+            for number in [(index + n) % len(self.source) for n in range(tries)]:
+                try:
+                    image, target = self.one(number, side, flip)
+                except UserError as error:
+                    if not self.skip:
+                        return error
+                    failed.append(self.source.name(number))
+                    continue
+                images.append(image)
+                targets.append(target)
+                numbers.append(number)
+                break
+        return LoadedImages(
+            pixels=torch.cat([image.flatten() for image in images]) if images else torch.empty(0, dtype=torch.uint8),
             sizes=[(image.shape[0], image.shape[1]) for image in images],
-            targets={key: torch.cat([target[key] for target in targets]) for key in targets[0]},
+            targets={key: torch.cat([target[key] for target in targets]) for key in (targets[0] if targets else ())},
             objects=[len(target["boxes"]) for target in targets],
-            index=torch.tensor([index for index, _, _ in keys]),
+            index=torch.tensor(numbers, dtype=torch.int64),
+            failed=failed,
         )
 
     def one(self, index: int, side: int, flip: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -63,7 +81,7 @@ class BoxImages(Dataset):
         from torchvision.transforms.v2 import functional as F
         from torchvision.tv_tensors import BoundingBoxes
 
-        image = _decoded_image(self.source, index)
+        image = _decoded_image(self.source, index, self.background)
         stored = self.source.sizes[index].tolist()
         scale = min(side / min(stored), self.longest / max(stored))
         size = [max(1, round(length * scale)) for length in stored]
@@ -96,10 +114,12 @@ def _trainable(target: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"boxes": boxes[kept], "labels": target["labels"][kept]}
 
 
-def split_piece(loaded: _LoadedImages | UserError) -> Piece:
+def split_piece(loaded: LoadedImages | UserError) -> Piece:
     """Split what a worker joined; raise the error that it returned."""
     if isinstance(loaded, UserError):
         raise loaded
+    for name in loaded.failed:
+        warnings.warn(inert(f"{name} cannot be read and is left out."), stacklevel=2)
     lengths = [3 * height * width for height, width in loaded.sizes]
     images = []
     for pixels, (height, width) in zip(loaded.pixels.split(lengths), loaded.sizes):
@@ -111,16 +131,18 @@ def split_piece(loaded: _LoadedImages | UserError) -> Piece:
     return Piece(images, targets, loaded.index)
 
 
-def _decoded_image(source: Instances, index: int) -> Image.Image:
-    """An image, decoded; UserError if it cannot be read or has another size than its annotations say."""
-    path = source.folder / str(source.names[index])
+def _decoded_image(source: Instances, index: int, background: Colour) -> Image.Image:
+    """An image, decoded and turned as its annotations see it; UserError if it cannot be read or differs in size."""
+    path, (height, width) = source.name(index), source.sizes[index].tolist()
     try:
-        image = decoded(path.read_bytes())
+        with opened(path) as file:
+            image = converted(file, background=background)
+            turned = upright(image, orientation(file))
     except Exception as error:  # every decoder raises its own
         raise UserError(f"Cannot read the image {path}: restore it, or remove it from the annotations.") from error
-    height, width = source.sizes[index].tolist()
-    if (image.height, image.width) != (height, width):
-        raise UserError(
-            f"{path} is {image.height}x{image.width} but its annotations say {height}x{width}: fix height and width."
-        )
-    return image
+    for each in (turned, image):  # some tools annotate the image as it is stored
+        if (each.height, each.width) == (height, width):
+            return each
+    raise UserError(
+        f"{path} is {turned.height}x{turned.width} but its annotations say {height}x{width}: fix height and width."
+    )

@@ -1,10 +1,12 @@
 """Image files in one folder per class: read whole into memory, or listed and read as they are needed."""
 
+import io
 import os
 import re
-from collections.abc import Iterator
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,80 +14,81 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from famkd.data.loader import TrainTest
+from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
-from famkd.data.transforms import ENDINGS, opened
-from famkd.errors import UserError
+from famkd.data.tree import (
+    and_more,
+    class_folders,
+    find_further,
+    find_splits,
+    image_files,
+    match_classes,
+    without_images,
+)
+from famkd.data.unreadable import Choice, Found, check_classes, find_unreadable, no_file, reason, settle
+from famkd.errors import UserError, inert
 from famkd.files import must_fit
 
 Size = tuple[int, int]  # height and width
 
 
-def folder_in_memory(root: str) -> Images:
+class _Form(NamedTuple):
+    """How the images of a folder are held."""
+
+    size: Size
+    fits: bool  # whether they are scaled and cut to the size; otherwise all have it already
+    background: Colour
+
+
+def folder_in_memory(
+    root: str,
+    *,
+    splits: tuple[str, str] = ("train", "test"),
+    background: str = "white",
+    unreadable: Choice = "refuse",
+) -> Images:
     """Your own images: root/train/CLASS/*.png and root/test (or val)/CLASS/*.png; PATH@64 makes them 64 x 64.
 
-    Without @SIZE all images must have one size already. With it, the shorter side is scaled to SIZE and the middle
-    is cut out.
+    PATH@96x64 makes them 96 high and 64 wide. Without a size all images must have one size already. With it, an image
+    is scaled until it covers that size, and the middle is cut out.
+
+    Args:
+        splits: Folders of training and test images under the root; the same one twice tests on the training images.
+        background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
+        unreadable: Refuse a data set with image files that cannot be read, or skip these files.
     """
-    path, size = _path_and_size(root)
-    train = path / "train"
-    test = next((path / part for part in ("test", "val") if (path / part).is_dir()), None)
-    if not train.is_dir() or test is None:
-        raise UserError(f"{path} needs the folders train and test (or val), each with a folder of images per class.")
-    classes = sorted(part.name for part in train.iterdir() if part.is_dir())
-    tested = {part.name for part in test.iterdir() if part.is_dir()}
-    unknown = sorted(tested - set(classes))
-    if unknown:
-        raise UserError(f"{test} holds the class {unknown[0]!r}, which {train} lacks.")
-    train_files, test_files = (_labelled_files(part, classes) for part in (train, test))
-    like = train_files[0][0] if size is None else None  # without a size, all images have that of the first
-    if size is None:
-        size = _common_size([file for file, _ in train_files + test_files])
+    path, size = path_and_size(root)
+    behind = colour(background)
+    train, test, classes = _listed(path, splits)
+    form = _Form(size or _common_size([train, test]), size is not None, behind)
+    total = len(train) + len(test)
     try:
-        must_fit(3 * size[0] * size[1] * (len(train_files) + len(test_files)))
+        must_fit(3 * form.size[0] * form.size[1] * total)
     except ValueError as error:
         raise UserError(f"{path} is too large to be held: {error}. Make it smaller, as in --root PATH@64.") from error
-    x_train, y_train = _pixels_and_labels(train_files, size)
-    x_test, y_test = _pixels_and_labels(test_files, size)
+    x_train, y_train, failed = _pixels_and_labels(train, form)
+    x_test, y_test, failed_test = _pixels_and_labels(test, form)
+    settle(Found(failed | failed_test, total), unreadable)
+    check_classes(train.labels, y_train, classes)
     mean, std = channel_statistics(x_train)
-    pad = max(1, min(size) // 8)
-    arrays = (x_train, y_train, x_test, y_test)
 
     def read_split(name: str) -> tuple[np.ndarray, np.ndarray]:
-        files = _labelled_files(further_folder(path, ("train", test.name), classes, name), classes)
-        if like is not None:
-            _common_size([like, *(file for file, _ in files)])
-        return _pixels_and_labels(files, size)
+        source = _further_split(path, (train, test), classes, name)
+        pixels, labels, failed = _pixels_and_labels(source, form)
+        settle(Found(failed, len(source)), unreadable)
+        return pixels, labels
 
-    return Images(*arrays, classes, mean, std, pad, read_split=read_split)
+    pad = max(1, min(form.size) // 8)
+    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split)
 
 
-def read_folders(root: str, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
+def read_folders(root: str | Path, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
     """List training and test images, one folder per class under each of the two splits; none is read yet.
 
     Raises UserError where a folder or its images are missing.
     """
-    train, test = (Path(root) / split for split in splits)
-    for folder in (train, test):
-        if not folder.is_dir():
-            raise _no_folder(folder, root, splits)
-    classes, tested = _folder_names(train), _folder_names(test)
-    unknown = sorted(set(tested) - set(classes))
-    if unknown:
-        raise UserError(f"{test} has classes that {train} lacks: {', '.join(unknown[:3])}. Sort them alike.")
-    sources = []
-    for folder in (train, test):
-        source = FolderSource(folder, classes)
-        if not len(source):
-            raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
-        sources.append(source)
-
-    def read_split(name: str) -> FolderSource:
-        source = FolderSource(further_folder(Path(root), splits, classes, name), classes)
-        if not len(source):
-            raise UserError(f"{source.folder} holds no images: it needs one folder per class with image files in it.")
-        return source
-
-    return TrainTest(sources[0], sources[1], classes, read_split)
+    train, test, classes = _listed(root, splits)
+    return TrainTest(train, test, classes, lambda name: _further_split(Path(root), (train, test), classes, name))
 
 
 class FolderSource:
@@ -98,8 +101,9 @@ class FolderSource:
     def __init__(self, folder: Path, classes: list[str]):
         names: list[str] = []
         labels: list[int] = []
+        folders = class_folders(folder)
         for label, name in enumerate(classes):
-            found = sorted(_image_files(folder / name))
+            found = sorted(image_files(folders[name])) if name in folders else []
             names += found
             labels += [label] * len(found)
         self.folder = str(folder)
@@ -117,107 +121,100 @@ class FolderSource:
         """Content of an image file."""
         return Path(self.name(index)).read_bytes()
 
+    def unreadable(self, workers: int = -1) -> dict[int, str]:
+        """Numbers of the images that cannot be read, each with the reason."""
+        return find_unreadable(self, workers)
+
     def order(self, draw: torch.Generator) -> Tensor:
         """Order of one epoch: any permutation."""
         return torch.randperm(len(self), generator=draw)
 
 
-def further_folder(root: Path, used: tuple[str, str], classes: list[str], name: str) -> Path:
-    """A folder of held-out images next to those of training and test images; UserError if it cannot be that."""
-    folder = root / name
-    if name in used:
-        raise UserError(f"--data.val {name}: {folder} holds the training or test images: name another folder.")
-    if not folder.is_dir():
-        raise UserError(f"--data.val {name}: there is no folder {folder}: name one, or pass a fraction such as 0.1.")
-    unknown = sorted(set(_folder_names(folder)) - set(classes))
-    if unknown:
-        raise UserError(f"{folder} has classes that {root / used[0]} lacks: {', '.join(unknown[:3])}. Sort them alike.")
-    return folder
-
-
-def _no_folder(folder: Path, root: str, splits: tuple[str, str]) -> UserError:
-    present = [name for name in ("train", "val", "test") if (Path(root) / name).is_dir()]
-    hint = f"; here pass --data.splits {' '.join(present)}" if len(present) == 2 else ""
-    return UserError(
-        f"There is no folder {folder}: point --data.root at a folder with {' and '.join(splits)}, or name "
-        f"the two with --data.splits (. . trains and tests on the one tree of classes in the root){hint}."
-    )
-
-
-def _folder_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
-
-
-def _image_files(folder: Path) -> Iterator[str]:
-    """Image files at any depth; sets such as Tiny-ImageNet have one more level."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            if name.lower().endswith(ENDINGS):
-                yield os.path.join(parent, name)
-
-
-def _path_and_size(root: str) -> tuple[Path, Size | None]:
-    """PATH or PATH@SIZE."""
-    asked = re.fullmatch(r"(.+)@([1-9][0-9]{0,4})", root)
-    if asked is None:
+def path_and_size(root: str) -> tuple[Path, Size | None]:
+    """PATH, PATH@SIZE or PATH@HEIGHTxWIDTH; UserError for another end behind the @."""
+    path, at, asked = root.rpartition("@")
+    if not at or os.sep in asked or os.path.exists(root):
         return Path(root), None
-    side = int(asked[2])
-    return Path(asked[1]), (side, side)
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", asked)
+    if found is None or not path:
+        raise UserError(f"{root} does not end in a size: write PATH@64, or PATH@96x64 for height x width.")
+    return Path(path), (int(found[1]), int(found[2] or found[1]))
 
 
-def _labelled_files(part: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Image files of a part with their class; UserError if there are none."""
-    found = []
-    for label, name in enumerate(classes):
-        for file in sorted((part / name).rglob("*")):
-            if file.suffix.lower() in ENDINGS and file.is_file():
-                found.append((file, label))
-    if not found:
-        raise UserError(f"{part} holds no images: put them into one folder per class, as {', '.join(ENDINGS[:3])}.")
-    return found
+def _listed(root: str | Path, splits: tuple[str, str]) -> tuple[FolderSource, FolderSource, list[str]]:
+    """Training and test images and the names of the classes."""
+    folders = find_splits(root, splits)
+    classes = match_classes(*folders)
+    train, test = (FolderSource(folder, classes) for folder in folders)
+    for folder, source in zip(folders, (train, test)):
+        counts = np.bincount(source.labels, minlength=len(classes))
+        empty = [name for name, count in zip(classes, counts) if not count]
+        if empty and source is train:
+            raise UserError(without_images(folder, empty))
+        if len(empty) == len(classes):
+            raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
+        if empty:
+            warnings.warn(inert(f"{folder} has no images of {and_more(empty)}: these are not tested."), stacklevel=4)
+    return train, test, classes
 
 
-def _common_size(files: list[Path]) -> Size:
-    """Height and width that all images share; UserError if they differ."""
-    first = _width_and_height(files[0])
-    for file in files:
-        other = _width_and_height(file)
-        if other != first:
-            one, two = (" x ".join(map(str, each)) for each in (first, other))
-            raise UserError(
-                f"Images differ in size, {files[0]} ({one}) and {file} ({two}): "
-                "say which size to make them, as in --root PATH@64."
-            )
-    return first[1], first[0]
+def _further_split(root: Path, used: tuple[FolderSource, FolderSource], classes: list[str], name: str) -> FolderSource:
+    """The held-out images of a folder next to those of training and test images; UserError if it cannot be that."""
+    folder = find_further(root, name)
+    if str(folder) in [source.folder for source in used]:
+        raise UserError(f"--data.val {name}: {folder} holds the training or test images: name another folder.")
+    match_classes(Path(used[0].folder), folder)
+    source = FolderSource(folder, classes)
+    if not len(source):
+        raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
+    return source
 
 
-def _width_and_height(file: Path) -> tuple[int, int]:
-    try:
-        with opened(file) as image:
-            return image.size
-    except Exception as error:  # every decoder raises its own
-        raise _unreadable(file, error) from error
+def _common_size(sources: list[FolderSource]) -> Size:
+    """Height and width that all readable images share; UserError if they differ."""
+    first: tuple[str, Size] | None = None
+    for source in sources:
+        for index in range(len(source)):
+            name = source.name(index)
+            try:
+                with opened(name) as image:
+                    size = size_of(image)
+            except Exception:  # every decoder raises its own; such a file is reported when all are decoded
+                continue
+            first = first or (name, size)
+            if size != first[1]:
+                raise _differ(first, (name, size))
+    return first[1] if first else (1, 1)
 
 
-def _unreadable(file: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:100]
-    return UserError(f"{file} cannot be read as an image ({reason}): fix or remove it.")
+def _differ(*found: tuple[str, Size]) -> UserError:
+    one, two = (f"{name} ({height} high, {width} wide)" for name, (height, width) in found)
+    return UserError(f"Images differ in size, {one} and {two}: say which size to make them, as in --root PATH@64.")
 
 
-def _pixels_and_labels(files: list[tuple[Path, int]], size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, H, W, 3) and classes (N,), decoded by several threads."""
-    height, width = size
+def _pixels_and_labels(source: FolderSource, form: _Form) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Pixels (N, H, W, 3) and classes (N,) of the readable images, decoded by several threads, and why others fail."""
+    height, width = form.size
+    pixels = np.empty((len(source), height, width, 3), np.uint8)
 
-    def pixels(file: Path) -> np.ndarray:
+    def decode(index: int) -> str:
         try:
-            with opened(file) as stored:
-                image = stored.convert("RGB")
+            data = source.read(index)
+        except OSError as error:
+            return no_file(source.name(index), error)
+        try:
+            image = decoded(data, background=form.background)
         except Exception as error:  # every decoder raises its own
-            raise _unreadable(file, error) from error
+            return reason(io.BytesIO(data), error)
         if image.size != (width, height):
+            if not form.fits:
+                raise _differ((source.name(0), form.size), (source.name(index), (image.height, image.width)))
             image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-        return np.asarray(image)
+        pixels[index] = np.asarray(image)
+        return ""
 
     with ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(pixels, [file for file, _ in files]))
-    return np.stack(arrays), np.array([label for _, label in files], np.int64)
+        reasons = list(pool.map(decode, range(len(source))))
+    failed = {source.name(index): why for index, why in enumerate(reasons) if why}
+    readable = np.asarray([not why for why in reasons])
+    return (pixels[readable] if failed else pixels), source.labels[readable], failed

@@ -3,12 +3,15 @@
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from famkd.data.folders import read_folders
 from famkd.data.loader import TrainTest
-from famkd.data.streamed import Streamed
-from famkd.data.webdataset import file_system, read_shards
+from famkd.data.pixels import colour
+from famkd.data.streamed import SIZE, Streamed
+from famkd.data.transforms import Interpolation, View, size_from
+from famkd.data.unreadable import Choice, readable
+from famkd.data.webdataset import has_shards, read_shards
 
 
 def imagenet(
@@ -18,25 +21,42 @@ def imagenet(
     seed: int = 0,
     augment: bool = True,
     *,
-    size: Annotated[int, Ge(0)] = 0,
+    size: int | str = 0,
     splits: tuple[str, str] = ("train", "val"),
     workers: Annotated[int, Ge(-1)] = -1,
     gpu_decode: bool = False,
+    background: str = "white",
+    unreadable: Choice = "refuse",
+    label_key: str = "",
+    test_crop: Annotated[float, Ge(0), Le(1)] = 0.0,
+    interpolation: Interpolation = "bilinear",
 ) -> Streamed:
     """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
 
     Args:
-        size: Height and width of the images; 0 for 224.
-        splits: Folders of training and test images under the root; the same one twice tests on the training images.
+        size: Height and width of the images, as 224, or as 96x64 for height x width; 0 for 224.
+        splits: Folders of training and test images under the root, or names of tars, as in `train-{000..146}.tar`. The
+            same one twice tests on the training images.
         workers: Processes that decode images; -1 for one per core, 0 to decode in the training process.
         gpu_decode: Decode JPEGs on the GPU, and other files on the CPU.
+        background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
+        unreadable: Refuse a data set with image files that cannot be read, or skip these files.
+        label_key: Key of the class in the .json files of WebDataset shards. By default it is found.
+        test_crop: Part of the shorter side that the crop of a test image keeps, such as 0.95; 0 for 0.875, or 1 below
+            128 pixels.
+        interpolation: How images are scaled, in training and in tests.
     """
-    images = read_imagenet(root, splits)
-    return Streamed(images, batch_size, device, seed, augment, size=size, workers=workers, gpu_decode=gpu_decode)
+    shape = size_from(size) or (SIZE, SIZE)
+    behind = colour(background)
+    images = readable(read_imagenet(root, splits, label_key), unreadable, workers)
+    return Streamed(
+        images, batch_size, device, seed, augment, size=shape, workers=workers, gpu_decode=gpu_decode,
+        background=behind, skip=unreadable == "skip", view=View(test_crop, interpolation),
+    )  # fmt: skip
 
 
-def read_imagenet(root: str, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
+def read_imagenet(root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "") -> TrainTest:
     """List training and test images: in shards if the training split has any, otherwise in folders by class."""
-    files, path = file_system(root)
-    shards = files.glob(f"{path}/{splits[0]}/*.tar")
-    return read_shards(root, splits) if shards else read_folders(root, splits)
+    if "://" in root or has_shards(root, splits[0]):
+        return read_shards(root, splits, label_key)
+    return read_folders(root, splits)

@@ -1,15 +1,18 @@
 """A data set held on the device as bytes and augmented there, a batch at a time: it needs no worker processes."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.small import Images
 from famkd.data.split import read_split
+from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
@@ -45,6 +48,7 @@ class InMemory:
         self.device = torch.device(device)
         self.seed = seed
         self._asked = batch_size
+        self._views: Views | None = None
         self.pad, self.flips = (images.pad, images.flip) if augment else (0, False)
         height, width = images.x_train.shape[1:3]
         self.size = (height, width)
@@ -79,6 +83,11 @@ class InMemory:
         self._val, self._val_labels = pixels[held_out], self.labels[held_out]
         self._train_on(pixels[kept], self.labels[kept])
 
+    def augment_by(self, augment: Augment) -> None:
+        """Leave the border around training images out: a random resized crop of the image itself follows."""
+        pixels, self.pad = self._train_pixels(), 0
+        self._train_on(pixels.contiguous(), self.labels)
+
     def _train_pixels(self) -> Tensor:
         """(N, H, W, 3) training images without their border."""
         height, width = self.size
@@ -102,13 +111,40 @@ class InMemory:
     def plan(self, epoch: int) -> Draws:
         """All draws of an epoch, made at once on the CPU so that they are the same on every device."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        n = len(self.labels)
-        offsets = 2 * self.pad + 1
-        index = torch.randperm(n, generator=draw)
+        index = torch.randperm(len(self.labels), generator=draw)
+        if self._views:
+            crops = [each[index] for each in self._crops_of_view(self._views.of_epoch(epoch))]
+        else:
+            crops = self._crops(draw)
+        return Draws(*(each.to(self.device, non_blocking=True) for each in (index, *crops)))
+
+    def _crops(self, draw: torch.Generator) -> list[Tensor]:
+        """Top, left and flip of as many images as the training set has."""
+        n, offsets = len(self.labels), 2 * self.pad + 1
         top = torch.randint(offsets, (n,), generator=draw)
         left = torch.randint(offsets, (n,), generator=draw)
         flip = torch.rand(n, generator=draw) < (0.5 if self.flips else 0.0)
-        return Draws(*(each.to(self.device, non_blocking=True) for each in (index, top, left, flip)))
+        return [top, left, flip]
+
+    def _crops_of_view(self, number: int) -> list[Tensor]:
+        """Top, left and flip of each image in the order of their positions; view 0 is the image as it is."""
+        if not number:
+            centre = torch.full((len(self.labels),), self.pad)
+            return [centre, centre, torch.zeros_like(centre, dtype=torch.bool)]
+        assert self._views is not None, "call repeat_views first"
+        return self._crops(torch.Generator().manual_seed(self._views.seed * 1_000_003 + number))
+
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
+        self._views = Views(count, seed)
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view, in this order; view 0 is the image as it is."""
+        crops = self._crops_of_view(number)
+        for rows in batches_of(positions, batch_size or self.batch_size):
+            index = torch.tensor(rows)
+            draws = (index, *(each[index] for each in crops))
+            yield self.take(Draws(*(each.to(self.device) for each in draws)))
 
     def epoch(self, number: int, done: int = 0) -> Iterator[Draws]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps.
@@ -132,9 +168,7 @@ class InMemory:
 
     def probe(self) -> Batch:
         """The first training images without augmentation, for shapes and first statistics."""
-        index = torch.arange(min(self.batch_size, len(self.labels)), device=self.device)
-        centre = torch.full_like(index, self.pad)
-        return self.take(Draws(index, centre, centre, torch.zeros_like(index, dtype=torch.bool)))
+        return next(self.view(0, range(self.batch_size)))
 
     def test(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the test images, in order; the last batch may be shorter.
@@ -175,8 +209,11 @@ class InMemory:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 
-def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
-    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root."""
+def in_memory(load: Callable[..., Images]) -> Callable[..., InMemory]:
+    """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root.
+
+    Keyword-only arguments of the function become options of the data set.
+    """
 
     def build(
         root: str,
@@ -184,9 +221,15 @@ def in_memory(load: Callable[[str], Images]) -> Callable[..., InMemory]:
         device: torch.device | str = "cpu",
         seed: int = 0,
         augment: bool = True,
+        **options: Any,
     ) -> InMemory:
-        return InMemory(load(root), batch_size, device, seed, augment)
+        return InMemory(load(root, **options), batch_size, device, seed, augment)
 
+    own = inspect.signature(build)
+    common = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [each for each in inspect.signature(load).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    build.__signature__ = own.replace(parameters=common + options)  # pyright: ignore[reportFunctionMemberAccess]
+    build.__annotations__ = {**getattr(load, "__annotations__", {}), **build.__annotations__}
     build.__name__ = build.__qualname__ = getattr(load, "__name__", "build")
     build.__doc__ = load.__doc__
     return build

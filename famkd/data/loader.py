@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famkd.data.transforms import decoded, opened, plain_view, seed_of, training_view, viewed
+from famkd.data.pixels import WHITE, Colour, decoded, opened
+from famkd.data.transforms import USUAL_VIEW, Size, View, device_turn, plain_view, seed_of, training_view, viewed
 
 TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
 MOST_WORKERS = 16  # of one training process, by default
@@ -38,6 +39,10 @@ class Source(Protocol):
 
     def order(self, draw: torch.Generator) -> Tensor:
         """Order of one epoch, (N,)."""
+        ...
+
+    def unreadable(self, workers: int = -1) -> dict[int, str]:
+        """Numbers of the images that cannot be read, each with the reason in a few words."""
         ...
 
 
@@ -75,6 +80,18 @@ class Subset:
         order = place[self._source.order(draw)]
         return order[order >= 0]
 
+    def unreadable(self, workers: int = -1) -> dict[int, str]:
+        """Numbers of the images that cannot be read, each with the reason."""
+        found = self._source.unreadable(workers)
+        return {n: found[place] for n, place in enumerate(self._positions.tolist()) if place in found}
+
+
+def without(source: Source, numbers: list[int]) -> Source:
+    """A source without some of its images."""
+    if not numbers:
+        return source
+    return Subset(source, np.delete(np.arange(len(source)), numbers))
+
 
 class DecodedBatch(NamedTuple):
     """Some images as a worker process returns them: one tensor, because each tensor costs an open file."""
@@ -83,6 +100,7 @@ class DecodedBatch(NamedTuple):
     index: Tensor  # (B,) numbers of the images
     lengths: tuple[int, ...]  # bytes of each file if the device is to decode, otherwise empty
     failed: tuple[int, ...]  # numbers of images that could not be read
+    turns: tuple[int, ...] = ()  # if the device is to decode, how to turn each image then; 0: decode it on the CPU
 
 
 class FileImages(Dataset):
@@ -93,10 +111,23 @@ class FileImages(Dataset):
 
     Args:
         raw: return the files without decoding them.
+        background: colour behind transparent pixels.
+        settings: how images are scaled, cropped and recoloured.
     """
 
-    def __init__(self, source: Source, size: int, seed: int, augment: bool, raw: bool = False):
-        self.source, self.size, self.seed, self.augment, self.raw = source, size, seed, augment, raw
+    def __init__(
+        self,
+        source: Source,
+        size: int | Size,
+        seed: int,
+        augment: bool,
+        raw: bool = False,
+        background: Colour = WHITE,
+        settings: View = USUAL_VIEW,
+    ):
+        self.source, self.seed, self.augment, self.raw = source, seed, augment, raw
+        self.size: Size = (size, size) if isinstance(size, int) else size
+        self.background, self.settings = background, settings
 
     def __getitems__(self, keys: list[Key]) -> DecodedBatch:
         """The batch of some keys; it is shorter where images are left out."""
@@ -111,7 +142,8 @@ class FileImages(Dataset):
                 numbers.append(shown)
         index = torch.tensor(numbers, dtype=torch.int64)
         lengths = tuple(len(each) for each in images) if self.raw else ()
-        return DecodedBatch(self._joined(images), index, lengths, tuple(failed))
+        turns = tuple(device_turn(each.numpy().tobytes()) for each in images) if self.raw else ()
+        return DecodedBatch(self._joined(images), index, lengths, tuple(failed), turns)
 
     def one(self, epoch: int, index: int) -> tuple[Tensor | None, int, list[int]]:
         """Pixels or a file's bytes, the number of the image that they show, and the images that could not be read."""
@@ -125,7 +157,7 @@ class FileImages(Dataset):
                     opened(io.BytesIO(data))
                     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8)
                 else:
-                    pixels = self.view(decoded(data), epoch, candidate)
+                    pixels = self.view(decoded(data, background=self.background), epoch, candidate)
                 return pixels, candidate, candidates[:n]
             except Exception:  # every decoder raises its own
                 continue
@@ -134,13 +166,13 @@ class FileImages(Dataset):
     def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
         """(H, W, 3) bytes of a decoded image."""
         augmented = epoch > 0 and self.augment
-        view = training_view(self.size) if augmented else plain_view(self.size)
+        view = (training_view if augmented else plain_view)(self.size, self.settings)
         return viewed(image, view, seed_of(self.seed, epoch, index))
 
     def _joined(self, images: list[Tensor]) -> Tensor:
         if self.raw:
             return torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)
-        return torch.stack(images) if images else torch.empty(0, self.size, self.size, 3, dtype=torch.uint8)
+        return torch.stack(images) if images else torch.empty(0, *self.size, 3, dtype=torch.uint8)
 
 
 def make_loader(
@@ -177,7 +209,7 @@ def count_workers(asked: int, processes: int) -> int:
 
 
 def local_processes() -> int:
-    """Training processes on this machine, which share its cores; torchrun and our own launcher set the variable."""
+    """Training processes on this machine, which share its cores; torchrun's agent sets the variable."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.augment import Augment
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -22,13 +24,15 @@ from famkd.data.loader import (
     local_processes,
     make_loader,
 )
+from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import decoded_on
+from famkd.data.transforms import USUAL_VIEW, Size, View, decoded_on, turned
+from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
-SIZE = 224
+SIZE = 224  # pixels
 PROBE = 64  # most images in a probe
 TEST_BATCH = 250
 
@@ -48,9 +52,12 @@ class Streamed:
     over all processes. Images that do not fill a last step are left out of that epoch.
 
     Args:
-        size: height and width of the images; 0 for 224.
+        size: height and width of the images.
         workers: processes that decode; -1 for one per core, 0 to decode in this process.
         gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
+        background: colour behind transparent pixels.
+        skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
+        view: how images are scaled, cropped and recoloured.
     """
 
     task: ClassVar[str] = "classification"
@@ -66,17 +73,21 @@ class Streamed:
         seed: int = 0,
         augment: bool = True,
         *,
-        size: int = 0,
+        size: Size = (SIZE, SIZE),
         workers: int = -1,
         gpu_decode: bool = False,
+        background: Colour = WHITE,
+        skip: bool = False,
+        view: View = USUAL_VIEW,
     ):
         self.device = torch.device(device)
         self.seed = seed
         self.classes = splits.classes
-        side = size or SIZE
-        self.size = (side, side)
+        self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
+        self._views: Views | None = None
+        self._background, self._view = background, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -90,13 +101,19 @@ class Streamed:
         self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
-        return FileImages(source, self.size[0], self.seed, self._augment, self._raw)
+        seed = self._views.seed if self._views else self.seed
+        return FileImages(source, self.size, seed, self._augment, self._raw, self._background, self._view)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
         self.labels = torch.from_numpy(source.labels).to(self.device)
         self._train = self._files(source)
         self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
+
+    def augment_by(self, augment: Augment) -> None:
+        """Crop and recolour training images by these options, in the worker processes."""
+        self._view = replace(self._view, training=augment)
+        self._train_on(self._train.source)
 
     def hold_out(self, val: str, seed: int = 0) -> None:
         """Keep a held-out split out of training: a fraction of the training images, or a folder next to theirs."""
@@ -108,6 +125,22 @@ class Streamed:
         held_out = split.draw(source.labels)
         self._val = self._files(Subset(source, held_out))
         self._train_on(Subset(source, np.delete(np.arange(len(source)), held_out)))
+
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
+        self._views = Views(count, seed)
+        self._train_on(self._train.source)
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view; view 0 is the image as it is.
+
+        The next readable image replaces an unreadable one; in view 0 it is left out.
+        """
+        batches = [[(number, row) for row in rows] for rows in batches_of(positions, batch_size or TEST_BATCH)]
+        for loaded in make_loader(self._train, batches, self._workers, self.device, keep_workers=False):
+            piece = self._piece(loaded, self._train, number)
+            if len(piece.index):
+                yield self.take(piece)
 
     @property
     def steps(self) -> int:
@@ -132,14 +165,15 @@ class Streamed:
     def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
         plan = self.plan(number).tolist()
+        view = self._views.of_epoch(number) if self._views else number
         batches = []
         for step in range(done, self.steps):
             start = step * self.batch_size
             part = distributed.shard(start, start + self.batch_size)
-            batches.append([(number, index) for index in plan[part]])
+            batches.append([(view, index) for index in plan[part]])
         self._batches[:] = batches
         for loaded in self._loader:
-            piece = self._piece(loaded, self._train, number)
+            piece = self._piece(loaded, self._train, view)
             if len(piece.index) < len(batches[0]):
                 name = self._train.source.name(loaded.failed[0])
                 raise UserError(f"{TRIES} training images in a row cannot be read, the first {name}.")
@@ -193,22 +227,31 @@ class Streamed:
     def _piece(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> _Piece:
         if self._raw:
             loaded = self._decoded(loaded, items, epoch)
+        if loaded.failed and not self.skip:
+            raise UserError(
+                f"{items.source.name(loaded.failed[0])} cannot be read: restore it and go on with --resume, or pass "
+                "--data.unreadable skip."
+            )
         self._failed[items].update(loaded.failed)
         targets = torch.from_numpy(items.source.labels)[loaded.index]
         tensors = (loaded.pixels, targets, loaded.index)
         return _Piece(*(each.to(self.device, non_blocking=True) for each in tensors))
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
-        """Decode files on the device; a file that its decoder refuses is read again and decoded on the CPU."""
-        reader = FileImages(items.source, items.size, items.seed, items.augment)
+        """Decode files on the device; one that it does not decode as the CPU does is decoded on the CPU."""
+        reader = FileImages(
+            items.source, items.size, items.seed, items.augment, background=items.background, settings=items.settings
+        )
         files = loaded.pixels.split(loaded.lengths)
-        images = self._decoded_on_device(list(files))
+        own = [file for file, turn in zip(files, loaded.turns) if turn]
+        images = iter(self._decoded_on_device(own))
         shown: list[Tensor] = []
         numbers: list[int] = []
         failed = list(loaded.failed)
-        for image, index in zip(images, loaded.index.tolist()):
+        for turn, index in zip(loaded.turns, loaded.index.tolist()):
+            image = next(images) if turn else None
             if image is not None:
-                pixels = reader.view(image, epoch, index)
+                pixels = reader.view(turned(image, turn), epoch, index)
             else:
                 pixels, index, unreadable = reader.one(epoch, index)
                 failed += unreadable
@@ -219,9 +262,9 @@ class Streamed:
         return DecodedBatch(pixels, torch.tensor(numbers, dtype=torch.int64), (), tuple(failed))
 
     def _decoded_on_device(self, files: list[Tensor]) -> list[Tensor | None]:
-        """The image of each file; None for one that is damaged or no JPEG."""
+        """The image of each file; None for one that is damaged."""
         try:
-            return list(decoded_on(files, self.device))
+            return list(decoded_on(files, self.device)) if files else []
         except RuntimeError:  # one of them is refused: find out which
             return [self._one_decoded_on_device(file) for file in files]
 

@@ -1,16 +1,16 @@
 """WebDataset shards: tar files of samples, each an image and its class, read in place and never unpacked.
 
-A sample is the files that share a name up to the first dot: `0042.jpg` and `0042.cls`, the class as a number. Shards
-may lie on this machine, on a mounted disk or behind any address that fsspec reads (s3://, gs://, https:// and others,
-each with its package), so the data set takes no space here. An index says where in its tar each image lies. It is read
-from `index.npz` next to the tars, or made from their headers and saved there if that is possible.
+A sample is the files that share a name up to the first dot: `0042.jpg` and `0042.cls`, the class as a number or a name,
+which may also be in `0042.json` or `0042.txt`. Shards may lie on this machine, on a mounted disk or behind any address
+that fsspec reads (s3://, gs://, https:// and others, each with its package), so the data set takes no space here. An
+index says where in its tar each image lies. It is read from `index.npz` next to the tars, or made from their headers
+and saved there if that is possible.
 """
 
-import io
 import os
-import tarfile
+import re
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,41 +18,41 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.data.loader import TrainTest
-from famkd.data.small import MOST_CLASSES, read_arrays
-from famkd.data.transforms import ENDINGS
+from famkd.data.shard_files import file_system, find_tars, listing, place_of
+from famkd.data.shard_index import Index, index_bytes, index_of, read_index
+from famkd.data.shard_samples import NUMBER, read_samples
+from famkd.data.small import MOST_CLASSES
+from famkd.data.tree import and_more
+from famkd.data.unreadable import WHOLE
 from famkd.errors import UserError
 
-INDEX = ("shards", "sizes", "shard", "place", "keys", "labels")  # arrays of an index
 WINDOW = 16  # shards whose images are mixed with each other in an epoch
-LONGEST_CLASS = 18  # digits of a .cls file that are read: what an int64 can hold
-
-
-class _Sample(NamedTuple):
-    """One image in a shard."""
-
-    key: str
-    start: int  # first byte in the tar
-    stop: int
-    label: int
+CAPTIONS = 50  # from so many images on, names that are nearly all different are captions and not classes
 
 
 class ShardSource:
     """The images in the tars of one folder.
 
     An epoch takes the shards in random order and mixes the images of each `WINDOW` of them, so that reading stays
-    within a few files at a time. `labels` is int64 (N,).
+    within a few files at a time. `labels` is int64 (N,), `names` the classes as the samples write them.
+
+    Args:
+        folder: address of the folder.
+        pattern: names of the tars in it, with * and ? or with braces, as in `train-{0000..0146}.tar`.
+        label_key: key of the class in the samples' .json; "" to find the class.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, pattern: str = "*.tar", label_key: str = ""):
         self.folder = folder
         self._file_system: Any = None  # fsspec's, and the process that opened it
         self._opened_by = 0
-        index = distributed.on_rank_zero(lambda: self._read_index() or self._make_index())
-        self.shards = [str(name) for name in index["shards"]]
-        self.labels: np.ndarray = index["labels"]
-        if not 0 <= self.labels.min() <= self.labels.max() < MOST_CLASSES:
-            raise UserError(f"The shards in {folder} hold a class that is no number from 0 to {MOST_CLASSES - 1:,}.")
-        self._shard, self._place, self._keys = index["shard"], index["place"], index["keys"]
+        index = distributed.on_rank_zero(lambda: self._index(pattern, label_key))
+        self.shards = list(index.tars)
+        self.names: list[str] = index.names
+        self._class = index.labels  # (N,) positions in `names`
+        self.number_classes(_numbers(self.names) or {name: number for number, name in enumerate(self.names)})
+        self._shard, self._place, self._keys = index.shard, index.place, index.keys
+        self._unreadable: dict[int, str] = index.unreadable
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,6 +67,10 @@ class ShardSource:
         shard = self.shards[self._shard[index]]
         return self._files().cat_file(f"{self._root()}/{shard}", start=start, end=stop)
 
+    def unreadable(self, workers: int = -1) -> dict[int, str]:
+        """Numbers of the images that cannot be read, each with the reason, as the index says."""
+        return self._unreadable
+
     def order(self, draw: torch.Generator) -> Tensor:
         """Order of one epoch: random within each window of shards, the windows one after the other."""
         shuffled = torch.randperm(len(self.shards), generator=draw)
@@ -75,6 +79,10 @@ class ShardSource:
         window = ranked[torch.from_numpy(self._shard)] // WINDOW
         order = torch.randperm(len(self), generator=draw)
         return order[window[order].argsort(stable=True)]
+
+    def number_classes(self, numbers: dict[str, int]) -> None:
+        """Set `labels` by the number of each class, by its name in the samples."""
+        self.labels = np.asarray([numbers[name] for name in self.names], np.int64)[self._class]
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file_system": None, "_opened_by": 0}
@@ -89,129 +97,114 @@ class ShardSource:
     def _root(self) -> str:
         return file_system(self.folder)[1]
 
-    def _tars(self) -> dict[str, int]:
-        """Name and bytes of each shard, in alphabetical order."""
-        found = self._files().glob(f"{self._root()}/*.tar", detail=True)
-        return {path.rpartition("/")[2]: found[path]["size"] for path in sorted(found)}
-
-    def _read_index(self) -> dict[str, np.ndarray] | None:
-        """The saved index; None if there is none, or if it is damaged or of other tars."""
+    def _index(self, pattern: str, label_key: str) -> Index:
+        """The saved index, or a new one, which is saved next to the shards if that is possible."""
+        tars = find_tars(self._files(), self._root(), pattern)
+        slug = "" if pattern == "*.tar" else re.sub(r"\W+", "-", pattern.removesuffix(".tar")).strip("-") + "."
+        path = f"{self._root()}/{slug}index.npz"
         try:
-            content = self._files().cat_file(f"{self._root()}/index.npz")
-            index = read_arrays(io.BytesIO(content), INDEX)
-            return index if _fits(index, self._tars()) else None
-        except Exception:  # zipfile, its compression and numpy each raise their own
-            return None
-
-    def _make_index(self) -> dict[str, np.ndarray]:
-        """Index the shards by their headers, and save the index next to them if that is possible."""
-        shards = self._tars()
-        samples: list[_Sample] = []
-        numbers: list[int] = []  # the shard of each sample
-        for number, shard in enumerate(shards):
-            found = self._samples(shard)
-            samples += found
-            numbers += [number] * len(found)
-        if not samples:
-            raise UserError(f"The shards in {self.folder} hold no images.")
-        index = {
-            "shards": np.asarray(list(shards)),
-            "sizes": np.asarray(list(shards.values()), np.int64),
-            "shard": np.asarray(numbers, np.int64),
-            "place": np.asarray([(sample.start, sample.stop) for sample in samples], np.int64),
-            "keys": np.asarray([sample.key for sample in samples]),
-            "labels": np.asarray([sample.label for sample in samples], np.int64),
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **index)
+            saved = read_index(self._files().cat_file(path), tars, label_key)
+        except Exception:  # every file system raises its own where there is no such file
+            saved = None
+        if saved is not None:
+            return saved
+        index = index_of([self._samples(shard, tars, label_key) for shard in tars], tars, label_key)
         try:
-            self._files().pipe_file(f"{self._root()}/index.npz", buffer.getvalue())
+            self._files().pipe_file(path, index_bytes(index))
         except (OSError, NotImplementedError, ValueError):
             warnings.warn(f"Cannot save the index of {self.folder} there: it is made again each time.", stacklevel=2)
         return index
 
-    def _samples(self, shard: str) -> list[_Sample]:
-        """The images of a shard, in its order."""
-        images: dict[str, tuple[int, int]] = {}
-        classes: dict[str, int] = {}
-        path = f"{self._root()}/{shard}"
-        try:
-            with self._files().open(path, "rb") as file, tarfile.open(fileobj=file) as tar:
-                for member in tar:
-                    if not member.isfile():
-                        continue
-                    folder, _, base = member.name.rpartition("/")
-                    stem, _, ending = base.partition(".")
-                    key = f"{folder}/{stem}"
-                    if f".{ending.lower()}" in ENDINGS:
-                        images[key] = (member.offset_data, member.offset_data + member.size)
-                    elif ending == "cls":
-                        classes[key] = _class_of(tar, member)
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            raise UserError(f"Cannot read {self.folder}/{shard}: {' '.join(str(error).split())[:100]}.") from error
-        for key in images:
-            if key not in classes:
-                raise UserError(f"{self.folder}/{shard}: {key.strip('/')} has no .cls file with its class.")
-        return [_Sample(key.strip("/"), start, stop, classes[key]) for key, (start, stop) in images.items()]
+    def _samples(self, shard: str, tars: dict[str, int], label_key: str) -> list[Any]:
+        with self._files().open(f"{self._root()}/{shard}", "rb") as file:
+            return read_samples(file, f"{self.folder}/{shard}", label_key, whole=sum(tars.values()) <= WHOLE)
 
 
-def read_shards(root: str, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
-    """List training and test images in the tars of two folders.
+def has_shards(root: str, split: str) -> bool:
+    """Whether a split under a root is in shards."""
+    return place_of(root, split) is not None
 
-    Names of classes come from the lines of `classes.txt` under the root, if there is one.
+
+def read_shards(root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "") -> TrainTest:
+    """List training and test images in tars.
+
+    A split is the name of a folder of tars, the names of tars under the root with * or with braces, or a word in the
+    names of the tars in the root. Names of classes come from the lines of `classes.txt` under the root if there is one,
+    otherwise from the samples.
     """
-    train, test = (ShardSource(f"{root}/{split}") for split in splits)
-    count = int(max(train.labels.max(), test.labels.max())) + 1
-    names = [str(n) for n in range(count)]
+    train, test = (shard_source(root, split, label_key) for split in splits)
     files, path = file_system(root)
+    listed = None
     if files.exists(f"{path}/classes.txt"):
-        names = files.cat_file(f"{path}/classes.txt").decode().splitlines()
-    if len(names) < count:
-        raise UserError(f"{root}/classes.txt names {len(names)} classes but the shards use {count}.")
+        listed = files.cat_file(f"{path}/classes.txt").decode().splitlines()
+    by_name = not _numbers([*train.names, *test.names])
+    classes = _named(root, listed, train) if by_name else _numbered(root, listed, train, test)
+    where = f"{root}/classes.txt" if listed else train.folder
+    for source in (train, test):
+        _number(source, classes, by_name, where)
 
     def read_split(name: str) -> ShardSource:
-        if name in splits:
-            raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
-        if not files.glob(f"{path}/{name}/*.tar"):
+        place = place_of(root, name)
+        if place is None:
             raise UserError(f"--data.val {name}: there are no shards in {root}/{name}: name a folder of .tar files.")
-        source = ShardSource(f"{root}/{name}")
-        if int(source.labels.max()) >= len(names):
-            raise UserError(f"The shards in {root}/{name} hold class {source.labels.max()}, which training lacks.")
+        source = ShardSource(*place, label_key)
+        if (source.folder, source.shards) in [(used.folder, used.shards) for used in (train, test)]:
+            raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
+        _number(source, classes, by_name, where)
         return source
 
-    return TrainTest(train, test, names, read_split)
+    return TrainTest(train, test, classes, read_split)
 
 
-def file_system(root: str) -> tuple[Any, str]:
-    """fsspec's file system of an address, and the path in it; UserError if a package for it is missing."""
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(root)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{root} cannot be read: {' '.join(str(error).split())}.") from error
-
-
-def _class_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:
-    """The number in a .cls file; ValueError if it holds none."""
-    file = tar.extractfile(member)
-    if file is None:
-        raise ValueError(f"{member.name} is no file")
-    return int(file.read(LONGEST_CLASS))
+def shard_source(root: str, split: str, label_key: str = "") -> ShardSource:
+    """The images of one split; UserError, which says what is there, if it has no tars."""
+    place = place_of(root, split)
+    if place is None:
+        raise UserError(
+            f"There are no shards of {split} under {root}: it holds {and_more(sorted(listing(root))) or 'nothing'}. "
+            "Name a folder of .tar files, or the files, by --data.splits, as in val-{0000..0063}.tar."
+        )
+    return ShardSource(*place, label_key)
 
 
-def _fits(index: dict[str, np.ndarray], tars: dict[str, int]) -> bool:
-    """Whether an index is of these tars, and each of its rows leads into one of them."""
-    shards, rows = index["shards"], len(index["labels"])
-    if shards.shape != index["sizes"].shape or shards.shape != (len(tars),):
-        return False
-    if dict(zip(shards.tolist(), index["sizes"].tolist())) != tars:
-        return False
-    if index["place"].shape != (rows, 2):
-        return False
-    if any(index[name].shape != (rows,) for name in ("labels", "shard", "keys")):
-        return False
-    if any(index[name].dtype != np.int64 for name in ("labels", "shard", "place")):
-        return False
-    shard = index["shard"]
-    return bool(0 <= shard.min() <= shard.max() < len(tars))
+def _numbers(names: list[str]) -> dict[str, int]:
+    """The classes as numbers, where all of them are written as numbers; otherwise nothing."""
+    return {name: int(name) for name in names} if all(map(NUMBER.fullmatch, names)) else {}
+
+
+def _numbered(root: str, listed: list[str] | None, train: ShardSource, test: ShardSource) -> list[str]:
+    """Names of the classes of shards that write numbers."""
+    for source in (train, test):
+        if not 0 <= source.labels.min() <= source.labels.max() < MOST_CLASSES:
+            raise UserError(
+                f"The shards in {source.folder} hold a class that is no number from 0 to {MOST_CLASSES - 1:,}."
+            )
+    count = int(max(train.labels.max(), test.labels.max())) + 1
+    if listed is not None and len(listed) < count:
+        raise UserError(f"{root}/classes.txt names {len(listed)} classes but the shards use {count}.")
+    return listed or [str(n) for n in range(count)]
+
+
+def _named(root: str, listed: list[str] | None, train: ShardSource) -> list[str]:
+    """Names of the classes of shards that write names."""
+    if len(train.names) >= CAPTIONS and len(train) < 2 * len(train.names):
+        raise UserError(
+            f"The {len(train):,} samples in {train.folder} have {len(train.names):,} classes, such as "
+            f"{train.names[0]!r}: these are captions. Name the class by --data.label_key, or add .cls files."
+        )
+    classes = listed or sorted(train.names)
+    if len(classes) > MOST_CLASSES:
+        raise UserError(f"The shards in {root} have {len(classes):,} classes: give at most {MOST_CLASSES:,}.")
+    return classes
+
+
+def _number(source: ShardSource, classes: list[str], by_name: bool, where: str) -> None:
+    """Number the classes of a source; UserError, which names them, for those that are not among the classes.
+
+    `where` says where the classes are listed, for the message.
+    """
+    numbers = {name: number for number, name in enumerate(classes)} if by_name else _numbers(source.names)
+    unknown = [name for name in source.names if not 0 <= numbers.get(name, -1) < len(classes)]
+    if unknown:
+        raise UserError(f"The shards in {source.folder} have classes that {where} lacks: {and_more(unknown)}.")
+    source.number_classes(numbers)

@@ -1,13 +1,14 @@
 """The distiller: the module in which student, teacher and methods meet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from famkd.distill.types import Batch, Method, Probe, Task, View
+from famkd.distill.types import Batch, Method, Probe, StoredTeacher, Task, View
 from famkd.errors import UserError
+from famkd.features.answer import Answer, Wanted, find_answer
 from famkd.features.taps import Tapped, default_head, default_taps
 
 Losses = dict[str, dict[str, Tensor]]  # "task" and each method's name -> loss name -> scalar
@@ -24,7 +25,7 @@ class Distiller(nn.Module):
         self,
         task: Task,
         student: nn.Module,
-        teacher: nn.Module | None,
+        teacher: nn.Module | StoredTeacher | None,
         methods: Mapping[str, type[Method]],
         *,
         probe: Batch,
@@ -32,33 +33,44 @@ class Distiller(nn.Module):
         options: Mapping[str, dict[str, Any]] | None = None,
         student_taps: tuple[str, ...] = (),
         teacher_taps: tuple[str, ...] = (),
+        classes: int | None = None,
+        student_output: str = "",
+        teacher_output: str = "",
     ):
         """Builds each method from both views of one probe batch.
 
         Args:
+            teacher: the network, or a stored one, whose outputs come with each batch.
             methods: class by name; `options` holds its keyword arguments by the same name.
             probe: a real batch on the models' device; labels: class of every training image.
             student_taps, teacher_taps: module paths instead of those that the models name or a probe forward finds.
+            classes: number of logits that both networks must return; by default any number.
+            student_output, teacher_output: where the logits are in what a network returns, such as `logits`, `1` or
+                `out.logits`. Found automatically where only one part can be the logits.
         """
         super().__init__()
         if methods and teacher is None:
             raise ValueError(f"the methods {', '.join(methods)} need a teacher")
         self.task = task
+        wanted = [Wanted(classes, student_output, "student"), Wanted(classes, teacher_output, "teacher")]
+        network = teacher if isinstance(teacher, nn.Module) else None
+        own_answer, other_answer = _find_answers(task, student, network, probe, wanted)
+        _check_widths(own_answer, other_answer, methods, labels)
         self._picks: dict[str, tuple[list[int], list[int]]] = {}
+        self._stored = teacher if isinstance(teacher, StoredTeacher) else None
         student_union: list[str] = []
-        teacher_union: list[str] = []
+        self._teacher_taps: list[str] = list(self._stored.taps) if self._stored else []
         for name, method in methods.items():
-            own = _wanted(student, method.wants, student_taps, probe)
-            others = _wanted(teacher, method.teacher_wants or method.wants, teacher_taps, probe) if teacher else []
-            self._picks[name] = (_indices(student_union, own), _indices(teacher_union, others))
-        self.student = Tapped(student, student_union, default_head(student, probe.images) if methods else "")
-        tapped_teacher = None
-        if teacher is not None:
-            tapped_teacher = freeze(Tapped(teacher, teacher_union, default_head(teacher, probe.images)))
-        self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, student)
-        self.methods = nn.ModuleDict()
-        if methods:
-            self._build_methods(methods, options or {}, probe, labels)
+            own = _wanted(student, method.wants, student_taps, probe, own_answer)
+            teacher_wants = method.teacher_wants or method.wants
+            others = _wanted(teacher, teacher_wants, teacher_taps, probe, other_answer)
+            self._picks[name] = (_indices(student_union, own), _indices(self._teacher_taps, others))
+        self.student = _tapped(student, student_union, probe, own_answer, with_head=bool(methods))
+        tapped = _tapped(network, self._teacher_taps, probe, other_answer) if network else None
+        tapped_teacher = freeze(tapped) if tapped else None
+        self._unregistered: tuple[Tapped | None, nn.Module] = (tapped_teacher, self.student.returning_logits())
+        self.deploys_student = True  # whether no method makes another network of the student
+        self._build_methods(methods, options or {}, probe, labels)
 
     def _build_methods(
         self,
@@ -67,6 +79,9 @@ class Distiller(nn.Module):
         probe: Batch,
         labels: Tensor | None,
     ) -> None:
+        self.methods = nn.ModuleDict()
+        if not methods:
+            return
         student, teacher = self._probe(probe)
         for name, method in methods.items():
             own_views = self._view(name, student, teacher)
@@ -76,9 +91,11 @@ class Distiller(nn.Module):
             deployed = built.deploy_as(Tapped(self.student.model, self.taps(name)[0]))
             if deployed is not None:
                 self._unregistered = (self.teacher, deployed)
+                self.deploys_student = False
 
     @property
     def teacher(self) -> Tapped | None:
+        """The teacher's network; None without a method, and where the teacher's outputs are stored."""
         return self._unregistered[0]
 
     @property
@@ -89,33 +106,44 @@ class Distiller(nn.Module):
     def taps(self, name: str) -> tuple[list[str], list[str]]:
         """Module paths whose features a method compares, of the student and of the teacher."""
         own, others = self._picks[name]
-        teacher_taps = self.teacher.taps if self.teacher else []
-        return [self.student.taps[i] for i in own], [teacher_taps[i] for i in others]
+        return [self.student.taps[i] for i in own], [self._teacher_taps[i] for i in others]
 
     def forward(self, batch: Batch) -> tuple[Losses, dict[str, Tensor]]:
         """Every loss, and the sum of every output by name: a sum is not finite where any value of the output is not."""
+        losses, student, teacher = self.losses(batch)
+        outputs = _sums("teacher", self._teacher_taps, teacher) if teacher else {}
+        return losses, outputs | _sums("student", self.student.taps, student)
+
+    def losses(self, batch: Batch) -> tuple[Losses, View, View | None]:
+        """Every loss, the student's view, and the teacher's, which is None without a method."""
         own_losses, student = self.task.study(self.student, batch)
         losses: Losses = {"task": own_losses}
-        outputs: dict[str, Tensor] = {}
-        if self.teacher is not None and self.methods:
+        teacher = None
+        if self.methods:
             with torch.no_grad():
-                teacher = self.task.teach(self.teacher, batch)
-            outputs = _sums("teacher", self.teacher, teacher)
+                teacher = self._teach(batch)
             for name, method in self.methods.items():
                 losses[name] = method(*self._view(name, student, teacher), batch)
-        return losses, outputs | _sums("student", self.student, student)
+        return losses, student, teacher
+
+    def _teach(self, batch: Batch) -> View:
+        """The teacher's view: computed, or stored and brought by the batch."""
+        if self._stored is not None:
+            logits, *feats = batch.teacher
+            return View(logits, feats, self._stored.head)
+        assert self.teacher is not None
+        return self.task.teach(self.teacher, batch)
 
     @torch.no_grad()
     def _probe(self, batch: Batch) -> tuple[View, View]:
         """Both views of one batch, leaving the student's mode and running statistics as they were."""
-        assert self.teacher is not None
         training = self.student.training
         try:
             student = self.task.teach(self.student.eval(), batch)
-            teacher = self.task.teach(self.teacher, batch)
+            teacher = self._teach(batch)
         finally:
             self.student.train(training)
-        for name, total in _sums("teacher", self.teacher, teacher).items():
+        for name, total in _sums("teacher", self._teacher_taps, teacher).items():
             if not total.isfinite():
                 raise UserError(
                     f"Not finite for real images: {name}. These weights are damaged: pass other --teacher.weights."
@@ -138,9 +166,9 @@ def total_loss(losses: Losses, weights: Mapping[str, Tensor | float]) -> Tensor:
     return total
 
 
-def _sums(who: str, net: Tapped, view: View) -> dict[str, Tensor]:
+def _sums(who: str, taps: Sequence[str], view: View) -> dict[str, Tensor]:
     """The sum of each output of a network: the cheapest number that is not finite where any value is not."""
-    outputs = {f"the {who}'s output at {tap}": feature for tap, feature in zip(net.taps, view.feats)}
+    outputs = {f"the {who}'s output at {tap}": feature for tap, feature in zip(taps, view.feats)}
     if view.logits is not None:
         outputs[f"the {who}'s logits"] = view.logits
     return {name: value.detach().sum(dtype=torch.float32) for name, value in outputs.items()}
@@ -155,12 +183,53 @@ def freeze(module: Network) -> Network:
     return module
 
 
-def _wanted(model: nn.Module, wants: str, named: tuple[str, ...], probe: Batch) -> list[str]:
+def _wanted(
+    model: nn.Module | StoredTeacher | None, wants: str, named: tuple[str, ...], probe: Batch, answer: Answer | None
+) -> list[str]:
     """A method's taps. Taps that the user named replace the stages; the embedding stays."""
+    if model is None or isinstance(model, StoredTeacher):
+        kinds = model.kinds if model else {}
+        return [tap for kind in wants.split("+") for tap in kinds.get(kind, ())]
     if not named or wants in ("logits", "embed"):
-        return default_taps(model, wants, probe.images)
-    embed = default_taps(model, "embed", probe.images) if wants.endswith("+embed") else []
+        return default_taps(model, wants, probe.images, answer)
+    embed = default_taps(model, "embed", probe.images, answer) if wants.endswith("+embed") else []
     return [*named, *embed]
+
+
+def _tapped(
+    model: nn.Module, taps: list[str], probe: Batch, answer: Answer | None, with_head: bool = True
+) -> Tapped:  # fmt: skip
+    head = default_head(model, probe.images, answer) if with_head else ""
+    return Tapped(model, taps, head, answer)
+
+
+def _find_answers(
+    task: Task, student: nn.Module, teacher: nn.Module | None, probe: Batch, wanted: Sequence[Wanted]
+) -> tuple[Answer | None, Answer | None]:
+    """How to read the logits of both networks; None for a network without logits, or none at all."""
+    if not task.returns_logits:
+        return None, None
+    own = find_answer(student, probe.images, wanted[0], trains=True)
+    return own, find_answer(teacher, probe.images, wanted[1]) if teacher is not None else None
+
+
+def _check_widths(
+    student: Answer | None, teacher: Answer | None, methods: Mapping[str, type[Method]], labels: Tensor | None
+) -> None:
+    """UserError for fewer logits than labels, and for unlike numbers of logits where a method compares them."""
+    highest = int(labels.max()) if labels is not None and len(labels) else 0
+    for who, answer in (("student", student), ("teacher", teacher)):
+        if answer is not None and highest >= answer.classes:
+            raise UserError(
+                f"The {who} returns {answer.classes} logits for each image, but there is a label {highest}: build it "
+                f"for {highest + 1} classes or more."
+            )
+    compared = [name for name, method in methods.items() if method.wants == "logits"]
+    if compared and student and teacher and student.classes != teacher.classes:
+        raise UserError(
+            f"{compared[0]} compares logits, but the student returns {student.classes} and the teacher "
+            f"{teacher.classes} for each image: build both for the same classes."
+        )
 
 
 def _indices(union: list[str], taps: list[str]) -> list[int]:

@@ -1,6 +1,6 @@
 """The types that methods, tasks, data sets and the distiller share."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
@@ -12,12 +12,28 @@ from famkd.features.taps import Tapped
 Engine = Literal["auto", "eager", "compile", "graph"]  # how a training step runs
 
 
+class Mixed(NamedTuple):
+    """The second image in each image of a batch that was mixed of two (mixup, cutmix)."""
+
+    targets: Tensor  # (B,) its class
+    share: Tensor  # () of the first image, whose class is in `Batch.targets`: 0.5 or more
+
+
 class Batch(NamedTuple):
     """One step of data. Images and targets are what the task takes."""
 
     images: Any  # Tensor (B, 3, H, W) of normalised floats; detection: a list of (3, H, W)
     targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
+    mixed: Mixed | None = None
+    teacher: tuple[Tensor, ...] = ()  # the teacher's logits and features at its taps, where they were stored
+
+    def over_labels(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """A loss of class indices (B,). Of mixed images it is the losses of both classes, weighted by their shares."""
+        if self.mixed is None:
+            return loss(self.targets)
+        share = self.mixed.share
+        return share * loss(self.targets) + (1 - share) * loss(self.mixed.targets)
 
 
 class Pictures(NamedTuple):
@@ -44,6 +60,14 @@ class Probe(NamedTuple):
     labels: Tensor | None  # (N,) class of every training image, in `Batch.index` order
 
 
+class StoredTeacher(NamedTuple):
+    """What is known of a teacher whose outputs were stored: they come with each batch."""
+
+    taps: tuple[str, ...]  # names of the features in `Batch.teacher`, in their order
+    kinds: Mapping[str, Sequence[str]]  # stages, preact, embed or last to taps
+    head: nn.Module | None  # the classifier that made the logits, where it is one linear layer
+
+
 class Method(nn.Module):
     """A distillation method: built from a probe; called with both views of a batch, it returns named losses.
 
@@ -53,9 +77,15 @@ class Method(nn.Module):
 
     wants: ClassVar[str] = "logits"  # "logits", or several of stages, preact, embed and last, joined by +
     teacher_wants: ClassVar[str] = ""  # what it wants of the teacher, where that is different
+    uses_classifier: ClassVar[bool] = False  # whether it uses the teacher's classifier, as all that want logits do
     weight: ClassVar[float] = 1.0  # weight of the method's losses
     task_weight: ClassVar[float] = 1.0  # weight of the student's own loss
     warmup: ClassVar[int] = 0  # epochs over which the method's weight rises linearly
+    takes_mixed: ClassVar[bool] = True  # whether it can learn from images that are mixed of two (mixup, cutmix)
+    # Whether the loss of an image depends on the other images of a step. Such a method sees the images of all processes
+    # (it passes what it compares through `famkd.distributed.gather`), and its steps cannot be cut into parts.
+    relates_images: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()  # what its loss reads of a batch besides the images: targets, index
 
     def __new__(cls, *args: Any, **options: Any):
         """Check the options against the ranges in the annotations of `__init__`; ValueError names the wrong one."""
@@ -75,6 +105,10 @@ class Method(nn.Module):
     def deploy_as(self, student: nn.Module) -> nn.Module | None:
         """The network to measure and export instead of the student, which has this method's taps; None for itself."""
         return None
+
+    def idle_options(self) -> dict[str, str]:
+        """Options without effect on these networks and data or next to the other options, each with its reason."""
+        return {}
 
     def describe(self) -> dict[str, object]:
         """Notes for readers of the saved method: one JSON value per key, such as the shape of a filter."""
@@ -153,6 +187,14 @@ class Dataset(Protocol):
         """This process's share of the held-out images, as `test` yields test images."""
         ...
 
+    def repeat_views(self, count: int, seed: int = 0) -> None:
+        """Augment each image in `count` ways, drawn by a seed of their own: epoch e shows view (e - 1) % count + 1."""
+        ...
+
+    def view(self, number: int, positions: Iterable[int], batch_size: int = 0) -> Iterator[Batch]:
+        """Training images at some positions under a view, all of them in each process; view 0 is not augmented."""
+        ...
+
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, without those that cannot be read."""
         ...
@@ -173,7 +215,7 @@ class Task(Protocol):
     models: Mapping[str, Callable[..., nn.Module]] | None  # None: `MODELS` and those of timm and torchvision
     engine: Engine  # the only engine that a step can run on; auto for any
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
-    measures_teacher: bool  # whether a teacher from a bare file is evaluated before training
+    measures_teacher: bool  # whether the teacher is evaluated on the student's test set before training
     returns_logits: bool  # whether a network returns logits (B, classes), as exports and activation maps need
 
     def refuses(self, method: type[Method]) -> str:

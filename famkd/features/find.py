@@ -1,6 +1,5 @@
 """Find the stages, the embedding and the classifier of a model that does not name them, in one forward pass."""
 
-from collections import defaultdict
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -8,136 +7,112 @@ import torch
 from torch import Tensor, nn
 
 from famkd.errors import UserError
-from famkd.features.layout import first_tensor, image_size, layout_of, says_prefix
-
-DEEPEST = 4  # number of stages of a model that does not name its own
-
-
-class ModuleOutput(NamedTuple):
-    """The map that a module returned in a probe forward pass."""
-
-    kind: str  # of its layout
-    grid: tuple[int, int]  # height and width
-    start: int  # of the module's call, counted in starts and ends of all calls
-    end: int
+from famkd.features.answer import Answer
+from famkd.features.layout import NO_MAP, Layout, first_tensor, layout_of, says_prefix
+from famkd.features.prepare import network_size
+from famkd.features.run_once import run_in_eval_mode
+from famkd.features.stages import ModuleOutput, find_stages, last_maps
 
 
-@torch.no_grad()
-def discover(model: nn.Module, images: Tensor) -> tuple[dict[str, tuple[str, ...]], str]:
-    """Taps of a model, {"stages": ..., "embed": ...}, and the path of its classifier, from one forward pass.
+def discover(model: nn.Module, images: Tensor, answer: Answer | None = None) -> tuple[dict[str, tuple[str, ...]], str]:
+    """Taps of a model, {"stages": ..., "embed": ..., "maps": ...}, and the path of its classifier, by one forward pass.
 
-    A stage is the last whole module that returns maps of one spatial size; the deepest four sizes count. Of a network
-    that keeps one size, such as a vision transformer, the stages are four blocks at even distances. Tokens count as
-    the map that they fold into. The embedding is the input of the last linear layer.
+    The stages are those that a model of timm declares, or else those that `find_stages` finds. Tokens count as the map
+    that they fold into. The classifier is the layer that returns the logits, the embedding is its input.
 
     The model runs in eval mode and gets its mode back. Errors: UserError if it cannot run on the images or returns no
     maps.
+
+    Args:
+        answer: how to read the logits in what the model returns; None if it returns them.
     """
-    outputs, linear = _watch_forward(model, images)
-    stages = _stages(model, outputs)
+    watched = _watch_forward(model, images)
+    head = _classifier(watched, answer)
+    before_head = {
+        path: output for path, output in watched.maps.items() if _comes_before(output, watched.maps.get(head))
+    }
+    stages = find_stages(model, before_head)
     if not stages:
         raise UserError(
             f"{type(model).__name__} shows no feature maps: name its taps with --student.taps / --teacher.taps."
         )
-    if not linear:
-        return {"stages": stages, "embed": ()}, ""
-    head = linear[-1]
-    return {"stages": stages, "embed": (f"{head}:in",)}, head
+    places = {"stages": stages, "embed": (f"{head}:in",) if head else (), "maps": last_maps(model, before_head)}
+    return places, head
 
 
-def _watch_forward(model: nn.Module, images: Tensor) -> tuple[dict[str, ModuleOutput], list[str]]:
-    """Maps by module path, in the order in which the calls ended, and the paths of the linear layers called."""
-    size, prefix = image_size(images), says_prefix(model)
+@torch.no_grad()
+def find_classifier(model: nn.Module, images: Tensor, answer: Answer | None = None) -> str:
+    """Path of the layer that returns the logits, or ""; arguments as for `discover`. The model may have no maps."""
+    return _classifier(_watch_forward(model, images), answer)
+
+
+class Watched(NamedTuple):
+    """What the modules of a model returned in one forward pass, in the order in which their calls ended."""
+
+    maps: dict[str, ModuleOutput]
+    linear: dict[str, Tensor]  # outputs of linear layers and of 1x1 convolutions
+    returned: Any  # by the model
+
+
+def _watch_forward(model: nn.Module, images: Tensor) -> Watched:
+    size, prefix = network_size(model, images), says_prefix(model)
     outputs: dict[str, ModuleOutput] = {}
-    linear: list[str] = []
-    started: dict[nn.Module, int] = {}
+    linear: dict[str, Tensor] = {}
+    started: dict[nn.Module, tuple[int, tuple[int, int]]] = {}
     paths = {module: path for path, module in model.named_modules() if path}
     clock = count()
 
+    def layout(value: Any) -> Layout:
+        is_batch = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(images)
+        return layout_of(value.shape, size, prefix) if is_batch else NO_MAP
+
     def begin(module: nn.Module, args: Any) -> None:
-        started[module] = next(clock)
+        started[module] = next(clock), layout(first_tensor(args, len(images))).grid
 
     def end(module: nn.Module, args: Any, out: Any) -> None:
-        path, out = paths[module], first_tensor(out)
-        if isinstance(out, Tensor) and len(out) == len(images):
-            kind, grid, _ = layout_of(out.shape, size, prefix)
+        path, out = paths[module], first_tensor(out, len(images))
+        if isinstance(out, Tensor):
             outputs.pop(path, None)  # the last call of a module counts
-            if min(grid) > 1:
-                outputs[path] = ModuleOutput(kind, grid, started[module], next(clock))
-        if isinstance(module, nn.Linear):
-            linear.append(path)
+            kind, grid, _ = layout(out)
+            if min(grid) > 0:
+                start, entered = started[module]
+                outputs[path] = ModuleOutput(kind, grid, entered, start, next(clock))
+        if _may_be_classifier(module):
+            linear.pop(path, None)
+            linear[path] = out
 
     handles = []
     for module in paths:
         handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
     try:
-        _run_in_eval_mode(model, images)
+        returned = run_in_eval_mode(model, images)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs, linear
+    return Watched(outputs, linear, returned)
 
 
-def _run_in_eval_mode(model: nn.Module, images: Tensor) -> None:
-    training = model.training
-    try:
-        model.eval()(images)
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        shape = "x".join(map(str, getattr(images, "shape", ())[1:]))
-        raise UserError(f"{type(model).__name__} does not run on images of {shape}: {reason}.") from error
-    finally:
-        model.train(training)
+def _comes_before(output: ModuleOutput, head: ModuleOutput | None) -> bool:
+    """Whether a module was called before a classifier that returns maps."""
+    return head is None or output.end < head.start
 
 
-def _stages(model: nn.Module, outputs: dict[str, ModuleOutput]) -> tuple[str, ...]:
-    """Paths of the stages among all modules that returned a map."""
-    blocks = tuple(f"{path}." for path, output in outputs.items() if output.kind == "tokens")
-    by_size: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for path, output in outputs.items():
-        inside_block = path.startswith(blocks)  # where heads and queries may look like maps
-        if output.kind == "tokens" or not inside_block:
-            by_size[output.grid].append(path)
-    if len(by_size) == 1:
-        (paths,) = by_size.values()
-        return _evenly_spread(model, paths)
-    lasts = {_last_whole(model, paths, outputs) for paths in by_size.values()}
-    return tuple(path for path in outputs if path in lasts)[-DEEPEST:]
+def _may_be_classifier(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
 
 
-def _last_whole(model: nn.Module, paths: list[str], outputs: dict[str, ModuleOutput]) -> str:
-    """The last of the modules with maps of one size that is not the beginning of a block which changes the size."""
-    path = paths[-1]
-    ancestors = _ancestors(path)
-    while ancestors:
-        block = ancestors.pop(0)
-        changes = block in outputs and outputs[block].grid != outputs[path].grid
-        if changes and type(model.get_submodule(block)) is not nn.Sequential:
-            earlier = [other for other in paths if outputs[other].end < outputs[block].start]
-            if earlier:
-                path = earlier[-1]
-                ancestors = _ancestors(path)
-    return path
+def _are_close(out: Tensor, logits: Tensor) -> bool:
+    """Whether two tensors differ by the rounding of bfloat16 at most: a network may return its logits in it."""
+    return torch.allclose(out.float(), logits.float(), rtol=1e-2, atol=1e-3)
 
 
-def _ancestors(path: str) -> list[str]:
-    """Paths of the modules around a module, the nearest first."""
-    parts = path.split(".")
-    return [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
-
-
-def _evenly_spread(model: nn.Module, paths: list[str]) -> tuple[str, ...]:
-    """Four of the modules that repeat: siblings of one class. Of several such groups the one with most parameters."""
-    families: dict[tuple[str, type], list[str]] = defaultdict(list)
-    for path in paths:
-        parent = path.rpartition(".")[0]
-        families[parent, type(model.get_submodule(path))].append(path)
-    repeated = [family for family in families.values() if len(family) > 1]
-
-    def parameters(family: list[str]) -> int:
-        return sum(p.numel() for path in family for p in model.get_submodule(path).parameters())
-
-    family = max(repeated or [paths[-1:]], key=parameters)
-    wanted = min(DEEPEST, len(family))
-    ends = [number * len(family) // wanted for number in range(1, wanted + 1)]
-    return tuple(family[end - 1] for end in ends)
+def _classifier(watched: Watched, answer: Answer | None) -> str:
+    """Path of the layer whose output are the logits, or of the last linear layer with as many outputs; or ""."""
+    logits = answer.read(watched.returned, training=False) if answer else watched.returned
+    if not isinstance(logits, Tensor):
+        return ""
+    vectors = {path: out.flatten(2).mean(2) if out.ndim == 4 else out for path, out in watched.linear.items()}
+    same = [path for path, out in vectors.items() if out.shape == logits.shape and _are_close(out, logits)]
+    alike = [path for path, out in watched.linear.items() if out.shape == logits.shape]
+    as_wide = [path for path, out in watched.linear.items() if out.ndim < 4 and out.shape[-1] == logits.shape[-1]]
+    return (same or alike or as_wide or [""])[-1]

@@ -1,6 +1,7 @@
 """Read the layout of a feature from its shape: a map, a map with channels last, or tokens that fold into a map."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
@@ -103,8 +104,17 @@ def says_channels_last(model: nn.Module) -> bool:
     return str(getattr(model, "output_fmt", "")) == "NHWC"
 
 
-def first_tensor(out: Any) -> Any:
-    """The output of a module, or the first item if it returned several."""
-    if isinstance(out, tuple | list) and out:
-        return out[0]
-    return out
+def first_tensor(out: Any, batch: int | None = None) -> Any:
+    """The output of a module; of several, the first tensor with a row for each image, or else the first item."""
+    several = list(out.values()) if isinstance(out, Mapping) else out
+    if not isinstance(several, tuple | list) or not several:
+        return out
+    rows = [each for each in several if isinstance(each, Tensor) and each.ndim and each.shape[0] == batch]
+    return (rows or several)[0]
+
+
+def in_image_order(model: nn.Module, tap: str, feat: Tensor) -> Tensor:
+    """Tokens of a block of timm's Hiera as a map (B, H, W, C). Hiera keeps them in the order of its mask units."""
+    block = re.fullmatch(r"blocks\.(\d+)", tap)
+    reroll: Any = getattr(model, "reroll", None)
+    return reroll(feat, int(block[1])) if block and reroll is not None and feat.ndim == 3 else feat

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from famkd.errors import UserError, nearest
-from famkd.features.find import discover
-from famkd.features.layout import as_maps, first_tensor, image_size, says_channels_last, says_prefix
+from famkd.features.answer import Answer, Answering
+from famkd.features.find import discover, find_classifier
+from famkd.features.layout import as_maps, first_tensor, in_image_order, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 
 
 class Tapped(nn.Module):
@@ -22,15 +24,20 @@ class Tapped(nn.Module):
         model: any module. Its state dict keeps its keys, under `.model`.
         taps: module paths. Integers may count from the end of a sequence, `:in` takes a module's input.
         head: path of the classifier, for methods that read its weights.
+        answer: how to read the logits in what the model returns; None to return it as it is.
 
     Errors: UserError with the nearest names if a path does not exist.
     """
 
-    def __init__(self, model: nn.Module, taps: Iterable[str] = (), head: str = ""):
+    def __init__(
+        self, model: nn.Module, taps: Iterable[str] = (), head: str = "", answer: Answer | None = None
+    ):  # fmt: skip
         super().__init__()
         self.model, self.taps = model, list(taps)
+        self.answer = None if answer is None or answer.plain else answer
         self.head_path = head or own_head(model)
         self._seen: dict[str, Tensor] | None = None  # None outside of this object's forward: others may call the model
+        self._batch = 0  # number of images in that forward
         self._handles = [self._hook(tap) for tap in self.taps]
         if self.taps and not hasattr(model, "taps"):
             _leave_inputs_alone(model)
@@ -44,7 +51,7 @@ class Tapped(nn.Module):
     def _keep(self, tap: str, module: nn.Module, args: tuple, *out: Any) -> None:
         """The hook. It is a method, so that a deep copy, which exporters make, keeps its features to itself."""
         if self._seen is not None:
-            self._seen[tap] = first_tensor(*out or (args,))
+            self._seen[tap] = first_tensor(*out or (args,), batch=self._batch)
 
     @property
     def head(self) -> nn.Module | None:
@@ -52,24 +59,34 @@ class Tapped(nn.Module):
         return find_module(self.model, self.head_path) if self.head_path else None
 
     def forward(self, *args: Any) -> tuple[Any, list[Tensor]]:
-        return self.through(self.model, *args)
+        out, feats = self.through(self.model, *args)
+        return (self.answer.read(out, self.model.training) if self.answer else out), feats
 
     def through(self, part: nn.Module, *args: Any) -> tuple[Any, list[Tensor]]:
         """`forward` through a part of the model only, such as a detector's backbone."""
-        self._seen = {}
+        self._seen, self._batch = {}, _length(args[0])
         out = part(*args)
         seen, self._seen = self._seen, None
         missing = [tap for tap in self.taps if tap not in seen]
         if missing:
             raise UserError(f"The forward pass never reached the tap {missing[0]!r}: name a module that it calls.")
-        feats = [seen[tap] for tap in self.taps]
-        return out, as_maps(feats, image_size(args[0]), says_prefix(self.model), says_channels_last(self.model))
+        feats = [in_image_order(self.model, tap, seen[tap]) for tap in self.taps]
+        return out, as_maps(feats, network_size(part, args[0]), says_prefix(self.model), says_channels_last(self.model))
+
+    def returning_logits(self) -> nn.Module:
+        """The model, inside a module that returns its logits alone where the model returns something else."""
+        return Answering(self.model, self.answer) if self.answer else self.model
 
     def remove(self) -> nn.Module:
         """Remove the hooks and return the plain model."""
         for handle in self._handles:
             handle.remove()
         return self.model
+
+
+def _length(images: Any) -> int:
+    """Number of images in a batch. An exporter traces the shape of a tensor as a variable, and `len` as a constant."""
+    return images.shape[0] if isinstance(images, Tensor) else len(images)
 
 
 def _leave_inputs_alone(model: nn.Module) -> None:
@@ -99,16 +116,21 @@ def _is_index(text: str, length: int) -> bool:
     return re.fullmatch(r"-?[0-9]+", text) is not None and -length <= int(text) < length
 
 
-def default_taps(model: nn.Module, wants: str, images: Tensor) -> list[str]:
+def default_taps(model: nn.Module, wants: str, images: Tensor, answer: Answer | None = None) -> list[str]:
     """The taps for what a method wants: the model's own `taps`, or those found in a probe forward pass.
 
     `wants` is `logits` (no taps), or several of the following joined by `+`: `stages`, `preact` (stages before their
-    activation), `embed` (the input of the classifier) and `last` (the map that enters the global pooling).
+    activation), `embed` (the input of the classifier), `last` (the map that enters the global pooling) and `maps` (the
+    last map of each size, after a norm or convolution that belongs to no stage). A model without a classifier that is
+    one layer gives its last stage for `embed` alone.
     """
     if wants == "logits":
         return []
     own = getattr(model, "taps", None)
-    places = dict(own or discover(model, images)[0])
+    if wants == "embed" and not own:
+        head = find_classifier(model, images, answer)
+        return [f"{head}:in"] if head else default_taps(model, "stages", images, answer)[-1:]
+    places = dict(own or discover(model, images, answer)[0])
     pools = [f"{name}:in" for name, _ in model.named_children() if name in ("avgpool", "global_pool")]
     places["last"] = (pools[0],) if pools else (places["stages"][-1],)
     taps: list[str] = []
@@ -117,12 +139,14 @@ def default_taps(model: nn.Module, wants: str, images: Tensor) -> list[str]:
     return taps
 
 
-def default_head(model: nn.Module, images: Tensor) -> str:
-    """Path of the classifier: the model's own `head`, or the last linear layer called in a probe forward pass."""
-    return own_head(model) or discover(model, images)[1]
+def default_head(model: nn.Module, images: Tensor, answer: Answer | None = None) -> str:
+    """Path of the classifier: the model's own `head`, or the layer that returns the logits in a probe forward pass."""
+    return own_head(model) or find_classifier(model, images, answer)
 
 
 def own_head(model: nn.Module) -> str:
-    """The path in `head` of a network of this package. In other networks `head` may be the classifier itself."""
+    """The path in `head` of a network of this package. In other networks `head` may be the classifier or any word."""
     head = getattr(model, "head", None)
-    return head if isinstance(head, str) else ""
+    if not isinstance(head, str):
+        return ""
+    return head if hasattr(model, "taps") or head in dict(model.named_modules()) else ""

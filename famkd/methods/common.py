@@ -77,11 +77,22 @@ def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:
     return feat if tuple(feat.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(feat, size)
 
 
-def several_classes(probe: Probe) -> None:
-    """Raise ValueError unless there are classes other than the true one to compare."""
-    logits = probe.student.logits
-    if logits is not None and logits.shape[1] < 2:
-        raise ValueError("it compares the classes other than the true one, and there are none: use kd")
+def several_classes(probe: Probe) -> int:
+    """The number of classes. Raise ValueError if there is one: losses that compare classes have no gradient then."""
+    classes = 0 if probe.student.logits is None else probe.student.logits.shape[1]
+    if classes == 1:
+        raise ValueError("it compares classes, and there is only one: use a method that compares features")
+    return classes
+
+
+def several_images(probe: Probe, least: int = 2) -> None:
+    """Raise ValueError unless a step has `least` images to compare: with fewer, the losses have no gradient."""
+    images = len(probe.student.feats[-1])
+    if images < least:
+        raise ValueError(
+            f"it compares the images of a step with one another, which needs {least}, and a step has {images}: pass a "
+            "larger --data.batch_size"
+        )
 
 
 def flat(embed: Tensor) -> Tensor:

@@ -17,12 +17,13 @@ from famkd.methods.common import flat, pair, precise
 def nce_loss(scores: Tensor, constant: Tensor, size: int, eps: float = 1e-7) -> Tensor:
     """Noise-contrastive loss of one anchor network, mean over the batch.
 
-    Tian et al., ICLR 2020, equation 18.
-
     Args:
         scores: similarities over the temperature, (B, 1 + K), the positive first.
         constant: the normaliser Z.
         size: number of training images.
+        eps: added to probabilities.
+
+    Source: Tian et al., "Contrastive Representation Distillation", ICLR 2020, equation 18.
     """
     noise = (scores.shape[1] - 1) / size
     log_p = scores - constant.log()
@@ -48,7 +49,9 @@ class CRD(Method):
             of other classes.
     """
 
-    wants, weight = "embed", 0.8
+    wants, weight, reads = "embed", 0.8, ("index",)
+    takes_mixed = False  # the memory has one entry for each training image
+    relates_images = True  # the memory that an image is compared with changes with each part of a step
     memory_student: Tensor
     memory_teacher: Tensor
     constant_student: Tensor

@@ -1,14 +1,43 @@
 """Frequency attention from layer to layer: each student stage is filtered to match the teacher's stage."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.layers.fourier import FAM, FilterOptions
+from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
 from famkd.methods.common import add_up, pair_maps
+
+
+def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]) -> dict[str, str]:
+    """Options of filters that have no effect next to the others or on maps of this size, each with its reason."""
+    default, chosen = vars(FilterOptions()), vars(options)
+    unused: dict[str, str] = {}
+    if options.branch == "local":
+        unused = dict.fromkeys(set(chosen) - {"branch"}, "the local branch has no filter")
+    elif options.highpass == "none":
+        unused = dict.fromkeys(("cutoff", "order"), "highpass none removes nothing")
+    elif options.highpass != "butterworth":
+        unused = {"order": "only the butterworth high-pass has one"}
+    if options.filter != "lowrank":
+        unused.setdefault("rank", "only the lowrank filter has one")
+    idle = {name: why for name, why in unused.items() if chosen[name] != default[name]}
+    gains = [each.gain for each in filters]
+    if gains and all(bool((gain == 0).all()) for gain in gains):
+        idle["branch"] = "the high-pass removes every frequency, so that nothing is left for the global branch"
+    if gains and options.highpass != "none" and all(bool((gain == 1).all()) for gain in gains):
+        idle["highpass"] = f"the maps are too small for {options.highpass} to remove anything"
+    if options.grid and gains and all(max(each.size) < options.grid for each in filters):
+        idle["grid"] = "no map of the first images is that large"
+    return idle
+
+
+def filters_in(module: nn.Module) -> list[FourierFilter]:
+    """The learned filters inside a module."""
+    return [each for each in module.modules() if isinstance(each, FourierFilter)]
 
 
 def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions) -> nn.Sequential:
@@ -35,6 +64,7 @@ class FAMLayers(Method):
 
     def __init__(self, probe: Probe, *, filter: FilterOptions = FilterOptions()):
         super().__init__()
+        self.options = filter
         self.stages = nn.ModuleList(
             leave_by_fam(own.shape[1], target, filter)
             for own, target in pair_maps(probe.student.feats, probe.teacher.feats)
@@ -42,6 +72,9 @@ class FAMLayers(Method):
 
     def compared(self) -> list[nn.Module]:
         return list(self.stages)
+
+    def idle_options(self) -> dict[str, str]:
+        return idle_filter_options(self.options, filters_in(self))
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         pairs = pair_maps(student.feats, teacher.feats)

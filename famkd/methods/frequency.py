@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import add_up, match_size, pair, pair_maps, precise
+from famkd.methods.common import add_up, match_size, pair, pair_maps, precise, several_classes
 from famkd.methods.logits import logits_of
 from famkd.methods.maps import mse_loss
 
@@ -36,11 +36,15 @@ def haar1d(signal: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @precise
-def detail_loss(student: Tensor, teacher: Tensor, levels: int, mask: bool) -> Tensor:
-    """Mean |difference| of the Haar details of two maps (B, C, H, W) of equal shape, summed over levels.
+def detail_loss(student: Tensor, teacher: Tensor, levels: int = 3, mask: bool = True) -> Tensor:
+    """Mean |difference| of the Haar details of two maps, summed over levels.
 
-    With `mask`, a position counts in proportion to the teacher's detail there (mean weight 1 per sample).
-    Fewer levels are used if the map shrinks to one pixel.
+    Args:
+        student, teacher: maps (B, C, H, W) of equal shape.
+        levels: Haar levels; fewer are used if the map shrinks to one pixel.
+        mask: a position counts in proportion to the teacher's detail there (mean weight 1 per sample).
+
+    Source: Zhang et al., "FreeKD", CVPR 2024, with the teacher's detail energy in place of its prompts.
     """
     loss = student.new_zeros(())
     for _ in range(levels):
@@ -56,11 +60,17 @@ def detail_loss(student: Tensor, teacher: Tensor, levels: int, mask: bool) -> Te
 
 
 @precise
-def figkd_loss(student: Tensor, teacher: Tensor, levels: int, keep: str) -> Tensor:
-    """Mean squared difference of the kept Haar bands of logits (B, classes), summed over levels.
+def figkd_loss(student_logits: Tensor, teacher_logits: Tensor, levels: int = 1, keep: str = "high") -> Tensor:
+    """Mean squared difference of the kept Haar bands of logits, summed over levels.
 
-    `keep` "high" compares the details of each level, "low" the last low band, "both" all of them.
+    Args:
+        student_logits, teacher_logits: (B, classes).
+        levels: Haar levels over the class axis.
+        keep: "high" compares the details of each level, "low" the last low band, "both" all of them.
+
+    Source: Kim, "FiGKD", arXiv 2505.11897; the wavelet and the levels are our choice.
     """
+    student, teacher = student_logits, teacher_logits
     loss = student.new_zeros(())
     for _ in range(levels):
         (student, s), (teacher, t) = haar1d(student), haar1d(teacher)
@@ -132,6 +142,7 @@ class FiGKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
+        several_classes(probe)
         self.levels, self.keep, self.standardize = levels, keep, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

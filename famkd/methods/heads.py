@@ -46,19 +46,28 @@ def _check_teacher(view: View) -> None:
 
 @precise
 def cat_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of class activation maps (B, classes, H, W), each map scaled to unit norm.
+    """Mean squared difference of class activation maps, each map scaled to unit norm.
 
-    Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023.
+    Args:
+        student, teacher: (B, classes, H, W), from `class_maps`.
+
+    Source: Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023.
     """
     over_map: Any = (2, 3)  # torch's annotation allows one dimension only
     return F.mse_loss(F.normalize(student, dim=over_map), F.normalize(teacher, dim=over_map))
 
 
 @precise
-def class_maps(feat: Tensor, weight: Tensor, size: int) -> Tensor:
-    """Class activation maps pooled to (B, classes, size, size), from a map (B, C, H, W) and a weight (classes, C).
+def class_maps(feat: Tensor, weight: Tensor, size: int = 2) -> Tensor:
+    """Class activation maps pooled to (B, classes, size, size).
 
     As published, there is no bias. Pooling and head are both linear, so that pooling first, which is cheaper, is exact.
+
+    Args:
+        feat: the map that enters the global pooling, (B, C, H, W).
+        weight: of the classifier, (classes, C).
+
+    Source: Guo et al., "Class Attention Transfer Based Knowledge Distillation", CVPR 2023.
     """
     return F.conv2d(F.adaptive_avg_pool2d(feat, size), weight[:, :, None, None])
 
@@ -116,6 +125,7 @@ class SimKD(Method):
     """
 
     wants, weight, task_weight = "last", 1.0, 0.0
+    uses_classifier = True
 
     def __init__(self, probe: Probe, *, factor: Annotated[int, Ge(1)] = 2):
         super().__init__()
@@ -149,6 +159,7 @@ class CATKD(Method):
     """
 
     wants, weight = "last", 15.0
+    uses_classifier = True
 
     def __init__(self, probe: Probe, *, size: Annotated[int, Ge(1)] = 2):
         super().__init__()

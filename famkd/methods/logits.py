@@ -8,14 +8,15 @@ from annotated_types import Gt
 from torch import Tensor
 
 from famkd.distill.types import Batch, Method, Probe, View
+from famkd.distributed import gather
 from famkd.methods.common import precise, several_classes
 
 
 @precise
 def standardized(logits: Tensor) -> Tensor:
-    """Z-score of each sample's logits (B, classes): (z - mean) / (1e-7 + std), std unbiased (Sun et al., CVPR 2024).
+    """Z-score of each sample's logits (B, classes): (z - mean) / (1e-7 + std), std unbiased; 0 where all are equal.
 
-    Logits that are all equal become 0, and so do those of a single class.
+    Source: Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024.
     """
     std, mean = torch.std_mean(logits, dim=1, keepdim=True, correction=min(1, logits.shape[1] - 1))
     return (logits - mean) / (1e-7 + std)
@@ -31,13 +32,17 @@ def logits_of(student: View, teacher: View, standardize: bool) -> tuple[Tensor, 
 
 
 @precise
-def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(teacher || student) of the softened classes, mean over the batch; logits (B, classes).
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0) -> Tensor:
+    """T^2 KL(teacher || student) of the softened classes, mean over the batch.
 
-    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+    Args:
+        student_logits, teacher_logits: (B, classes).
+        temperature: T, which divides the logits.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
     """
-    log_p = F.log_softmax(student / temperature, 1)
-    log_q = F.log_softmax(teacher / temperature, 1)
+    log_p = F.log_softmax(student_logits / temperature, 1)
+    log_q = F.log_softmax(teacher_logits / temperature, 1)
     return F.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2
 
 
@@ -52,18 +57,30 @@ def _others(logits: Tensor, target: Tensor) -> Tensor:
 
 @precise
 def dkd_loss(
-    student: Tensor, teacher: Tensor, targets: Tensor, alpha: float, beta: float, temperature: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    targets: Tensor,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
 ) -> Tensor:
-    """alpha TCKD + beta NCKD, times T^2, mean over the batch; logits (B, classes), targets (B,).
+    """alpha TCKD + beta NCKD, times T^2, mean over the batch.
 
     TCKD is the KL of (target, rest), NCKD the KL among the rest, which is 0 for two classes.
-    Computed in logarithms, so that saturated logits do not give NaN. Zhao et al., CVPR 2022.
+
+    Args:
+        student_logits, teacher_logits: (B, classes).
+        targets: class indices (B,).
+        alpha, beta: weights of TCKD and NCKD.
+        temperature: T, which divides the logits.
+
+    Source: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022.
     """
-    target = _is_target(student, targets)
-    s, t = student / temperature, teacher / temperature
+    target = _is_target(student_logits, targets)
+    s, t = student_logits / temperature, teacher_logits / temperature
     s_binary, t_binary = _target_or_rest(s, target), _target_or_rest(t, target)
     tckd = F.kl_div(s_binary, t_binary, reduction="batchmean", log_target=True)
-    log_p, log_q = _others(s, target).masked_fill(target, 0), _others(t, target)
+    log_p, log_q = _others(s, target).masked_fill(target, 0), _others(t, target)  # saturated logits give no NaN
     nckd = (log_q.exp() * (log_q.masked_fill(target, 0) - log_p)).sum(1).mean()
     return (alpha * tckd + beta * nckd) * temperature**2
 
@@ -87,39 +104,57 @@ def pearson(a: Tensor, b: Tensor, dim: int, eps: float = 1e-8) -> Tensor:
 
 
 @precise
-def dist_loss(student: Tensor, teacher: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
+def dist_loss(
+    student_logits: Tensor, teacher_logits: Tensor, beta: float = 1.0, gamma: float = 1.0, temperature: float = 4.0
+) -> Tensor:
     """T^2 (beta (1 - correlation of classes per sample) + gamma (1 - correlation of samples per class)).
 
-    Logits (B, classes). Huang et al., "Knowledge Distillation from a Stronger Teacher", NeurIPS 2022.
-    A batch of one sample has no relation between samples. That part is then the constant gamma T^2.
+    Args:
+        student_logits, teacher_logits: (B, classes).
+        beta, gamma: weights of the two relations. In a batch of one sample the second one is constant.
+        temperature: T, which divides the logits.
+
+    Source: Huang et al., "Knowledge Distillation from a Stronger Teacher", NeurIPS 2022.
     """
-    p, q = F.softmax(student / temperature, 1), F.softmax(teacher / temperature, 1)
+    p, q = F.softmax(student_logits / temperature, 1), F.softmax(teacher_logits / temperature, 1)
     inter, intra = 1 - pearson(p, q, dim=1).mean(), 1 - pearson(p, q, dim=0).mean()
     return (beta * inter + gamma * intra) * temperature**2
 
 
 @precise
-def nkd_loss(student: Tensor, teacher: Tensor, targets: Tensor, gamma: float, temperature: float) -> Tensor:
+def nkd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, gamma: float = 1.5, temperature: float = 1.0
+) -> Tensor:
     """-q_target log p_target, plus gamma T^2 times the cross-entropy among the other classes, mean over the batch.
 
-    Logits (B, classes), targets (B,). The target part has temperature 1. Yang et al., ICCV 2023.
+    Args:
+        student_logits, teacher_logits: (B, classes).
+        targets: class indices (B,).
+        gamma: weight of the part of the other classes.
+        temperature: T, which divides the logits in that part. The part of the target has temperature 1.
+
+    Source: Yang et al., "From Knowledge Distillation to Self-Knowledge Distillation", ICCV 2023.
     """
-    target = _is_target(student, targets)
-    matched = _log_mass(teacher, target).exp() * _log_mass(student, target)
-    log_p = _others(student / temperature, target).masked_fill(target, 0)
-    others = (_others(teacher / temperature, target).exp() * log_p).sum(1)
+    target = _is_target(student_logits, targets)
+    matched = _log_mass(teacher_logits, target).exp() * _log_mass(student_logits, target)
+    log_p = _others(student_logits / temperature, target).masked_fill(target, 0)
+    others = (_others(teacher_logits / temperature, target).exp() * log_p).sum(1)
     return -(matched + gamma * temperature**2 * others).mean()
 
 
 @precise
-def wttm_loss(student: Tensor, teacher: Tensor, power: float) -> Tensor:
+def wttm_loss(student_logits: Tensor, teacher_logits: Tensor, power: float = 0.2) -> Tensor:
     """U KL(q^power / U || p), U = sum of q^power, mean over the batch; only the teacher is softened.
 
-    Logits (B, classes). Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024.
+    Args:
+        student_logits, teacher_logits: (B, classes), of the probabilities p and q.
+        power: exponent on the teacher's probabilities, the inverse of a temperature.
+
+    Source: Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024.
     """
-    powered = F.log_softmax(teacher, 1) * power
+    powered = F.log_softmax(teacher_logits, 1) * power
     log_u = powered.logsumexp(1, keepdim=True)
-    kl = F.kl_div(F.log_softmax(student, 1), powered - log_u, reduction="none", log_target=True).sum(1)
+    kl = F.kl_div(F.log_softmax(student_logits, 1), powered - log_u, reduction="none", log_target=True).sum(1)
     return (log_u[:, 0].exp() * kl).mean()
 
 
@@ -135,6 +170,7 @@ class KD(Method):
 
     def __init__(self, probe: Probe, *, temperature: Annotated[float, Gt(0)] = 4.0, standardize: bool = False):
         super().__init__()
+        several_classes(probe)
         self.temperature, self.standardize = temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -152,7 +188,7 @@ class DKD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants, warmup = "logits", 20
+    wants, warmup, reads = "logits", 20, ("targets",)
 
     def __init__(
         self,
@@ -164,12 +200,16 @@ class DKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        several_classes(probe)
+        self.classes = several_classes(probe)
         self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = logits_of(student, teacher, self.standardize)
-        return {"dkd": dkd_loss(s, t, batch.targets, self.alpha, self.beta, self.temperature)}
+        options = (self.alpha, self.beta, self.temperature)
+        return {"dkd": batch.over_labels(lambda targets: dkd_loss(s, t, targets, *options))}
+
+    def idle_options(self) -> dict[str, str]:
+        return {"beta": "of two classes only one is not the target"} if self.classes == 2 else {}
 
 
 class DIST(Method):
@@ -183,6 +223,7 @@ class DIST(Method):
     """
 
     wants, weight = "logits", 2.0
+    relates_images = True
 
     def __init__(
         self,
@@ -194,11 +235,16 @@ class DIST(Method):
         standardize: bool = False,
     ):
         super().__init__()
+        self.classes = several_classes(probe)
+        self.images = 0 if probe.student.logits is None else len(probe.student.logits)
         self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
-        s, t = logits_of(student, teacher, self.standardize)
+        s, t = map(gather, logits_of(student, teacher, self.standardize))
         return {"dist": dist_loss(s, t, self.beta, self.gamma, self.temperature)}
+
+    def idle_options(self) -> dict[str, str]:
+        return {"gamma": f"{self.images} images of a step always correlate"} if self.images < 3 else {}
 
 
 class NKD(Method):
@@ -210,7 +256,7 @@ class NKD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants = "logits"
+    wants, reads = "logits", ("targets",)
 
     def __init__(
         self,
@@ -221,12 +267,16 @@ class NKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        several_classes(probe)
+        self.classes = several_classes(probe)
         self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = logits_of(student, teacher, self.standardize)
-        return {"nkd": nkd_loss(s, t, batch.targets, self.gamma, self.temperature)}
+        options = (self.gamma, self.temperature)
+        return {"nkd": batch.over_labels(lambda targets: nkd_loss(s, t, targets, *options))}
+
+    def idle_options(self) -> dict[str, str]:
+        return {"gamma": "of two classes only one is not the target"} if self.classes == 2 else {}
 
 
 class WTTM(Method):
@@ -243,6 +293,7 @@ class WTTM(Method):
 
     def __init__(self, probe: Probe, *, power: Annotated[float, Gt(0)] = 0.2, standardize: bool = False):
         super().__init__()
+        several_classes(probe)
         self.power, self.standardize = power, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

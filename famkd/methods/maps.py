@@ -14,15 +14,25 @@ from famkd.methods.common import add_up, connector, match_size, pair, pair_maps,
 
 @precise
 def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two maps (B, C, H, W) with equal channels. The larger one is pooled down."""
+    """Mean squared difference of two maps with equal channels. The larger one is pooled down.
+
+    Args:
+        student, teacher: (B, C, H, W), each with a height and width of its own.
+
+    Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015.
+    """
     return F.mse_loss(*match_size(student, teacher))
 
 
 @precise
-def at_loss(student: Tensor, teacher: Tensor, p: float) -> Tensor:
+def at_loss(student: Tensor, teacher: Tensor, p: float = 2.0) -> Tensor:
     """Mean squared difference of the unit-norm attention maps, the channel mean of |x|^p.
 
-    Maps (B, C, H, W) with any channels. The larger one is pooled down first. Zagoruyko and Komodakis, ICLR 2017.
+    Args:
+        student, teacher: maps (B, C, H, W) with any channels each. The larger one is pooled down first.
+        p: power of the activations.
+
+    Source: Zagoruyko and Komodakis, "Paying More Attention to Attention", ICLR 2017.
     """
 
     def attention(feat: Tensor) -> Tensor:
@@ -36,7 +46,10 @@ def at_loss(student: Tensor, teacher: Tensor, p: float) -> Tensor:
 def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared maximum mean discrepancy between channels, with the kernel (cosine of two channel maps)^2.
 
-    Maps (B, C, H, W) with any channels. The larger one is pooled down first. Huang and Wang, 2017.
+    Args:
+        student, teacher: maps (B, C, H, W) with any channels each. The larger one is pooled down first.
+
+    Source: Huang and Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017.
     """
     student, teacher = match_size(student, teacher)
     s, t = F.normalize(student.flatten(2), dim=2), F.normalize(teacher.flatten(2), dim=2)
@@ -48,10 +61,15 @@ def nst_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @precise
-def vid_loss(mean: Tensor, teacher: Tensor, log_scale: Tensor, eps: float) -> Tensor:
-    """Gaussian negative log-likelihood of the teacher's map (B, C, H, W), without its constant.
+def vid_loss(mean: Tensor, teacher: Tensor, log_scale: Tensor, eps: float = 1e-5) -> Tensor:
+    """Gaussian negative log-likelihood of the teacher's map, without its constant, mean over all values.
 
-    The variance of a channel is softplus(log_scale) + eps, with log_scale (C,). Ahn et al., CVPR 2019.
+    Args:
+        mean: what a trained regressor makes of the student's map, (B, C, H, W).
+        teacher: (B, C, H, W).
+        log_scale: trained, (C,): the variance of a channel is softplus(log_scale) + eps.
+
+    Source: Ahn et al., "Variational Information Distillation for Knowledge Transfer", CVPR 2019.
     """
     variance = (F.softplus(log_scale) + eps)[:, None, None]
     return 0.5 * ((mean - teacher).square() / variance + variance.log()).mean()
@@ -61,8 +79,13 @@ def vid_loss(mean: Tensor, teacher: Tensor, log_scale: Tensor, eps: float) -> Te
 def ofd_loss(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     """Partial squared distance to max(teacher, margin), summed over C, H, W and averaged over the batch.
 
-    Maps (B, C, H, W) with equal channels; the larger one is pooled down. Margin (C, 1, 1), negative.
-    There is no loss where the teacher is not positive and the student is below the target. Heo et al., ICCV 2019.
+    There is no loss where the teacher is not positive and the student is below the target.
+
+    Args:
+        student, teacher: maps (B, C, H, W) before the activation, with equal channels. The larger one is pooled down.
+        margin: (C, 1, 1), negative, from `ofd_margins`.
+
+    Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation", ICCV 2019.
     """
     student, teacher = match_size(student, teacher)
     goal = torch.maximum(teacher, margin)
@@ -75,6 +98,8 @@ def margins(preact: Tensor) -> Tensor:
     """E[x | x < 0] of a Gaussian with each channel's mean and deviation: (B, C, H, W) to (C, 1, 1).
 
     A channel that is negative with a probability below 0.001 gets -3 deviations, as published.
+
+    Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation", ICCV 2019.
     """
     std, mean = torch.std_mean(preact, dim=(0, 2, 3), correction=0)
     std = std.clamp_min(1e-6)

@@ -8,14 +8,18 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import flat, pair, precise
+from famkd.distributed import gather
+from famkd.methods.common import flat, pair, precise, several_images
 
 
 @precise
 def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference of the row-normalised Gram matrices of the samples, over B^2. Any shapes (B, ...).
+    """Squared difference of the row-normalised Gram matrices of the samples, over B^2.
 
-    Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019.
+    Args:
+        student, teacher: features of any shapes (B, ...).
+
+    Source: Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019.
     """
     s, t = student.flatten(1), teacher.flatten(1)
     return F.mse_loss(F.normalize(s @ s.T), F.normalize(t @ t.T))
@@ -23,9 +27,14 @@ def sp_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 @precise
 def cc_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours. Both are (B, D).
+    """Product of the differences |student - teacher| of neighbouring samples, mean over neighbours.
 
-    Peng et al., "Correlation Congruence", ICCV 2019, as in the public code. A batch of one gives 0.
+    A batch of one gives 0.
+
+    Args:
+        student, teacher: embeddings (B, D), each through a trained linear layer of its own.
+
+    Source: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019, as in the public code.
     """
     delta = (student - teacher).abs()
     return (delta[:-1] * delta[1:]).sum() / max(len(delta) - 1, 1)
@@ -43,10 +52,16 @@ def _relations(embed: Tensor, eps: float = 1e-6) -> tuple[Tensor, Tensor]:
 
 
 @precise
-def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) -> Tensor:
-    """Huber loss of all relative distances and of all angles between samples. Embeddings (B, D), with any D each.
+def rkd_loss(student: Tensor, teacher: Tensor, distance: float = 25.0, angle: float = 50.0) -> Tensor:
+    """Huber loss of all relative distances and of all angles between samples.
 
-    It needs memory for B^2 D and B^3 values. Park et al., "Relational Knowledge Distillation", CVPR 2019.
+    It needs memory for B^2 D and B^3 values.
+
+    Args:
+        student, teacher: embeddings (B, D), with any D each.
+        distance, angle: weights of the two parts.
+
+    Source: Park et al., "Relational Knowledge Distillation", CVPR 2019.
     """
     (s_far, s_angle), (t_far, t_angle) = _relations(student), _relations(teacher)
     return distance * F.smooth_l1_loss(s_far, t_far) + angle * F.smooth_l1_loss(s_angle, t_angle)
@@ -56,7 +71,11 @@ def rkd_loss(student: Tensor, teacher: Tensor, distance: float, angle: float) ->
 def pkt_loss(student: Tensor, teacher: Tensor, eps: float = 1e-7) -> Tensor:
     """KL between conditional probabilities of samples, computed from shifted cosines, mean over B^2 entries.
 
-    Embeddings (B, D), with any D each. Passalis and Tefas, ECCV 2018.
+    Args:
+        student, teacher: embeddings (B, D), with any D each.
+        eps: added to norms and probabilities.
+
+    Source: Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018.
     """
 
     def neighbours(embed: Tensor) -> Tensor:
@@ -77,14 +96,16 @@ class SP(Method):
     """Similarity-preserving distillation of the deepest stage: Tung and Mori, ICCV 2019. It has no options."""
 
     wants, weight = "stages", 3000.0
+    relates_images = True
 
     def __init__(self, probe: Probe):
         super().__init__()
         pair(probe.student.feats, probe.teacher.feats)
+        several_images(probe)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
-        return {"sp": sp_loss(s, t)}
+        return {"sp": sp_loss(gather(s), gather(t))}
 
 
 class CC(Method):
@@ -98,15 +119,17 @@ class CC(Method):
     """
 
     wants, weight = "embed", 0.02
+    relates_images = True
 
     def __init__(self, probe: Probe, *, dim: Annotated[int, Ge(1)] = 128):
         super().__init__()
         s, t = _embeddings(probe.student, probe.teacher)
+        several_images(probe)
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)
-        return {"cc": cc_loss(self.student(s), self.teacher(t))}
+        return {"cc": cc_loss(gather(self.student(s)), gather(self.teacher(t)))}
 
 
 class RKD(Method):
@@ -118,26 +141,30 @@ class RKD(Method):
     """
 
     wants = "embed"
+    relates_images = True
 
     def __init__(self, probe: Probe, *, distance: float = 25.0, angle: float = 50.0):
         super().__init__()
         _embeddings(probe.student, probe.teacher)
+        several_images(probe, least=3)  # the distance of two images is the mean distance, whatever it is
         self.distance, self.angle = distance, angle
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)
-        return {"rkd": rkd_loss(s, t, self.distance, self.angle)}
+        return {"rkd": rkd_loss(gather(s), gather(t), self.distance, self.angle)}
 
 
 class PKT(Method):
     """Probabilistic knowledge transfer: Passalis and Tefas, ECCV 2018. It has no options."""
 
     wants, weight = "embed", 30000.0
+    relates_images = True
 
     def __init__(self, probe: Probe):
         super().__init__()
         _embeddings(probe.student, probe.teacher)
+        several_images(probe)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)
-        return {"pkt": pkt_loss(s, t)}
+        return {"pkt": pkt_loss(gather(s), gather(t))}

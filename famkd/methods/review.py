@@ -13,7 +13,7 @@ from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
 from famkd.methods.common import add_up, pair_maps
-from famkd.methods.fam import leave_by_fam
+from famkd.methods.fam import filters_in, idle_filter_options, leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
 
@@ -109,6 +109,7 @@ class FAMReview(Review):
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
+        self.options = filter
         fusion = {"cross": CrossAttention, "sigmoid": Gate}[fuse]
         self.levels = nn.ModuleList()
         below = 0  # channels of the deeper level; 0 for none
@@ -124,9 +125,19 @@ class FAMReview(Review):
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(own, target)
 
+    def idle_options(self) -> dict[str, str]:
+        return idle_filter_options(self.options, filters_in(self))
+
 
 def hierarchical_mse(own: Tensor, target: Tensor, sides: tuple[int, ...] = (4, 2, 1)) -> Tensor:
-    """MSE of maps (B, C, H, W), and of both pooled to 4x4, 2x2 and 1x1, each with half the weight of the one before."""
+    """Mean squared difference of two maps, and of both pooled to 4x4, 2x2 and 1x1, each with half the weight before it.
+
+    Args:
+        own, target: (B, C, H, W) of equal shape: the student's, mapped to the teacher's channels, and the teacher's.
+        sides: of the pooled maps; those that are not smaller than the map are left out.
+
+    Source: Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021.
+    """
     loss, weight, total = F.mse_loss(own, target), 1.0, 1.0
     for side in sides:
         if side >= own.shape[-2]:

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from famkd.errors import UserError, nearest
+from famkd.models.builders import DEFAULTS, call_builder
 from famkd.models.detection import DETECTORS
 from famkd.models.libraries import build_timm, build_torchvision
 from famkd.models.mobilenet import MobileNetV1, MobileNetV2
+from famkd.models.options import BuildOptions, refuse_all
 from famkd.models.resnet import BasicBlock, Bottleneck, resnet_3_stages, resnet_4_stages
 from famkd.models.shufflenet import ShuffleV1, ShuffleV2
 from famkd.models.vgg import VGG
@@ -66,6 +68,8 @@ def build_model(
     pretrained: bool | str = False,
     size: tuple[int, int] | None = None,
     models: Mapping[str, Callable[..., nn.Module]] | None = None,
+    channels: int = 3,
+    options: BuildOptions = DEFAULTS,
 ) -> nn.Module:
     """Build the network `name`: one of `MODELS` or `DETECTORS`, `timm:NAME` or `torchvision:NAME`.
 
@@ -75,26 +79,31 @@ def build_model(
         size: height and width of the images, for networks of the libraries that are built for one size.
         models: a table to look the name up in, such as the networks of a task. Its entries are called as
             `models[name](num_classes, pretrained=pretrained)`.
+        options: dropout, drop path and patch size.
+        channels: of the images, which networks of timm and builders with an argument `in_chans` are built for.
 
-    Errors: UserError for an unknown name, for weights that do not exist or for a size that does not fit.
+    Errors: UserError for an unknown name, for weights that do not exist, for a size or a number of channels that does
+    not fit, for options that the network does not take, and for a builder in `MODELS` that fails or returns no module.
     """
     if models is not None:
         if name not in models:
             raise UserError(f"There is no model {name!r}.{nearest(name, models)} Choose from {', '.join(models)}.")
+        refuse_all(name, options)
         return models[name](num_classes, pretrained=pretrained)
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
         if isinstance(pretrained, str):
             raise UserError(f"timm names weights after a dot, as in {name}.{pretrained}: leave :{pretrained} out.")
-        return build_timm(rest, num_classes, pretrained, size)
+        return build_timm(rest, num_classes, pretrained, size, channels, options)
     if library == "torchvision" and rest:
-        return build_torchvision(rest, num_classes, pretrained, size)
+        return build_torchvision(rest, num_classes, pretrained, size, options)
     must_be_known(name)
     if name in DETECTORS:
+        refuse_all(name, options)
         return DETECTORS[name](num_classes, pretrained=pretrained)
     if pretrained:
         raise UserError(f"No weights of {name} can be downloaded: give a checkpoint file instead.")
-    return MODELS[name](num_classes)
+    return call_builder(MODELS[name], name, num_classes, channels, options)
 
 
 def count_parameters(name: str) -> int:

@@ -3,20 +3,38 @@
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 from inspect import signature
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+import torch
 from torch import nn
 
 from famkd.errors import UserError, nearest
+from famkd.features.run_once import undisturbed
+from famkd.models.options import REFUSED, BuildOptions, build_with
 
 Size = tuple[int, int]  # height and width of images
+DEFAULTS = BuildOptions()
 
 
-def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None = None) -> nn.Module:
-    """Build timm's network `name`, which may end in `.tag` to choose between its weights."""
+def build_timm(
+    name: str,
+    num_classes: int,
+    pretrained: bool,
+    size: Size | None = None,
+    channels: int = 3,
+    own: BuildOptions = DEFAULTS,
+) -> nn.Module:
+    """Build timm's network `name`, which may end in `.tag` to choose between its weights.
+
+    Args:
+        size: height and width of the images, for a network that is built for one size.
+        channels: of the images.
+        own: options of the network.
+    """
     import timm
 
     names = [*timm.list_models(), *timm.list_pretrained()]
@@ -24,29 +42,47 @@ def build_timm(name: str, num_classes: int, pretrained: bool, size: Size | None 
         raise UserError(f"timm has no model {name!r}.{nearest(name, names)}")
     if pretrained and not timm.is_model_pretrained(name):
         raise UserError(f"timm has no weights for {name!r}.{nearest(name, timm.list_pretrained())}")
-    try:
-        with _without_waiting() if pretrained else contextlib.nullcontext():
-            model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
-    except Exception as error:  # the hub's client raises exceptions of its own when the network is down
-        if not pretrained:
-            raise
-        raise _not_downloaded(f"timm:{name}", error) from error
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
+    config: Any = timm.get_pretrained_cfg(name)
+    made_for = None if config is None else (config.input_size[1], config.input_size[2])
+    if size and config is not None and config.fixed_input_size:
+        options["img_size"] = size
+
+    def build(**named: Any) -> nn.Module:
+        return _create_timm(name, pretrained, size, made_for, options | named)
+
+    model = build_with(build, f"timm:{name}", own)
     if size:
-        _set_size(model, name, size)
+        _must_run(model, f"timm:{name}", size, channels, made_for)
     return model
 
 
-def _set_size(model: Any, name: str, size: Size) -> None:
-    """Rebuild what a model of timm made for another size of images, where it can."""
-    if not hasattr(model, "set_input_size"):
-        return
-    built_for = model.patch_embed.img_size
-    if built_for is None or tuple(built_for) == tuple(size):
-        return
+def _create_timm(
+    name: str, pretrained: bool, size: Size | None, made_for: Size | None, options: dict[str, Any]
+) -> nn.Module:  # fmt: skip
+    import timm
+
     try:
-        model.set_input_size(img_size=size)
-    except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
-        raise _unfit(f"timm:{name}", size, error) from error
+        with _without_waiting() if pretrained else contextlib.nullcontext():
+            return timm.create_model(name, pretrained=pretrained, **options)
+    except (RuntimeError, AssertionError, ArithmeticError, TypeError, IndexError) as error:
+        if REFUSED.search(str(error)):
+            raise
+        raise _unfit(f"timm:{name}", size, error, made_for) from error
+    except Exception as error:  # the hub's client raises exceptions of its own when the network is down
+        if not pretrained:
+            raise _unfit(f"timm:{name}", size, error, made_for) from error
+        raise _not_downloaded(f"timm:{name}", error) from error
+
+
+def _must_run(model: nn.Module, name: str, size: Size, channels: int = 3, made_for: Size | None = None) -> None:
+    """UserError where a network cannot run on images of a size."""
+    images = torch.zeros(2, channels, *size)
+    try:
+        with undisturbed(model), torch.no_grad():
+            model.eval()(images)
+    except Exception as error:  # whatever a network raises on a map that became too small
+        raise _unfit(name, size, error, made_for) from error
 
 
 @contextlib.contextmanager
@@ -66,34 +102,45 @@ def _without_waiting() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def build_torchvision(name: str, num_classes: int, pretrained: bool | str, size: Size | None = None) -> nn.Module:
+def build_torchvision(
+    name: str, num_classes: int, pretrained: bool | str, size: Size | None = None, own: BuildOptions = DEFAULTS
+) -> nn.Module:
     """Build torchvision's network `name`.
 
     Args:
         pretrained: True for its best weights, or the name of some. The classifier is replaced where they are for
             another number of classes.
         size: height and width of the images, which vision transformers are built for.
+        own: options of the network.
     """
     from torchvision import models
 
     if name not in models.list_models():
         raise UserError(f"torchvision has no model {name!r}.{nearest(name, models.list_models())}")
     if not pretrained:
-        return _random_torchvision(name, num_classes, size)
+        return _random_torchvision(name, num_classes, size, own)
     weights = _weights(name, "DEFAULT" if pretrained is True else pretrained)
     classes = len(weights.meta["categories"])
     if classes != num_classes and name not in models.list_models(module=models):
         raise UserError(f"torchvision's weights for {name} are for {classes} classes, not {num_classes}.")
     try:
-        model = models.get_model(name, weights=weights)
+        model = build_with(partial(models.get_model, name, weights=weights), f"torchvision:{name}", own)
     except OSError as error:
         raise _not_downloaded(f"torchvision:{name}", error) from error
     if classes != num_classes:
         _replace_classifier(model, name, num_classes)
+    if size:
+        _must_run(model, f"torchvision:{name}", size, made_for=_made_for(name))
     return model
 
 
-def _random_torchvision(name: str, num_classes: int, size: Size | None) -> nn.Module:
+def _made_for(name: str) -> Size:
+    """Height and width of the images that the best weights of a classifier of torchvision were trained for."""
+    crop = _weights(name, "DEFAULT").transforms().crop_size
+    return crop[0], crop[-1]
+
+
+def _random_torchvision(name: str, num_classes: int, size: Size | None, own: BuildOptions) -> nn.Module:
     from torchvision import models
 
     options: dict[str, Any] = {}
@@ -101,10 +148,17 @@ def _random_torchvision(name: str, num_classes: int, size: Size | None) -> nn.Mo
         options["weights_backbone"] = None  # else a detector downloads weights for its backbone by default
     if size and name.startswith("vit_"):
         options["image_size"] = size[0]
+    if size and name.startswith("maxvit_"):
+        options["input_size"] = size
+    made_for = _made_for(name) if name in models.list_models(module=models) else None  # of a classifier
     try:
-        return models.get_model(name, num_classes=num_classes, **options)
-    except (RuntimeError, AssertionError) as error:
-        raise _unfit(f"torchvision:{name}", size, error) from error
+        build = partial(models.get_model, name, num_classes=num_classes, **options)
+        model = build_with(build, f"torchvision:{name}", own)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise _unfit(f"torchvision:{name}", size, error, made_for) from error
+    if size and made_for:
+        _must_run(model, f"torchvision:{name}", size, made_for=made_for)
+    return model
 
 
 def _weights(name: str, wanted: str) -> Any:
@@ -133,7 +187,15 @@ def _not_downloaded(name: str, error: Exception) -> UserError:
     )
 
 
-def _unfit(name: str, size: Size | None, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:100]
+def _unfit(name: str, size: Size | None, error: Exception, made_for: Size | None = None) -> UserError:
+    reason = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
     images = f"images of {size[0]} x {size[1]} pixels" if size else "these classes"
-    return UserError(f"{name} cannot be built for {images} ({reason}): use larger images or another model.")
+    cure = "use larger images or another model"
+    if size and made_for:
+        height, width = made_for
+        wanted = f"{height}" if height == width else f"{height}x{width}"
+        cure = (
+            f"it is made for {height} x {width}, so choose images of that size (of a folder by --data.root "
+            f"PATH@{wanted}) or another model"
+        )
+    return UserError(f"{name} cannot be built for {images} ({reason}): {cure}.")

@@ -2,14 +2,18 @@
 
 recipe.yaml            the recipe, every value resolved
 machine.json           versions, device, command, git commit
-teacher.json           test-set figures of the teacher, if its weights do not come from a run
+facts.json             what was found before the first epoch: classes, images, how the networks take them
+teacher.json           figures of the teacher on the student's test set
+teacher_head.safetensors  classifier of the teacher, if it was trained for this run
 metrics.jsonl          a line per epoch: losses by name, test-set figures, learning rate; equal for equal seeds. With a
-                       held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
+                        held-out split (--data.val) its figures, named val_top1 and so on, stand in for the test set's
 test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
-                       "top1": ...}, "best": ...}; "best" is left out where its network was not kept
+                        "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
 student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
                        chosen on the held-out images, without these on the test set
+ema.safetensors        with --ema: state dict of the averaged student after the last epoch; its figures in metrics.jsonl
+                       are named ema_top1 and so on. For simkd it includes the projector and the head
 method.safetensors     state dict of the methods; its header holds the format version, the taps, and notes per filter
 filters/0060.safetensors  small summaries of each filter after an epoch
 resume.pt              the state that --resume continues from, for famkd only; resume.previous.pt is the one before;
@@ -26,7 +30,7 @@ import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -38,9 +42,10 @@ from torch import Tensor, nn
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError
-from famkd.files import read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
+from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
 from famkd.run.scores import training_over
+from famkd.run.summaries import summarise
 
 FORMAT = "1"
 LOG = "train.log"  # output of a training that a sweep started
@@ -68,19 +73,25 @@ class Run:
 
     @property
     def machine(self) -> dict[str, Any]:
-        return _read_json(self.path / "machine.json")
+        return read_json(self.path / "machine.json")
 
     @property
     def teacher(self) -> dict[str, float]:
-        """Test-set figures of a teacher whose weights do not come from a run; {} if it was not evaluated."""
+        """Figures of the teacher on the student's test set; {} if it was not evaluated."""
         path = self.path / "teacher.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Classes, images and how the networks take them, as `write_facts` was given them; {} in older runs."""
+        path = self.path / "facts.json"
+        return read_json(path) if path.is_file() else {}
 
     @property
     def test(self) -> dict[str, dict[str, float]]:
         """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
         path = self._test_path
-        return _read_json(path) if path.is_file() else {}
+        return read_json(path) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""
@@ -114,7 +125,9 @@ class Run:
         try:
             _ = self.finished  # reads the epoch of the last row
             _ = self.test
-            parts = (self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state())
+            parts = [self.machine, self.metrics(), self.timing(), self.student_state(), self.method_state()]
+            if self.recipe.ema:
+                parts.append(self.ema_state())
         except UserError:
             return False
         return all(parts)
@@ -123,6 +136,12 @@ class Run:
         """State dict of the student after the last epoch, or after the best one."""
         name = "best" if best else "student"
         return read_tensors(self.path / f"{name}.safetensors")[0]
+
+    def ema_state(self) -> dict[str, Tensor]:
+        """State dict of the averaged student after the last epoch. UserError for a run without --ema."""
+        if not self.recipe.ema:
+            raise UserError(f"{self.path} was trained without an average of the weights: leave --ema out.")
+        return read_tensors(self.path / "ema.safetensors")[0]
 
     def method_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """State dict of the methods, and the notes of its header: {"taps": ..., "modules": {path: notes}}."""
@@ -190,6 +209,17 @@ class Run:
         write_atomically(self._recipe_path, recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(environment_info(device), indent=1).encode())
 
+    def write_facts(self, facts: dict[str, Any]) -> None:
+        write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
+
+    def teacher_head(self) -> dict[str, Tensor]:
+        """State dict of the classifier that was trained for the teacher; {} if none was."""
+        path = self.path / "teacher_head.safetensors"
+        return read_tensors(path)[0] if path.is_file() else {}
+
+    def write_teacher_head(self, state: dict[str, Tensor]) -> None:
+        write_tensors(self.path / "teacher_head.safetensors", state)
+
     def write_teacher(self, figures: dict[str, float]) -> None:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
@@ -205,6 +235,7 @@ class Run:
         notes: dict[str, Any],
         best: bool,
         epochs: int = 1,
+        average: nn.Module | None = None,
     ) -> None:
         """Write every file that others read, after one epoch of `epochs`; metrics.jsonl last.
 
@@ -212,11 +243,14 @@ class Run:
             metrics, timing: rows of all epochs so far.
             notes: for the header of method.safetensors.
             best: whether this epoch is the best so far.
+            average: the averaged student.
         """
         state = student.state_dict()
         write_tensors(self.path / "student.safetensors", state)
         if best:
             write_tensors(self.path / "best.safetensors", state)
+        if average is not None:
+            write_tensors(self.path / "ema.safetensors", average.state_dict())
         if any(True for _ in methods.children()):
             header = {"format": FORMAT, "notes": json.dumps(notes)}
             write_tensors(self.path / "method.safetensors", methods.state_dict(), header)
@@ -252,39 +286,6 @@ class Run:
 
     def _summary_path(self, epoch: int) -> Path:
         return self.path / "filters" / f"{epoch:04d}.safetensors"
-
-
-def summarise(methods: nn.Module) -> dict[str, Tensor]:
-    """Summaries of the modules that have a `summary()`, as "module path/figure" to tensor.
-
-    They are bfloat16, whose range keeps small energies above 0.
-    """
-    summaries: dict[str, Tensor] = {}
-    for path, module in methods.named_modules():
-        summary: Callable[[], dict[str, Tensor]] | None = getattr(module, "summary", None)
-        if summary is not None:
-            summaries |= {f"{path}/{key}": _compact(value) for key, value in summary().items()}
-    return summaries
-
-
-def _compact(value: Tensor) -> Tensor:
-    return value.detach().bfloat16().cpu().contiguous()
-
-
-def notes_of(methods: nn.Module) -> dict[str, Any]:
-    """Notes of the modules whose `describe()` returns any, by module path."""
-    notes: dict[str, Any] = {}
-    for path, module in methods.named_modules():
-        describe: Callable[[], dict[str, Any]] | None = getattr(module, "describe", None)
-        note = describe() if describe is not None else None
-        if note:
-            notes[path] = note
-    return notes
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    with reading(path):
-        return dict(json.loads(path.read_text()))
 
 
 def _load_resume(path: Path) -> dict[str, Any]:

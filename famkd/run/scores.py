@@ -9,6 +9,7 @@ from famkd.files import reading
 if TYPE_CHECKING:
     from famkd.run.directory import Run
 
+EMA = "ema_"  # what the name of a figure of the averaged student starts with, as in ema_top1 and val_ema_top1
 HELD_OUT = "val_"  # what the name of a figure on held-out images starts with, as in val_top1
 
 Rows = list[dict[str, Any]]  # of metrics.jsonl
@@ -22,6 +23,7 @@ class Result(NamedTuple):
     best: float | None  # None where the network of the best epoch was not kept
     best_epoch: int
     chosen_on: str  # what the best epoch was chosen on: "the test set" or "held-out images"
+    ema: float | None = None  # of the averaged student after the last epoch
 
 
 def leading(row: dict[str, Any]) -> str:
@@ -66,10 +68,19 @@ def result(run: "Run") -> Result:
     with reading(run.path / "metrics.jsonl"):
         figure, best = leading(rows[-1]), rows[best_row(rows)]
         seen = Result(figure, float(rows[-1][figure]), float(best[figure]), best["epoch"], measured_on(rows))
+        seen = seen._replace(ema=_averaged(rows[-1], figure))
     if not test:
         return seen
     with reading(run.path / "test.json"):
         figure = figure.removeprefix(HELD_OUT)
         best_figures = test.get("best")
         best = float(best_figures[figure]) if best_figures else None
-        return seen._replace(figure=figure, last=float(test["last"][figure]), best=best)
+        last, ema = float(test["last"][figure]), _averaged(test["last"], figure)
+        return seen._replace(figure=figure, last=last, best=best, ema=ema)
+
+
+def _averaged(row: dict[str, Any], figure: str) -> float | None:
+    """A figure of the averaged student, if the row has it."""
+    split = HELD_OUT if figure.startswith(HELD_OUT) else ""
+    value = row.get(f"{split}{EMA}{figure.removeprefix(split)}")
+    return None if value is None else float(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from famkd.compare import compare
+from famkd.compare import compare, must_name_a_group
 from famkd.config.builtin import find_sweep
 from famkd.config.load import load_recipe
 from famkd.config.validate import validated
@@ -17,7 +17,8 @@ from famkd.console import console
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome, run_here, run_on_ray
-from famkd.training.build import default_run
+from famkd.sweep.rehearsal import rehearse_jobs
+from famkd.training.places import default_run
 from famkd.training.teacher import teacher_run, teacher_to_train
 
 MOST_CELLS = 10_000
@@ -46,12 +47,17 @@ def sweep(
     path, runs = find_sweep(source), Path(runs)
     run_all = run_on_ray if on == "ray" else run_here
     todo = plan(read_grid(path), runs, path.stem, plugins)
+    must_name_a_group([job.recipe for job in todo], against)
     teachers = teacher_jobs(todo, runs, plugins)
+    waiting = [job for job in todo if not job.done]
+    failed = rehearse_jobs(waiting, teachers, runs, here=on == "local")
+    cannot = {outcome.job.out for outcome in failed}
+    teachers = [job for job in teachers if job.out not in cannot]
     reasons = {outcome.job.out: outcome.why for outcome in _reported(run_all(teachers, jobs), len(teachers))}
     ready: list[Job] = []
-    failed: list[Outcome] = []
-    waiting = [job for job in todo if not job.done]
     for job in waiting:
+        if job.out in cannot:
+            continue
         teacher = teacher_of(job, runs)
         reason = reasons.get(teacher, "") if teacher else ""
         if reason:
@@ -70,7 +76,7 @@ def read_grid(path: Path) -> list[Cell]:
 
     The file is one table or a list of tables. Every combination of the lists of a table is a cell.
     """
-    tree = read_yaml(path, "sweep")
+    tree = read_yaml(path, "sweep").tree
     tables = tree if isinstance(tree, list) else [tree]
     if not tables or not all(isinstance(table, dict) and "recipe" in table for table in tables):
         raise UserError(f"{path} is no sweep: write `recipe: quickstart` and lists such as `method: [kd, at]`.")

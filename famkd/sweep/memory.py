@@ -13,12 +13,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from famkd.config.optimizers import optimizer_info
 from famkd.config.recipe import Optim
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch
 from famkd.training.optimizer import build_optimizer
 
 STEPS = 2  # the momentum is allocated in the first
+# Optimizers that read values, which fake tensors do not have; adanw, which keeps more state than most, stands in.
+READING = ("AdamP", "SGDP", "Muon", "NvNovoGrad", "Kron")
+STAND_IN = Optim(name="adanw")
 
 
 class StepMemory(NamedTuple):
@@ -73,7 +77,8 @@ def step_memory(distiller: Distiller, batch: Batch, optim: Optim, weights: Mappi
         networks = [net for net in (distiller, distiller.teacher) if net is not None]
         for net in networks:
             to_fake(net, mode)
-        optimizer = build_optimizer(distiller, optim)
+        reads = getattr(optimizer_info(optim.name).kind, "__name__", "") in READING
+        optimizer = build_optimizer(distiller, STAND_IN if reads else optim)
         batch = tree_map_only(Tensor, mode.from_tensor, batch)
         for net in networks:
             for tensor in (*net.parameters(), *net.buffers()):

@@ -17,12 +17,14 @@ from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
 from famkd.console import console
 from famkd.run.directory import Run
+from famkd.store.data import TaughtData
 from famkd.sweep.jobs import Job, Outcome, run_here, visible_gpus
 from famkd.sweep.memory import step_memory
-from famkd.training.build import build_distiller, build_recipe_data, default_run, one_device
-from famkd.training.loop import dry_run, train_teacher
+from famkd.sweep.rehearsal import rehearse_seeds
+from famkd.training.build import build_distiller, build_training_data
+from famkd.training.loop import train_teacher
+from famkd.training.places import default_run
 from famkd.training.schedule import loss_weights
-from famkd.training.teacher import teacher_to_train
 
 OVERHEAD = 2 << 30  # bytes of a process on a GPU before it computes: context, libraries, their workspaces
 SLACK = 1.5  # memory that the allocator reserves, per byte in use; a CUDA graph keeps memory of its own
@@ -43,8 +45,7 @@ def train_seeds(
         jobs: trainings at once; by default as many as fit on the GPUs, and one on a CPU, whose cores one training uses.
     """
     recipes = [validated(load_recipe(source, *flags, "--seed", str(seed))) for seed in dict.fromkeys(seeds)]
-    if teacher_to_train(recipes[0], runs):
-        dry_run(recipes[0], one_device(recipes[0].accelerator).device, runs)
+    rehearse_seeds(recipes, runs)
     train_teacher(recipes[0], runs)  # before the seeds start, or each of them would train it
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # the memory that this process holds is missing to the seeds' processes
@@ -76,13 +77,14 @@ def fitting(recipe: Recipe, gpus: int) -> int:
     """
     if not gpus:
         return 1
-    data = build_recipe_data(recipe)
+    data = build_training_data(recipe)
     if data.streamed:
         return gpus
     distiller = build_distiller(recipe, data, weights=False).train()
     weights = loss_weights(recipe, recipe.optim.epochs)
     step = step_memory(distiller, data.probe(), recipe.optim, weights)
-    images = sum(tensor.nbytes for tensor in vars(data).values() if isinstance(tensor, Tensor))
+    own = data.data if isinstance(data, TaughtData) else data
+    images = sum(tensor.nbytes for tensor in vars(own).values() if isinstance(tensor, Tensor))
     need = OVERHEAD + images + SLACK * step.peak
     at_once = 0
     for gpu in range(gpus):

@@ -1,6 +1,7 @@
 """Image classification: cross-entropy, and top-1 and top-5 accuracy."""
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ class Classification:
     measures_teacher = True
     returns_logits = True
 
+    def __init__(self, label_smoothing: float = 0.0):
+        self.label_smoothing = label_smoothing
+
+    def smoothed(self, label_smoothing: float) -> "Classification":
+        """The task with label smoothing in the student's cross-entropy."""
+        return Classification(label_smoothing)
+
     def refuses(self, method: type[Method]) -> str:
         return ""
 
@@ -35,7 +43,9 @@ class Classification:
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
         assert view.logits is not None
-        return {"ce": F.cross_entropy(view.logits, batch.targets)}, view
+        logits, smoothing = view.logits, self.label_smoothing
+        loss = batch.over_labels(lambda targets: F.cross_entropy(logits, targets, label_smoothing=smoothing))
+        return {"ce": loss}, view
 
     def teach(self, net: Tapped, batch: Batch) -> View:
         logits, feats = net(batch.images)
@@ -43,7 +53,8 @@ class Classification:
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
-        counts = torch.zeros(3, dtype=torch.int64, device=next(model.parameters()).device)
+        held = chain(model.parameters(), model.buffers(), [torch.zeros(0)])
+        counts = torch.zeros(3, dtype=torch.int64, device=next(held).device)
         for batch in batches:
             logits = model(batch.images)
             ranked = logits.topk(min(5, logits.shape[1]), 1).indices == batch.targets[:, None]

@@ -23,11 +23,11 @@ class Detection:
     models: Mapping[str, Callable[..., nn.Module]] | None = DETECTORS
     engine: Engine = "eager"  # images differ in size, so no step can be captured or compiled once
     folds_teacher = False
-    measures_teacher = False  # an evaluation of COCO takes many minutes
+    measures_teacher = True
     returns_logits = False
 
     def refuses(self, method: type[Method]) -> str:
-        if method.wants.startswith(("stages", "preact")):
+        if method.wants.startswith(("stages", "preact")) and not method.relates_images:
             return ""
         return (
             "compares what one image shows as a whole: detection takes methods that compare stages, such as fam, "

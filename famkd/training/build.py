@@ -3,30 +3,37 @@
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
-from famkd.config.load import load_recipe
-from famkd.config.recipe import Net, Recipe
+from famkd.config.recipe import Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
+from famkd.data.augment import NOTHING
+from famkd.data.augmented import augmented
+from famkd.data.views import Views
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.methods import METHODS
-from famkd.models import build_model, load_weights
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.run.directory import Run
+from famkd.store.data import TaughtData, taught
+from famkd.store.shards import Store
 from famkd.tasks import TASKS
+from famkd.training.average import Averaged
+from famkd.training.facts import facts_of
+from famkd.training.head import with_trained_head
+from famkd.training.networks import Built, load_network, student_of
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.step import Step, choose_engine
+from famkd.training.stored import must_be_same_weights
 
 
 def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
@@ -62,6 +69,11 @@ def one_device(accelerator: str) -> Fabric:
     return _fabric(accelerator, None, 1, 1)
 
 
+def devices_of(recipe: Recipe) -> torch.device:
+    """The device of a recipe's first process; UserError where its devices are not here."""
+    return _fabric(recipe.accelerator, None, recipe.devices, recipe.nodes).device
+
+
 def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: int) -> Fabric:
     # Each process keeps its own buffers: broadcasting them before every step would send CRD's memory of the whole
     # training set. Methods gather what must agree, and running statistics are averaged after each epoch.
@@ -85,34 +97,95 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     """The data set of a recipe, on a device."""
     data = recipe.data
     options = {name: getattr(data, name) for name in data_options(data.name)}
-    return build_data(
+    built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
-        val_seed=data.val_seed, **options,
+        val_seed=data.val_seed, views=data.views, views_seed=data.views_seed, **options,
     )  # fmt: skip
+    if recipe.augment == NOTHING:
+        return built
+    views = Views(data.views, data.views_seed) if data.views else None
+    return augmented(built, recipe.augment, recipe.seed, views)
+
+
+class Networks(NamedTuple):
+    """Student and teacher with their weights; no teacher without a method, and where it is stored."""
+
+    student: Built
+    teacher: Built | None
+
+
+def build_networks(
+    recipe: Recipe,
+    data: Dataset,
+    runs: str | Path = "runs",
+    *,
+    weights: bool = True,
+    run: Run | None = None,
+    rehearsal: bool = False,
+) -> Networks:
+    """The networks of a recipe on the data's device.
+
+    Args:
+        weights: False leaves them with random weights.
+        run: a run of the recipe that may hold the classifier which was trained for its teacher.
+        rehearsal: whether nothing is to be trained.
+    """
+    student = load_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
+    if recipe.sync_bn:
+        student = student._replace(model=distributed.to_sync_batchnorm(student.model, data.device))
+    if not recipe.method_names or isinstance(data, TaughtData):
+        return Networks(student, None)
+    teacher = load_network(recipe.teacher, data, recipe.task, runs, weights=weights, who="teacher")
+    if weights and recipe.teacher.weights:
+        teacher = with_trained_head(teacher, recipe, data, run, rehearsal)
+    return Networks(student, teacher)
+
+
+def build_training_data(recipe: Recipe, device: torch.device | str = "cpu", runs: str | Path = "runs") -> Dataset:
+    """The data set of a training: with `teacher.store`, its batches hold the teacher's outputs."""
+    return with_stored_teacher(recipe, build_recipe_data(recipe, device), runs)
+
+
+def with_stored_teacher(recipe: Recipe, data: Dataset, runs: str | Path = "runs") -> Dataset:
+    """The data set with the outputs of the recipe's stored teacher in its batches, if it has one."""
+    if not (recipe.teacher.store and recipe.method_names):
+        return data
+    store = Store(recipe.teacher.store)
+    must_be_same_weights(store, recipe.teacher, runs)
+    methods = {name: METHODS[name] for name in recipe.method_names}
+    return taught(data, store, {name: method.teacher_wants or method.wants for name, method in methods.items()})
 
 
 def build_distiller(
-    recipe: Recipe, data: Dataset, runs: str | Path = "runs", *, weights: bool = True, fold: bool = False
+    recipe: Recipe,
+    data: Dataset,
+    runs: str | Path = "runs",
+    *,
+    weights: bool = True,
+    fold: bool = False,
+    networks: Networks | None = None,
 ) -> Distiller:
     """Student, teacher and methods on the data's device, the methods shaped by one real batch.
 
     Args:
         weights: False leaves the networks with random weights, for a run whose own states are loaded next.
         fold: merge the teacher's batch norms into its convolutions, which gives the same function at less cost.
+        networks: what `build_networks` returned, if it was called before.
     """
-    task = TASKS[recipe.task]
+    task: Any = TASKS[recipe.task]
+    if recipe.label_smoothing:
+        task = task.smoothed(recipe.label_smoothing)
     methods = {name: METHODS[name] for name in recipe.method_names}
-    student = build_network(recipe.student, data, recipe.task, runs, weights=weights)
-    if recipe.sync_bn:
-        student = distributed.to_sync_batchnorm(student, data.device)
-    teacher = build_network(recipe.teacher, data, recipe.task, runs, weights=weights) if methods else None
+    networks = networks or build_networks(recipe, data, runs, weights=weights)
+    student, teacher = networks.student.model, networks.teacher.model if networks.teacher else None
     task.prepare(student, teacher)
     if teacher is not None and fold and task.folds_teacher:
         fold_batch_norms(teacher, data.probe().images, keep=recipe.teacher.taps)
+    stored = data.teacher if isinstance(data, TaughtData) else None
     options = {name: method_arguments(method, vars(recipe.section(name))) for name, method in methods.items()}
     try:
         distiller = Distiller(
-            task, student, teacher, methods, options=options, probe=data.probe(), labels=data.labels,
+            task, student, stored or teacher, methods, options=options, probe=data.probe(), labels=data.labels,
             student_taps=recipe.student.taps, teacher_taps=recipe.teacher.taps,
         )  # fmt: skip
     except ValueError as error:
@@ -122,25 +195,30 @@ def build_distiller(
     return distiller.to(data.device)  # methods are built on the CPU, so that a seed draws the same on every device
 
 
-def build_network(net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True) -> nn.Module:
-    """A network for a data set, on its device and channels last, with the weights that `net` names."""
-    source, _, which = net.weights.partition(":")
-    pretrained = weights and source == "pretrained" and (which or True)
-    models = TASKS[task].models
-    model = build_model(net.model, len(data.classes), pretrained=pretrained, size=data.size, models=models)
-    if weights and net.weights and not pretrained:
-        load_weights(model, weights_file(net, runs))
-    return model.to(memory_format=torch.channels_last).to(data.device)
+class Training(NamedTuple):
+    """Everything that a training starts from."""
+
+    data: Dataset
+    distiller: Distiller
+    optimizer: torch.optim.Optimizer
+    networks: Networks
+    facts: dict[str, Any]
 
 
-def build_training(
-    recipe: Recipe, device: torch.device, runs: str | Path
-) -> tuple[Dataset, Distiller, torch.optim.Optimizer]:
-    """The data, the distiller and the optimizer of a training."""
-    data = build_recipe_data(recipe, device)
+def build_training(recipe: Recipe, device: torch.device, runs: str | Path, run: Run | None = None) -> Training:
+    """The data, the distiller and the optimizer of a training.
+
+    Args:
+        run: the run that this training continues.
+    """
+    data = build_training_data(recipe, device, runs)
     check_batch_size(recipe, data.batch_size)
-    distiller = build_distiller(recipe, data, runs, fold=True)
-    return data, distiller, build_optimizer(distiller, recipe.optim)
+    networks = build_networks(recipe, data, runs, run=run)
+    facts = facts_of(data, networks.student, networks.teacher)  # the teacher's weights change next
+    if isinstance(data, TaughtData):
+        facts["teacher"] = {"weights": data.store.header.identity}
+    distiller = build_distiller(recipe, data, runs, fold=True, networks=networks)
+    return Training(data, distiller, build_optimizer(distiller, recipe.optim), networks, facts)
 
 
 def build_step(
@@ -149,16 +227,18 @@ def build_step(
     """The training step, with distiller and optimizer set up by Fabric."""
     steps = data.steps * recipe.optim.epochs
     engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
-    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine)
+    return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)
 
 
-def check_batch_size(recipe: Recipe, batch_size: int) -> None:
+def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> None:
     """UserError for a batch that cannot be divided among processes and gradient accumulation steps."""
-    shares = distributed.world() * recipe.optim.accumulate
+    processes = max(processes, distributed.world())
+    shares = processes * recipe.optim.accumulate
     if batch_size % shares:
         raise UserError(
-            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({distributed.world()} processes, "
+            f"A step of {batch_size} images cannot be cut into {shares} equal parts ({processes} processes, "
             f"--optim.accumulate {recipe.optim.accumulate}): pass a multiple of {shares} as --data.batch_size."
         )
 
@@ -173,22 +253,6 @@ def round_teacher(distiller: Distiller, fabric: Fabric) -> None:
         round_weights(teacher, {teacher.head} if teacher.head is not None else set())
 
 
-def weights_file(net: Net, runs: str | Path = "runs") -> Path:
-    """The file that the weights of a network name."""
-    name = net.weights.removeprefix("recipe:")
-    path = recipe_run(name, runs).path if name != net.weights else Path(net.weights)
-    return path / "student.safetensors" if path.is_dir() else path
-
-
-def recipe_run(name: str, runs: str | Path = "runs") -> Run:
-    """The run that a recipe, built-in or a file, leaves by default."""
-    return default_run(load_recipe(name), runs)
-
-
-def default_run(recipe: Recipe, runs: str | Path = "runs") -> Run:
-    return Run(Path(runs) / recipe.name / f"{recipe.method}-seed{recipe.seed}")
-
-
 def load_trained(
     run: Run, device: torch.device | str = "cpu", runs: str | Path = "runs", recipe: Recipe | None = None
 ) -> tuple[Distiller, Dataset]:
@@ -197,9 +261,9 @@ def load_trained(
     `recipe` replaces the run's own, where paths have changed.
     """
     recipe = recipe or run.recipe
-    recipe = replace(recipe, student=replace(recipe.student, weights=""))  # its initial weights are not needed
+    recipe = replace(recipe, student=student_of(run))
     data = build_recipe_data(recipe, device)
-    distiller = build_distiller(recipe, data, runs)
+    distiller = build_distiller(recipe, data, runs, networks=build_networks(recipe, data, runs, run=run))
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])
     return distiller.eval(), data

@@ -2,24 +2,25 @@
 
 from typing import Any
 
-from torch.optim import Optimizer
-
 from famkd import distributed
 from famkd.config.load import differences
 from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller
 from famkd.errors import UserError
 from famkd.files import reading
-from famkd.run.directory import FORMAT, LOG, Run, notes_of
+from famkd.run.directory import FORMAT, LOG, Run
 from famkd.run.scores import best_row
+from famkd.run.summaries import notes_of
 from famkd.training.optimizer import load_state
+from famkd.training.step import Step
 
 
 class TrainingState:
     """The finished epochs of a run, in memory and in its directory. Rank 0 writes."""
 
-    def __init__(self, run: Run, recipe: Recipe, distiller: Distiller, optimizer: Optimizer):
-        self.run, self.recipe, self.distiller, self.optimizer = run, recipe, distiller, optimizer
+    def __init__(self, run: Run, recipe: Recipe, distiller: Distiller, step: Step):
+        self.run, self.recipe, self.distiller = run, recipe, distiller
+        self.optimizer, self.averaged = step.optimizer, step.averaged
         self.metrics: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
 
@@ -36,6 +37,8 @@ class TrainingState:
             self.distiller.student.model.load_state_dict(saved["student"])
             self.distiller.methods.load_state_dict(saved["methods"])
             load_state(self.optimizer, saved["optimizer"])
+            if self.averaged is not None:
+                self.averaged.set_state(saved["ema"])
             self.metrics, self.timing, partial = saved["metrics"], saved["timing"], saved["partial"]
         if not partial:
             distributed.on_rank_zero(self._write_run)
@@ -56,17 +59,18 @@ class TrainingState:
         distributed.barrier()
 
     def _write_resume(self, partial: dict[str, Any] | None) -> None:
-        self.run.write_resume(
-            {
-                "format": FORMAT,
-                "metrics": self.metrics,
-                "timing": self.timing,
-                "partial": partial,
-                "student": self.distiller.student.model.state_dict(),
-                "methods": self.distiller.methods.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
+        state = {
+            "format": FORMAT,
+            "metrics": self.metrics,
+            "timing": self.timing,
+            "partial": partial,
+            "student": self.distiller.student.model.state_dict(),
+            "methods": self.distiller.methods.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.averaged is not None:
+            state["ema"] = self.averaged.state()
+        self.run.write_resume(state)
 
     def _write_run(self) -> None:
         best = best_row(self.metrics) == len(self.metrics) - 1
@@ -74,7 +78,8 @@ class TrainingState:
         taps = {name: dict(zip(("student", "teacher"), self.distiller.taps(name))) for name in methods}
         notes = {"taps": taps, "modules": notes_of(methods)}
         student, epochs = self.distiller.student.model, self.recipe.optim.epochs
-        self.run.write_epoch(self.metrics, self.timing, student, methods, notes, best, epochs)
+        average = self.averaged.network if self.averaged is not None else None
+        self.run.write_epoch(self.metrics, self.timing, student, methods, notes, best, epochs, average)
 
     def _check_empty(self) -> None:
         epochs = len(self.run.metrics())

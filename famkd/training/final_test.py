@@ -6,9 +6,12 @@ from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.run.directory import Run
 from famkd.run.scores import Rows, best_row
+from famkd.training.average import Averaged, measure
 
 
-def measure_test(title: str, run: Run, distiller: Distiller, data: Dataset, rows: Rows) -> dict[str, float]:
+def measure_test(
+    title: str, run: Run, distiller: Distiller, averaged: Averaged | None, data: Dataset, rows: Rows
+) -> dict[str, float]:
     """Measure the last and the best weights on the test set, and write test.json; returns the figures by name.
 
     The weights of the best epoch are left in the student. They are not measured where a method adds a part to the
@@ -16,13 +19,13 @@ def measure_test(title: str, run: Run, distiller: Distiller, data: Dataset, rows
     """
     distiller.eval()
     last, best = rows[-1]["epoch"], rows[best_row(rows)]["epoch"]
-    measured = {"last": {"epoch": last, **_figures(distiller, data)}}
+    measured = {"last": {"epoch": last, **measure(distiller, averaged, data.test)}}
     if best == last:
         measured["best"] = measured["last"]
-    elif distiller.deployed is distiller.student.model:
+    elif distiller.deploys_student:
         state = distributed.on_every_rank(lambda: run.student_state(best=True))
         distiller.student.model.load_state_dict(state)
-        measured["best"] = {"epoch": best, **_figures(distiller, data)}
+        measured["best"] = {"epoch": best, **measure(distiller, None, data.test)}
     if distributed.rank() == 0:
         run.write_test(measured)
     named: dict[str, float] = {}
@@ -32,7 +35,3 @@ def measure_test(title: str, run: Run, distiller: Distiller, data: Dataset, rows
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         console.print(f"{title}  test set, {which} epoch ({figures['epoch']})  {text}")
     return named
-
-
-def _figures(distiller: Distiller, data: Dataset) -> dict[str, float]:
-    return distiller.task.evaluate(distiller.deployed, data.test()).figures

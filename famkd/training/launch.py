@@ -49,14 +49,9 @@ def start_processes(recipe: Recipe, run: Run, resume: bool, runs: str | Path) ->
         )  # fmt: skip
         try:
             elastic_launch(config, sys.executable)(*worker)
-        except ChildFailedError:
-            raise _reported(folder) or UserError(lost(run)) from None
-        except SignalException as end:
-            if end.sigval == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            if not run.finished:
-                stopped = TrainingStopped(f"stopped by {end.sigval.name}; {what_remains(run)}")
-                raise _reported(folder) or stopped from None
+        except (ChildFailedError, SignalException) as end:
+            if error := _why(end, folder, run):
+                raise error from None
         except dist.DistError as error:
             raise UserError(f"The machines of this training do not find each other: {error}") from error
 
@@ -93,11 +88,20 @@ def _environment() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def _reported(folder: str) -> Exception | None:
-    """The error that a process recorded before it ended; None where none of them could."""
+def _why(end: ChildFailedError | SignalException, folder: str, run: Run) -> BaseException | None:
+    """Why the processes ended: the error that one of them recorded, else what the agent noticed.
+
+    None where a signal came, or a process was lost, after the training had finished.
+    """
     for file in Path(folder).rglob("error.json"):
-        with contextlib.suppress(ValueError):  # of a file that was not finished
+        with contextlib.suppress(ValueError):  # of a file that is not complete
             name, _, text = json.loads(file.read_text())["message"]["message"].partition(": ")
             if name in REPORTED:
                 return REPORTED[name](text)
-    return None
+    if run.finished:
+        return None
+    if isinstance(end, ChildFailedError):
+        return UserError(lost(run))
+    if end.sigval == signal.SIGINT:
+        return KeyboardInterrupt()
+    return TrainingStopped(f"stopped by {end.sigval.name}; {what_remains(run)}")

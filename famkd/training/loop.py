@@ -12,26 +12,31 @@ from lightning_fabric import Fabric, seed_everything
 from torch.nn.utils import get_total_norm
 
 from famkd import distributed
+from famkd.config.idle import idle_settings
 from famkd.config.load import without_teacher
 from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
-from famkd.console import Reporter, console, reporting, size_of
+from famkd.console import Reporter, console, reporting
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
-from famkd.training.build import build_step, build_training, default_run, round_teacher
+from famkd.training.average import measure
+from famkd.training.build import Training, build_step, build_training, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
+from famkd.training.facts import must_be_same
 from famkd.training.final_test import measure_test
 from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
-from famkd.training.optimizer import can_be_captured
+from famkd.training.places import default_run
 from famkd.training.processes import joined, must_start_processes
+from famkd.training.rehearse import bytes_of_run, must_have_room, rehearse, rehearse_evaluation
 from famkd.training.schedule import learning_rate, loss_weights
-from famkd.training.step import Step, choose_engine
+from famkd.training.setup import print_setup
+from famkd.training.step import Step
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
-from famkd.training.teacher import teacher_run, teacher_to_train
+from famkd.training.teacher import measure_teacher, teacher_to_train
 
 
 def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
@@ -48,7 +53,7 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
-    recipe = validated(recipe)
+    idle, recipe = idle_settings(recipe), validated(recipe)
     run = Run(out) if out else default_run(recipe, runs)
     if must_start_processes(recipe):
         start_processes(recipe, run, resume, runs)
@@ -58,8 +63,12 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
         fabric = stack.enter_context(joined(recipe, run))
         distributed.on_rank_zero(lambda: stack.enter_context(run.locked()))
         if distributed.on_rank_zero(lambda: needs_training(run, recipe, resume)):
+            console.quiet = distributed.rank() > 0
+            for line in idle:
+                console.print(f"{_title(recipe)}  {line}")
+            distributed.on_rank_zero(lambda: must_be_installed(recipe.log))
             if distributed.on_rank_zero(lambda: trains_something_first(recipe, runs)):
-                distributed.on_every_rank(lambda: dry_run(recipe, fabric.device, runs))
+                distributed.on_rank_zero(lambda: _rehearse_all(recipe, run, runs))
             train_teacher(recipe, runs)
             if recipe.baseline and recipe.method_names:
                 train(without_teacher(recipe), resume=True, runs=runs)
@@ -77,18 +86,23 @@ def train_student(
     seed_everything(recipe.seed, verbose=False)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
-    console.quiet = distributed.rank() > 0
-    title = f"{recipe.name} {recipe.method}"
-    data, distiller, optimizer = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs))
+    title = _title(recipe)
+    begun = run if resume and distributed.on_rank_zero(lambda: run.begun) else None
+    training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
+    data, distiller, optimizer = training.data, training.distiller, training.optimizer
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
-    state = TrainingState(run, recipe, distiller, step.optimizer)
+    distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
+    if not run.begun:
+        distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller)))
+    state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
+    if begun:
+        distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
-        run.begin(recipe, str(fabric.device))
-    _print_setup(title, recipe, data, distiller, step)
+        _write_beginning(run, recipe, training, str(fabric.device))
+    print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
-        if not (state.metrics or teacher_run(recipe, runs)):
-            report_bare_teacher(title, run, distiller, data)
+        measure_teacher(title, run, training, known=begun is not None)
         round_teacher(distiller, fabric)
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
@@ -98,7 +112,7 @@ def train_student(
             try:
                 row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
             except EpochInterrupted as stop:
-                distributed.average_batchnorm(distiller)
+                average_batchnorms(step, distiller)
                 state.save_partial(step.state() if step.count else None)
                 raise TrainingStopped(
                     f"stopped by {stop} in epoch {epoch} after step {step.count} of {data.steps}; {run.path} holds the "
@@ -109,7 +123,8 @@ def train_student(
             state.save_epoch(row, timing)
         if recipe.data.val:
             _print_early_stop(title, recipe, state)
-            log({"epoch": len(state.metrics), **measure_test(title, run, distiller, data, state.metrics)})
+            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
+            log({"epoch": len(state.metrics), **figures})
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -141,11 +156,10 @@ def train_epoch(
         report.step()
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
-    distributed.average_batchnorm(distiller)
+    average_batchnorms(step, distiller)
     distiller.eval()
-    images, prefix = (data.val(), HELD_OUT) if recipe.data.val else (data.test(), "")
-    figures = distiller.task.evaluate(distiller.deployed, images).figures
-    figures = {prefix + name: value for name, value in figures.items()}
+    images, prefix = (data.val, HELD_OUT) if recipe.data.val else (data.test, "")
+    figures = {prefix + name: value for name, value in measure(distiller, step.averaged, images).items()}
     lr = learning_rate(recipe.optim, epoch, data.steps - 1, data.steps)
     row = {"epoch": epoch, **step.monitor.means(step.count), **figures, "lr": lr}
     seconds = time.perf_counter() - step.started
@@ -153,6 +167,13 @@ def train_epoch(
     rate = data.steps * data.batch_size / trained
     report.epoch(row, seconds)
     return row, {"epoch": epoch, "seconds": seconds, "images_per_s": rate, "peak_mib": peak}
+
+
+def average_batchnorms(step: Step, distiller: Distiller) -> None:
+    """Average running statistics over all processes: of the networks, and of the averaged student."""
+    distributed.average_batchnorm(distiller)
+    if step.averaged is not None:
+        distributed.average_batchnorm(step.averaged.network)
 
 
 def train_teacher(recipe: Recipe, runs: str | Path = "runs") -> None:
@@ -172,35 +193,25 @@ def trains_something_first(recipe: Recipe, runs: str | Path) -> bool:
     return not default_run(without_teacher(recipe), runs).finished
 
 
-def dry_run(recipe: Recipe, device: torch.device, runs: str | Path = "runs") -> None:
-    """Build the student's training without the teacher's weights, so that an error shows before the teacher trains."""
-    must_be_installed(recipe.log)
-    without_weights = replace(recipe, teacher=replace(recipe.teacher, weights=""))
-    build_training(without_weights, torch.device("cpu"), runs)
-    choose_engine(recipe.engine, device, steps=1)
+def _rehearse_all(recipe: Recipe, run: Run, runs: str | Path) -> None:
+    """Rehearse a training and that of its teacher."""
+    data, needed = rehearse(recipe, run.path, runs)
+    if teacher := teacher_to_train(recipe, runs):
+        needed += rehearse(validated(teacher), runs=runs, data=data if teacher.data == recipe.data else None)[1]
+    must_have_room(run.path, needed)
 
 
-def report_bare_teacher(title: str, run: Run, distiller: Distiller, data: Dataset) -> None:
-    """Evaluate a teacher loaded from a bare file, to notice wrong weights or preprocessing before training."""
-    if distiller.teacher is None or not distiller.task.measures_teacher:
-        return
-    figures = distiller.task.evaluate(distiller.teacher.model, data.test()).figures
-    console.print(f"{title}  teacher {'  '.join(f'{name} {value:.2f}' for name, value in figures.items())}")
-    if distributed.rank() == 0:
-        run.write_teacher(figures)
+def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str) -> None:
+    """Write what is known before the first epoch."""
+    run.begin(recipe, device)
+    run.write_facts(training.facts)
+    teacher = training.networks.teacher
+    if teacher is not None and teacher.head:
+        run.write_teacher_head(teacher.head)
 
 
-def _print_setup(title: str, recipe: Recipe, data: Dataset, distiller: Distiller, step: Step) -> None:
-    captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
-    reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
-    console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
-    if recipe.data.batch_size > data.batch_size:
-        console.print(f"{title}  --data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size}")
-    if recipe.data.val:
-        console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
-    if recipe.method_names:
-        momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
-        console.print(f"{title}  {size_of(distiller.methods, momentum)}")
+def _title(recipe: Recipe) -> str:
+    return f"{recipe.name} {recipe.method}"
 
 
 def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:

@@ -33,9 +33,10 @@ def build_optimizer(distiller: Distiller, optim: Optim) -> torch.optim.Optimizer
     try:
         if optim.name == "sgd":
             return torch.optim.SGD(groups, lr=optim.lr, nesterov=optim.nesterov, **options)
-        from timm.optim import create_optimizer_v2
+        from timm import optim as timm_optim
 
-        return create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, **options)
+        library: Any = timm_optim  # it has no `__all__`
+        return library.create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, **options)
     except ValueError as error:
         raise UserError(f"{optim.name} cannot run with these options: {error}. Change --optim.") from error
     except (ImportError, AssertionError) as error:  # of apex and bitsandbytes
@@ -110,11 +111,11 @@ def _without_decay(network: nn.Module) -> Iterator[Tensor]:
     for name, parameter in network.named_parameters():
         if parameter.ndim <= 1 or name.endswith(".bias"):
             yield parameter
-    for module in network.modules():
-        listed = getattr(module, "no_weight_decay", None)
-        if callable(listed):
+    modules: Iterator[Any] = network.modules()
+    for module in modules:
+        if callable(getattr(module, "no_weight_decay", None)):
             own = dict(module.named_parameters())
-            yield from (own[name] for name in listed() if name in own)
+            yield from (own[name] for name in module.no_weight_decay() if name in own)
 
 
 def _matrices(network: nn.Module) -> Iterator[Tensor]:
@@ -147,10 +148,10 @@ def _layers_of_timm(network: Any) -> list[list[Tensor]]:
 def _layers(network: nn.Module) -> list[list[Tensor]]:
     """Parameters of each layer, from input to output."""
     half = sum(parameter.numel() for parameter in network.parameters()) / 2
-    direct = list(network.parameters(recurse=False))
+    direct: list[Tensor] = list(network.parameters(recurse=False))
     layers = [direct] if direct else []
     for child in network.children():
-        weights = list(child.parameters())
+        weights: list[Tensor] = list(child.parameters())
         if isinstance(child, nn.Sequential | nn.ModuleList) or (_numbers(weights) > half and list(child.children())):
             layers += _layers(child)
         elif weights:

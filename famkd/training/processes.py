@@ -4,6 +4,7 @@ Every process runs the same `train`. torchrun, SLURM's srun or famkd itself star
 """
 
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -76,9 +77,17 @@ def joined(recipe: Recipe, run: Run) -> Iterator[Fabric]:
         if distributed.rank() > 0 or started_by_famkd():
             raise SystemExit(1) from None  # rank 0 says so, or the process that started this one
         raise UserError(lost(run)) from error
-    finally:  # threads of the process group abort a process that exits while they run
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    finally:
+        _leave_group()
+
+
+def _leave_group() -> None:
+    """Leave the process group and end its threads, which would abort a process that exits while they run."""
+    if dist.is_initialized():
+        group = dist.group.WORLD
+        dist.destroy_process_group()
+        gc.collect()  # what else refers to the group
+        del group  # waits for the threads
 
 
 def lost(run: Run) -> str:

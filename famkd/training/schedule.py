@@ -1,6 +1,8 @@
 """The learning rate of each step and the loss weights of each epoch."""
 
+from collections.abc import Mapping
 from math import cos, pi
+from typing import Any
 
 from famkd.config.recipe import Optim, Recipe
 
@@ -49,7 +51,14 @@ def _between(start: float, end: float, done: float) -> float:
 
 def loss_weights(recipe: Recipe, epoch: int) -> dict[str, float]:
     """Weight of each group of losses in an epoch. A method's weight rises linearly over its warm-up."""
-    sections = {name: recipe.section(name) for name in recipe.method_names}
+    return weights_of({name: recipe.section(name) for name in recipe.method_names}, epoch)
+
+
+def weights_of(sections: Mapping[str, Any], epoch: int | None = None) -> dict[str, float]:
+    """The same from the options of each method; None for the weights after the warm-up."""
     task = max((section.task_weight for section in sections.values()), default=1.0)
-    ramps = {name: min(1.0, epoch / max(1, section.warmup)) for name, section in sections.items()}
-    return {"task": task} | {name: section.weight * ramps[name] for name, section in sections.items()}
+    weights: dict[str, float] = {"task": task}
+    for name, section in sections.items():
+        ramp = 1.0 if epoch is None else min(1.0, epoch / max(1, section.warmup))
+        weights[name] = section.weight * ramp
+    return weights

@@ -23,6 +23,7 @@ from famkd.distill.distiller import total_loss
 from famkd.distill.types import Batch, Dataset, Engine
 from famkd.errors import UserError
 from famkd.layers.fusion import use_kernels
+from famkd.training.average import Averaged
 from famkd.training.cuda_graph import Graph
 from famkd.training.monitor import NEVER, Monitor
 from famkd.training.optimizer import set_learning_rate, state_tensors
@@ -39,6 +40,7 @@ class Step:
         optimizer: its optimizer, set up by `fabric`.
         data: makes a batch of each piece, inside the step, so that a CUDA graph includes the augmentation.
         engine: what `choose_engine` returned.
+        averaged: a moving average of the student's weights, which follows every step.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Step:
         fabric: Fabric,
         recipe: Recipe,
         engine: Engine,
+        averaged: Averaged | None = None,
     ):
         self.distiller, self.optimizer, self.data, self.fabric = distiller, optimizer, data, fabric
         self.engine, self.accumulate, self.clip_grad = engine, recipe.optim.accumulate, recipe.optim.clip_grad
+        self.averaged = averaged
         self.groups = ["task", *recipe.method_names]  # of losses, in the order of `weights`
         self.weights = torch.zeros(len(self.groups), device=data.device)
         self.monitor = Monitor(data.device)
@@ -92,6 +96,8 @@ class Step:
             self._graph(piece)
         else:
             self.run(piece)
+        if self.averaged is not None:
+            self.averaged.update()
 
     def run(self, piece: Any) -> None:
         """One optimizer step on a piece, in `accumulate` parts whose gradients are averaged."""

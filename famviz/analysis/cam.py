@@ -26,7 +26,7 @@ from famviz.analysis.cam_place import (
     only_class_token,
 )
 from famviz.analysis.cam_rollout import rollout
-from famviz.networks import logits_of, untouched
+from famviz.networks import logits_of, returning_logits, untouched
 
 METHODS = ("GradCAM", "GradCAM++", "HiResCAM", "LayerCAM", "EigenCAM", "ScoreCAM", "AblationCAM")
 ROLLOUT = "AttentionRollout"  # for vision transformers only
@@ -56,7 +56,7 @@ class CamResult:
 def cam(
     model: nn.Module, images: Tensor, target: Target = "predicted", method: str = "GradCAM",
     layer: str | nn.Module | None = None, labels: Tensor | None = None, batch_size: int = 64,
-    names: Sequence[str] = (),
+    names: Sequence[str] = (), output: str = "",
 ) -> CamResult:  # fmt: skip
     """Class activation maps of a network on normalised images (B, C, H, W).
 
@@ -71,6 +71,8 @@ def cam(
         layer: path of a module as in taps (`layer3`, `layer3.-1.relu2:in`), or a module; by default the last stage,
             and in a vision transformer with a class token the input of the first norm of the last block.
         names: names of the classes, for sentences.
+        output: where the logits are in what the network returns, such as `logits` or `1`; found automatically where
+            only one part can be the logits.
 
     Errors: UserError for an unknown method or layer, a layer whose output is no map, missing labels, or
     AttentionRollout of a network without attention between all tokens or with a `layer`.
@@ -84,11 +86,12 @@ def cam(
     with untouched(model), torch.inference_mode(False), torch.autocast(images.device.type, enabled=False):
         model.eval()
         images = images.detach().clone() if images.is_inference() else images.detach()
-        place = None if method == ROLLOUT else find_place(model, layer or default_layer(model, images))
         parts = []
-        for start in range(0, len(images), batch_size):
-            part = slice(start, start + batch_size)
-            parts.append(_evidence(model, place, images[part], _part(target, part), method))
+        with returning_logits(model, output):
+            place = None if method == ROLLOUT else find_place(model, layer or default_layer(model, images))
+            for start in range(0, len(images), batch_size):
+                part = slice(start, start + batch_size)
+                parts.append(_evidence(model, place, images[part], _part(target, part), method))
     return _result(parts, images, method, names)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from famkd.errors import UserError
-from famkd.features.layout import Layout, as_maps, image_size, layout_of, says_channels_last, says_prefix
+from famkd.features.layout import Layout, as_maps, layout_of, says_channels_last, says_prefix
+from famkd.features.prepare import network_size
 from famkd.features.taps import default_taps, find_module
 from famviz.networks import logits_of
 
@@ -38,7 +39,7 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     gradient. There it is the input of the first norm of that block, `blocks.11.norm1:in`.
     """
     with torch.no_grad():
-        stages = default_taps(model, "stages", images[:2])
+        stages = default_taps(model, "maps", images[:2])
     for layer in reversed(stages):
         layout, gradient = _probe(model, layer, images[:1])
         if min(layout.grid) <= 1:
@@ -64,7 +65,7 @@ def _probe(model: nn.Module, layer: str, image: Tensor) -> tuple[Layout, Tensor]
 
 def layout_at(activations: Tensor, model: nn.Module, images: Tensor) -> Layout:
     """How the activations of a model are read as a map."""
-    return layout_of(activations.shape, image_size(images), says_prefix(model))
+    return layout_of(activations.shape, network_size(model, images), says_prefix(model))
 
 
 def only_class_token(gradient: Tensor, layout: Layout) -> bool:
@@ -86,7 +87,7 @@ def first_norm(model: nn.Module, layer: str) -> str:
 
 def as_map(activations: Tensor, model: nn.Module, images: Tensor) -> Tensor:
     """Activations as (B, C, H, W): tokens are folded to a map."""
-    (maps,) = as_maps([activations], image_size(images), says_prefix(model), says_channels_last(model))
+    (maps,) = as_maps([activations], network_size(model, images), says_prefix(model), says_channels_last(model))
     return maps
 
 

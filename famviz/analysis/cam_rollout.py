@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from famkd.errors import UserError
-from famkd.features.layout import image_size, layout_of, says_prefix
+from famkd.features.layout import layout_of, says_prefix
+from famkd.features.prepare import network_size
 from famviz.networks import logits_of
 
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
@@ -33,7 +34,7 @@ def rollout(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, int]:
         raise UserError(f"AttentionRollout needs a vision transformer, and {name} has no attention. {REMEDY}")
     tokens = {weights.shape for weights in watch.seen}
     count = watch.seen[0].shape[-1]
-    layout = layout_of((len(images), count, 1), image_size(images), says_prefix(model))
+    layout = layout_of((len(images), count, 1), network_size(model, images), says_prefix(model))
     if len(tokens) > 1 or len(watch.seen[0]) != len(images) or layout.kind != "tokens":
         raise UserError(f"AttentionRollout needs attention between all tokens, which {name} does not have. {REMEDY}")
     joint = torch.eye(count, device=images.device).expand(len(images), -1, -1)

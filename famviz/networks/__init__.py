@@ -1,6 +1,6 @@
 """Networks and images to look at: those of runs, or any others."""
 
-from famviz.networks.inside import device_of, logits_of, untouched
+from famviz.networks.inside import device_of, logits_of, returning_logits, untouched
 from famviz.networks.runs import (
     Pictures,
     Source,
@@ -15,5 +15,5 @@ from famviz.networks.runs import (
 
 __all__ = [
     "Pictures", "Source", "classification_run", "device_of", "located", "logits_of", "networks", "networks_of_runs",
-    "run_images", "student_alone", "trained_distiller", "untouched",
+    "returning_logits", "run_images", "student_alone", "trained_distiller", "untouched",
 ]  # fmt: skip

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from famkd.features.answer import Wanted, logits_in
+
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
@@ -21,9 +23,27 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.inplace = inplace
 
 
+@contextmanager
+def returning_logits(model: nn.Module, output: str = "") -> Iterator[None]:
+    """Inside the block the network returns its logits (B, classes), whatever it returns elsewhere.
+
+    Args:
+        output: where they are, such as `logits` or `1`, if more than one part can be the logits.
+    """
+    wanted = Wanted(output=output, for_losses=False)
+    handle = model.register_forward_hook(lambda module, args, out: logits_in(out, wanted))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def logits_of(out: Any) -> Tensor:
-    """The logits (B, classes) in the output of a network: the output, or its first part if it has several."""
-    return out[0] if isinstance(out, tuple | list) else out
+    """The logits (B, classes) in the output of a network, as famkd finds them.
+
+    UserError, one sentence with what was returned, if no part or more than one can be the logits.
+    """
+    return logits_in(out, Wanted(for_losses=False, can_be_named=False))
 
 
 def device_of(model: nn.Module) -> torch.device:

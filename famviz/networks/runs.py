@@ -14,7 +14,8 @@ from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
-from famkd.training.build import build_recipe_data, load_trained, recipe_run
+from famkd.training.build import build_recipe_data, load_trained
+from famkd.training.places import recipe_run
 from famviz.load import LoadedRun
 
 Source = Run | LoadedRun | str | Path

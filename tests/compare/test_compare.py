@@ -138,7 +138,7 @@ def test_a_damaged_run_does_not_stop_the_others(runs, capsys):
     (write_run(runs / "foreign") / "recipe.yaml").write_text("no_such_field: 1\n")
     text = compare([runs])
     assert text.count("Unreadable: ") == 2
-    assert f"{runs / 'foreign'}: In the recipe recipe: Unrecognized options: --no_such_field, 1." in text
+    assert f"{runs / 'foreign'}/recipe.yaml, line 1: no_such_field is not a setting" in text
     assert "kd" in text
     assert capsys.readouterr().err == ""
 

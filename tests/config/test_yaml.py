@@ -9,10 +9,10 @@ from famkd.errors import UserError
 @pytest.mark.parametrize(("text", "words"), [
     ("a: &a [x]\nb: *a", r"\*a stands for another value"),
     ("seed: 1\nseed: 2", "'seed' is set twice"),
-    ("optim: {lr: 1, lr: 2}", "'lr' is set twice"),
-    ("<<: {seed: 1}", "'<<' is not the name of a setting"),
+    ("optim: {lr: 1, lr: 2}", "'optim.lr' is set twice"),
+    ("<<: {seed: 1}", "'<<.seed' is not the name of a setting"),
     ("1: 2", "'1' is not the name of a setting"),
-    ("? [a, b]\n: c", "unhashable key"),
+    ("? [a, b]\n: c", "the name of a setting is one word"),
     ("[" * 3000, "nested too deeply"),
     ("# " + "x" * 40_000, "larger than 32,768 bytes"),
     ('name: "\\e]0;owned\\a"', "characters that cannot be printed"),
@@ -33,7 +33,7 @@ def test_a_binary_file_is_not_a_recipe(tmp_path, content):
         load_recipe(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "a\0b", "."])
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "a\0b"])
 def test_a_name_that_no_file_can_have_is_not_a_recipe(name):
     with pytest.raises(UserError, match="There is no recipe"):
         load_recipe(name)

@@ -11,6 +11,7 @@ from helpers.tiny_coco import CROWDED, EMPTY, SIZES, make_coco
 from famkd.data import build_data
 from famkd.data.coco import Coco
 from famkd.data.coco_annotations import read_instances
+from famkd.data.coco_files import find_annotations
 from famkd.errors import UserError
 from famkd.tasks.coco_ap import FIGURES, coco_figures
 
@@ -18,6 +19,9 @@ from famkd.tasks.coco_ap import FIGURES, coco_figures
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return make_coco(tmp_path_factory.mktemp("data") / "coco")
+
+
+ANNOTATIONS = "annotations/instances_val2017.json"
 
 
 def open_coco(root, batch_size=2, **options) -> Coco:
@@ -183,7 +187,10 @@ BROKEN = {
     "short box": (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), "bbox"),
     "box of no number": (lambda c: c["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "four finite numbers"),
     "box turned over": (lambda c: c["annotations"][0].update(bbox=[9, 9, -3, 4]), "not negative"),
-    "other categories": (lambda c: c["categories"].append({"id": 99, "name": "green"}), "categories of train2017 and"),
+    "other categories": (
+        lambda c: c["categories"].append({"id": 99, "name": "green"}),
+        "test images differ: green",
+    ),
 }
 
 
@@ -199,16 +206,24 @@ def test_a_broken_json_ends_in_one_sentence(root, tmp_path, case):
 def test_what_is_missing_is_named(root, tmp_path, missing):
     (tmp_path / "annotations").mkdir()
     if missing == "val2017":
-        (tmp_path / "annotations" / "instances_val2017.json").write_text("{}")
-    with pytest.raises(UserError, match=r"There is no .*val2017.*: point --data\.root at a folder with annotations"):
-        read_instances(tmp_path if missing != "." else tmp_path / "nowhere", "val2017")
+        (tmp_path / "annotations" / "instances_val2017.json").write_text((root / ANNOTATIONS).read_text())
+    with pytest.raises(UserError, match=r"There is no json of val boxes under|none of its 5 images, .*, is in "):
+        read_instances(find_annotations(tmp_path if missing != "." else tmp_path / "nowhere", "val"))
 
 
-def test_an_image_that_is_none_or_of_another_size(root, tmp_path):
+def test_an_image_that_turns_out_to_be_none_or_of_another_size(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("famkd.data.coco.find_unreadable", lambda *a: {})
     own = make_coco(tmp_path / "own")
     (own / "val2017" / "1.jpg").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"Cannot read the image .*1\.jpg"):
         list(open_coco(own, workers=2).test())
+    with pytest.warns(UserWarning, match=r"1\.jpg cannot be read and is left out"):
+        tested = [batch.index.tolist() for batch in open_coco(own, workers=2, unreadable="skip").test()]
+    assert tested == [[0], [2], [3], [4]]
+    (own / "train2017" / "1.jpg").write_bytes(b"no picture")
+    with pytest.warns(UserWarning, match=r"1\.jpg cannot be read and is left out"):
+        trained = [piece.index.tolist() for piece in open_coco(own, 5, unreadable="skip").epoch(1)]
+    assert sorted(trained[0]) == [0, 2, 2, 3, 4]  # the next one stands in
     (own / "val2017" / "1.jpg").write_bytes((own / "val2017" / "0.jpg").read_bytes())
     with pytest.raises(UserError, match=r"is 80x100 but its annotations say 100x80"):
         list(open_coco(own).test())

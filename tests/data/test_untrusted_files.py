@@ -14,8 +14,8 @@ from PIL import Image
 from famkd.data import build_data
 from famkd.data.folders import FolderSource
 from famkd.data.loader import FileImages
+from famkd.data.pixels import decoded
 from famkd.data.small import npz
-from famkd.data.transforms import decoded
 from famkd.errors import UserError
 from famkd.files import total_memory
 

@@ -18,14 +18,14 @@ MAY = {
     "filter": ("spectra", ""),
     "released": ("filter", "layers models"),
     "load": ("filter released", "files layers run"),
-    "networks": ("load", "config distill run tasks training"),
+    "networks": ("load", "config distill features run tasks training"),
     "tables": ("", "tables"),
     "analysis": ("filter load networks spectra tables", "data distill features layers run"),
     "figures": ("analysis filter load networks spectra", ""),
     "explorer": ("analysis figures filter load networks spectra tables", "run"),
     "report": ("explorer figures filter load", "run"),
     "lab": ("load", ""),
-    "cli": ("lab report", ""),
+    "cli": ("lab report", "command_line"),
 }
 WHOLE = ("__init__.py", "__main__.py", "lab/look.py")  # the public names, the start, and a notebook as users see it
 NEVER = {"cli", "sweep", "bench"}  # of famkd

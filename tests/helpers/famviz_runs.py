@@ -9,7 +9,8 @@ from famkd.config.load import load_recipe
 from famkd.distill.types import Probe, View
 from famkd.layers.fourier import FilterOptions, FourierFilter
 from famkd.methods.review import FAMReview
-from famkd.run.directory import Run, notes_of
+from famkd.run.directory import Run
+from famkd.run.summaries import notes_of
 
 SHAPES = ((4, 9), (6, 8))  # channels and pixels of each stage, an odd and an even map
 TAPS = ["layer1", "layer2", "avgpool"]

@@ -25,11 +25,13 @@ def _default_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(*arguments: str, new_session: bool = False) -> subprocess.Popen[str]:
-    """Start `python ARGUMENTS` with captured output."""
+def start(
+    *arguments: str, new_session: bool = False, within: tuple[str, ...] = (), **variables: str
+) -> subprocess.Popen[str]:
+    """Start `python ARGUMENTS` with captured output, within another command and with environment variables if given."""
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        env=environment(),
+        [*within, sys.executable, *arguments],
+        env={**environment(), **variables},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -20,6 +20,7 @@ from torch import nn
 import famviz
 from famkd.config.load import load_recipe
 from famkd.data.coco_annotations import read_instances
+from famkd.data.coco_files import find_annotations
 from famkd.data.small import npz
 from famkd.errors import UserError, inert
 from famkd.files import write_rows
@@ -106,7 +107,7 @@ def check_annotations(data: bytes) -> None:
     Path("annotations").mkdir(exist_ok=True)
     Path("val2017").mkdir(exist_ok=True)
     Path("annotations/instances_val2017.json").write_bytes(data)
-    check(read_instances, Path(), "val2017")
+    check(lambda: read_instances(find_annotations(".", "val")))
 
 
 def check_run(run: Run) -> None:

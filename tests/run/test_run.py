@@ -17,8 +17,9 @@ from torch import nn
 
 from famkd.config.load import load_recipe
 from famkd.errors import UserError
-from famkd.files import write_atomically, write_rows
-from famkd.run.directory import Run, notes_of, summarise
+from famkd.files import read_tensors, write_atomically, write_rows, write_tensors
+from famkd.run.directory import Run
+from famkd.run.summaries import notes_of, summarise
 
 HOLD = """
 import signal, sys
@@ -96,6 +97,15 @@ def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), replace(a, b)))
     write_atomically(tmp_path / "file", b"12345")
     assert calls == ["fsync 5", "replace"]
+
+
+def test_equal_tensors_and_notes_give_equal_bytes(tmp_path):
+    path, notes, seen = tmp_path / "w.safetensors", {"b": '{"x": "\u00e4"}', "a": "1", "format": "1"}, set()
+    for _ in range(20):  # the library orders notes at random
+        write_tensors(path, {"w": torch.arange(3.0)}, notes)
+        seen.add(path.read_bytes())
+    assert len(seen) == 1
+    assert read_tensors(path)[1] == notes
 
 
 def test_files_have_the_rights_that_others_get(tmp_path):

@@ -440,7 +440,7 @@ REFUSED = {
     "logits": (("--method", "kd"), "as a whole: detection takes methods that compare stages, such as fam"),
     "embeddings": (("--method", "fam+rkd"), "rkd compares"),
     "a graph": (("--engine", "graph"), "cannot run on --engine graph, .* leave it out"),
-    "no such folder": (("--data.root", "nowhere"), r"There is no nowhere/annotations/instances_val2017\.json"),
+    "no such folder": (("--data.root", "nowhere"), r"There is no json of val boxes under nowhere, which holds nothing"),
 }
 
 

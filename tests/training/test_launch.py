@@ -1,5 +1,6 @@
 """Several processes train as one would: same losses, each test image counted once, one writer, none left behind."""
 
+import json
 import os
 import re
 import signal
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ddp_worker
-from helpers.processes import finish, wait_for_epochs, wait_until
+from helpers.processes import HANG, finish, wait_for_epochs, wait_until
 from torch import nn
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from famkd import distributed
 from famkd.config.load import differences, load_recipe
 from famkd.data.in_memory import Draws
-from famkd.errors import ROLE, TrainingStopped, UserError
+from famkd.errors import ROLE, UserError
 from famkd.models import MODELS, build_model
 from famkd.run.directory import Run
 from famkd.training import launch
@@ -210,12 +213,23 @@ def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
 
 def test_what_cannot_be_shared_out_is_told_once(pair, python):
     code, out, err = python("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--data.batch_size", "15")
-    assert (code, out) == (2, "")
+    assert code == 2
+    assert "epoch 1" not in out
     assert err.count("\n") == 1
     assert err.startswith("famkd: A step of 15 images cannot be cut into 2 equal parts")
     assert "multiple of 2" in err
 
 
+@pytest.mark.slow
+def test_nobody_reading_on_ends_all_processes_without_a_word(pair, background):
+    process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "400")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(HANG) == 141
+    assert len(Run("run").metrics()) < 400
+
+
+@pytest.mark.slow
 def test_python_gets_the_error_and_keeps_its_environment(pair):
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in signal.valid_signals()]
     with pytest.raises(UserError, match="15 images cannot be cut into 2 equal parts"):
@@ -224,20 +238,27 @@ def test_python_gets_the_error_and_keeps_its_environment(pair):
     assert [signal.getsignal(number) for number in signal.valid_signals()] == handlers
 
 
+LOST = ChildFailedError("worker", {1: ProcessFailure(1, pid=9, exitcode=-9, error_file="")})
+
+
 @pytest.mark.parametrize(
-    ("written", "error"),
+    ("end", "written", "error"),
     [
-        ('{"message": {"message": "UserError: no space: left"}}', UserError("no space: left")),
-        ('{"message": {"message": "TrainingStopped: by SIGTERM"}}', TrainingStopped("by SIGTERM")),
-        ('{"message": {"message": "ValueError: a mistake"}}', None),  # its traceback was printed
-        ('{"message": {"mess', None),
+        (LOST, "UserError: no space: left", "UserError('no space: left')"),
+        (LOST, "TrainingStopped: stopped by SIGTERM", "TrainingStopped('stopped by SIGTERM')"),
+        (LOST, "ValueError: a bug", "UserError('A process of this training has ended,"),  # its traceback was printed
+        (LOST, "", "UserError('A process of this training has ended,"),
+        (SignalException("", signal.SIGTERM), "UserError: no space left", "UserError('no space left')"),
+        (SignalException("", signal.SIGTERM), "", "TrainingStopped('stopped by SIGTERM; run holds epoch 0;"),
+        (SignalException("", signal.SIGINT), "", "KeyboardInterrupt("),
     ],
 )
-def test_reports_of_processes(tmp_path, written, error):
-    file = tmp_path / "famkd_1" / "attempt_0" / "1" / "error.json"
-    file.parent.mkdir(parents=True)
-    file.write_text(written)
-    assert repr(launch._reported(str(tmp_path))) == repr(error)
+def test_why_processes_ended(tmp_path, end, written, error):
+    for rank, text in enumerate((json.dumps({"message": {"message": written}}), '{"message": {"mess')):
+        file = tmp_path / "famkd_1" / "attempt_0" / str(rank) / "error.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+    assert repr(launch._why(end, str(tmp_path), Run("run"))).startswith(error)
 
 
 def test_a_signal_that_comes_twice(monkeypatch):

@@ -6,16 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from helpers.on_device import DeviceOnly
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from famkd.config.load import load_recipe, parse_recipe
 from famkd.config.optimizers import optimizer_info, optimizer_names
 from famkd.config.recipe import Optim
 from famkd.config.validate import validated
 from famkd.distill.distiller import Distiller
+from famkd.distill.types import Batch
 from famkd.errors import UserError
 from famkd.models import build_model
 from famkd.tasks import Classification
@@ -60,15 +60,16 @@ class Method(nn.Module):
         self.connector, self.filter = nn.Conv2d(4, 6, 1), nn.Parameter(torch.zeros(6, 6, 4, 3, 2))
 
 
+IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
 def make(methods: bool = False) -> Distiller:
     torch.manual_seed(0)
-    distiller = Distiller(Classification(), Net(), None, {}, probe=None)
+    labels = torch.arange(8) % 3
+    distiller = Distiller(Classification(), Net(), None, {}, probe=Batch(IMAGES, labels, torch.arange(8)))
     if methods:
         distiller.methods["mine"] = Method()
     return distiller
-
-
-IMAGES = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 def steps(distiller: Distiller, optimizer: torch.optim.Optimizer, count: int) -> None:
@@ -222,23 +223,12 @@ def test_options_of_a_file_are_refused_or_left_out_with_another_choice():
         validated(parse_recipe(file, [], name="x"))
 
 
-class OnDeviceOnly(TorchDispatchMode):
-    """Fails on an operation that a CUDA graph cannot hold: one that reads a value, or mixes in a tensor of the CPU."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        assert func is not torch.ops.aten._local_scalar_dense.default
-        for leaf in tree_leaves((args, kwargs, out)):
-            assert not isinstance(leaf, Tensor) or leaf.device.type == "cuda", func
-        return out
-
-
 @pytest.mark.parametrize("name", [name for name in CAPTURED if optimizer_info(name).kind not in FUSED])
 def test_a_captured_step_stays_on_the_device(name, monkeypatch):
     """The tensors are fake ones, so no GPU is needed; PyTorch's fused kernels do not take them."""
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(L2_cache_size=2**25))
+    distiller = make()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        distiller = make()
         for module in distiller.modules():
             for key, parameter in module._parameters.items():
                 if parameter is not None:
@@ -249,7 +239,7 @@ def test_a_captured_step_stays_on_the_device(name, monkeypatch):
             parameter.grad = torch.empty_like(parameter)
         optimizer.step()  # allocates the state
         assert all(tensor.device.type == "cuda" for tensor in state_tensors(optimizer))
-        with OnDeviceOnly():
+        with DeviceOnly():
             optimizer.step()
 
 

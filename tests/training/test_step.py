@@ -6,12 +6,11 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.on_device import DeviceOnly
 from helpers.steps import make_step
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
@@ -224,17 +223,6 @@ def test_compiling_needs_a_compiler_and_a_long_run(monkeypatch):
     assert choose_engine("auto", CPU, 100_000) == "eager"
     with pytest.raises(UserError, match=r"engine compile needs a compiler: .*eager"):
         choose_engine("compile", CPU, 10)
-
-
-class DeviceOnly(TorchDispatchMode):
-    """Fails on an operation that reads a tensor of the CPU, or brings a value to it."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
-        assert all(tensor.device.type == "cuda" for tensor in tensors), func
-        assert func is not torch.ops.aten._local_scalar_dense.default
-        return out
 
 
 def test_the_monitor_copies_nothing_to_or_from_the_device():

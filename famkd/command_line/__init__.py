@@ -1,0 +1,1 @@
+"""What the command lines of famkd and famviz share: reading flags, and ending with one sentence and an exit code."""

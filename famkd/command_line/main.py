@@ -1,0 +1,46 @@
+"""Run one command of a program: what it prints and with which code it exits when it cannot go on."""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+
+from famkd.errors import TrainingStopped, UserError, is_first_process, nearest, quiet_on_closed_pipe
+
+Commands = Mapping[str, Callable[[list[str]], None]]
+
+
+@quiet_on_closed_pipe()
+def run_command(
+    program: str, usage: str, commands: Commands, argv: list[str] | None, after_ctrl_c: Mapping[str, str] = {}
+) -> None:
+    """Run the command that `argv` names, by default the arguments of this process.
+
+    An error that the user can fix is printed as one sentence, with exit code 2; Ctrl-C gives 130, and a training that
+    a signal stopped 75.
+
+    Args:
+        after_ctrl_c: what to add to the word "interrupted", by command.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage, end="")
+        sys.exit(0 if argv else 2)
+    if argv in (["--version"], ["version"]):
+        print(f"{program} {version('famkd')}")
+        return
+    command, *rest = argv
+    try:
+        if command not in commands:
+            raise UserError(f"There is no command {command!r}.{nearest(command, commands)} See {program} --help.")
+        commands[command](rest)
+    except UserError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except TrainingStopped as stop:
+        if is_first_process():
+            print(f"{program}: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        if is_first_process():
+            print(f"{program}: interrupted{after_ctrl_c.get(command, '')}", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,58 @@
+"""What is printed before the first step: the sizes of what was built, and settings that have no effect on it."""
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from famkd import distributed
+from famkd.config.recipe import Recipe
+from famkd.console import console, size_of
+from famkd.distill.distiller import Distiller
+from famkd.distill.types import Dataset
+from famkd.training.build import Networks
+from famkd.training.optimizer import can_be_captured
+from famkd.training.step import Step
+
+
+def print_setup(
+    title: str, recipe: Recipe, networks: Networks, data: Dataset, distiller: Distiller, step: Step
+) -> None:
+    """Print what is unusual about the networks, how steps run, and a line for each setting that has no effect."""
+    for who, net in zip(("student", "teacher"), networks):
+        remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
+        for remark in filter(None, remarks):
+            console.print(f"{title}  {who}: {remark}")
+    captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
+    reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
+    console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
+    if recipe.data.val:
+        console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
+    if recipe.method_names:
+        momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
+        console.print(f"{title}  {size_of(distiller.methods, momentum)}")
+    for line in notices(recipe, data, distiller):
+        console.print(f"{title}  {line}")
+
+
+def notices(recipe: Recipe, data: Dataset, distiller: Distiller) -> Iterator[str]:
+    """A sentence for each setting that has no effect, or another one than its name says, on what was built."""
+    optim, norms = recipe.optim, _batch_norms(distiller)
+    if recipe.data.batch_size > data.batch_size:
+        yield f"--data.batch_size is {recipe.data.batch_size}: a step takes all {data.batch_size} images."
+    if optim.warmup_steps > data.steps:
+        yield f"--optim.warmup_steps {optim.warmup_steps} ends with the first epoch, after {data.steps} steps."
+    if optim.accumulate > 1 and norms:
+        images = data.batch_size // (optim.accumulate * distributed.world())
+        yield f"--optim.accumulate {optim.accumulate}: the {norms} batch norms average over parts of {images} images."
+    if recipe.sync_bn and distributed.world() == 1:
+        yield "--sync_bn has no effect on one process."
+    elif recipe.sync_bn and not norms:
+        yield "--sync_bn has no effect: there is no batch norm."
+    for name, method in distiller.methods.items():
+        for option, why in method.idle_options().items():  # pyright: ignore[reportCallIssue]  (it is a Method)
+            yield f"--{name}.{option} has no effect: {why}."
+
+
+def _batch_norms(module: nn.Module) -> int:
+    return sum(isinstance(each, _BatchNorm) for each in module.modules())
