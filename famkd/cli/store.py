@@ -5,10 +5,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from famkd.command_line.parse import parse_known
+from famkd.cli.recipe_first import read_recipe
 from famkd.command_line.values import PLACE
-from famkd.config.builtin import find_recipe
-from famkd.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -31,17 +29,8 @@ class StoreFlags:
 
 def store_command(argv: list[str]) -> None:
     """Run a recipe's teacher once over the training images, and store what it returns for trainings without it."""
-    if argv and argv[0] not in ("-h", "--help"):
-        find_recipe(argv[0])  # before torch is imported
-    from famkd.config.load import load_recipe, parse_recipe
-
-    if not argv or argv[0].startswith("-"):
-        if not {"-h", "--help"} & {*argv}:
-            raise UserError("Name a recipe or a file: famkd store quickstart --views 4, or one of `famkd ls recipes`.")
-        parse_recipe({"method": "kd"}, ["--help"], name="recipe", prog="famkd store RECIPE", own=StoreFlags)
-    source, *rest = argv
-    own, flags = parse_known(StoreFlags, rest, prog=f"famkd store {source}")
-    recipe = load_recipe(source, *flags, prog="famkd store", own=StoreFlags)
+    example = "famkd store quickstart --views 4"
+    own, recipe = read_recipe(argv, StoreFlags, prog="famkd store", example=example, method="kd")
     from famkd.training.store import StoreOptions, store_teacher
 
     store_teacher(recipe, own.out, StoreOptions(own.features, own.topk, own.dtype), own.runs)

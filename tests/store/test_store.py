@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.run_files import Killed, same
+from helpers.run_files import Killed, kill_after_each_epoch, same
 
 from famkd.cli import main
 from famkd.config.load import load_recipe
@@ -168,17 +168,9 @@ def test_students_methods_and_seeds_share_one_store(here):
 
 
 def test_a_training_from_a_store_goes_on_as_if_undisturbed(here, monkeypatch):
-    from famkd.training.checkpoint import TrainingState
-
     chosen = recipe("--teacher.store", "all", "--method", "fam_review")
     undisturbed = train(chosen, out="undisturbed")
-    real = TrainingState.save_epoch
-
-    def save_and_stop(*arguments):
-        real(*arguments)
-        raise Killed
-
-    monkeypatch.setattr(TrainingState, "save_epoch", save_and_stop)
+    kill_after_each_epoch(monkeypatch)
     for done in (1, 2, 3):
         torch.manual_seed(done)
         with pytest.raises(Killed):
