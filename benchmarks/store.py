@@ -6,7 +6,6 @@ Both steps take their next piece of data, run, and update the weights; the one f
 teacher has random weights, which take as long as trained ones. The store is written to a temporary folder.
 """
 
-import contextlib
 import os
 import sys
 import tempfile
@@ -83,7 +82,8 @@ def main() -> None:
     source, *rest = sys.argv[1:]
     own, flags = parse_known(Flags, rest, prog="benchmarks/store.py")
     asked = load_recipe(source, *flags)
-    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
         images = noise_images(BATCHES * asked.data.batch_size, own.side)
         np.savez("noise.npz", x_train=images.x_train, y_train=images.y_train, x_test=images.x_test[:8],
                  y_test=images.y_test[:8], class_names=images.classes)  # fmt: skip

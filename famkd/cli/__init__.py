@@ -1,9 +1,10 @@
-"""The command line: famkd train | eval | compare | sweep | store | export | bench | ls."""
+"""The command line: famkd train | init | eval | compare | sweep | store | export | bench | ls."""
 
 from collections.abc import Callable
 
 from famkd.cli.bench import bench_command
 from famkd.cli.commands import compare_command, eval_command, export_command, sweep_command
+from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command
 from famkd.cli.store import store_command
 from famkd.cli.train import train_command
@@ -12,6 +13,8 @@ from famkd.command_line.main import run_command
 USAGE = """famkd: knowledge distillation with frequency attention
 
   famkd train RECIPE|FILE [--flag value ...]   train a student; RECIPE --help explains every field
+  famkd train --student.model M --teacher.model T --teacher.weights W --data D --root DIR    without a file
+  famkd init [FILE] [--flag value ...]         write a commented recipe for a pair of your own
   famkd eval RUN                               evaluate a run's student on the test set
   famkd eval --model M --weights F --data D --root DIR    evaluate a bare checkpoint
   famkd compare RUN ...                        compare runs over seeds; takes folders and patterns too
@@ -26,6 +29,7 @@ famkd COMMAND --help explains a command; famkd --version. First steps: famkd tra
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train_command,
+    "init": init_command,
     "eval": eval_command,
     "compare": compare_command,
     "sweep": sweep_command,

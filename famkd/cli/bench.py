@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from famkd.command_line.parse import parse_known
+from famkd.cli.recipe_first import read_recipe
 from famkd.command_line.values import PLACE
-from famkd.config.builtin import find_recipe
 from famkd.errors import UserError
 
 
@@ -31,19 +30,10 @@ class BenchFlags:
 
 def bench_command(argv: list[str]) -> None:
     """Time a recipe's training step: images/s, the parts of a step, and the share of the device's peak."""
-    if argv and argv[0] not in ("-h", "--help"):
-        find_recipe(argv[0])  # before torch is imported
-    from famkd.config.load import load_recipe, parse_recipe
-
-    if not argv or argv[0].startswith("-"):
-        if not {"-h", "--help"} & {*argv}:
-            raise UserError("Name a recipe or a file: famkd bench quickstart, or one of `famkd ls recipes`.")
-        parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", prog="famkd bench RECIPE", own=BenchFlags)
-    source, *rest = argv
-    own, flags = parse_known(BenchFlags, rest, prog=f"famkd bench {source}")
+    example = "famkd bench quickstart"
+    own, recipe = read_recipe(argv, BenchFlags, prog="famkd bench", example=example, method="fam_review")
     if own.attention and (own.save or own.noise or own.against):
         raise UserError("--attention times modules, so it cannot be combined with --save, --noise or --against.")
-    recipe = load_recipe(source, *flags, prog="famkd bench", own=BenchFlags)
     if own.attention:
         from famkd.bench.modules import cost_table
 

@@ -37,9 +37,9 @@ def train_command(argv: list[str]) -> None:
         find_recipe(source)  # before torch is imported
     from famkd.config.load import load_recipe, parse_recipe
 
-    if not source:
+    if not source and not _names_a_student(rest):
         parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", own=TrainFlags)
-    own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}")
+    own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}".rstrip())
     if "--seeds" in rest and not own.seeds:
         raise UserError("--seeds takes one or more numbers, as in --seeds 0 1 2.")
     if own.jobs and not own.seeds:
@@ -61,18 +61,30 @@ def train_command(argv: list[str]) -> None:
 
 
 def recipe_first(argv: list[str]) -> tuple[str, list[str]]:
-    """Split a command line into the recipe and the rest; the recipe is "" where only help is asked for."""
+    """Split a command line into the recipe and the rest; the recipe is "" for help, and where flags name a student."""
     if argv and not argv[0].startswith("-"):
         return argv[0], argv[1:]
     places = [place for place, word in enumerate(argv) if place and _is_recipe(word)]
+    if _names_a_student(argv):  # a run directory may be a value, as of --teacher.weights
+        places = [place for place in places if argv[place] in builtin_recipes() and argv[place - 1][:2] != "--"]
+        if not places:
+            return "", argv
     if not places:
         if {"-h", "--help"} & {*argv}:
             return "", argv
-        raise UserError("Name a recipe or a file: famkd train quickstart, or one of `famkd ls recipes`.")
+        raise UserError(
+            "Name a recipe or a file: famkd train quickstart, or one of `famkd ls recipes`; or "
+            "networks of your own: famkd train --student.model M --teacher.model T --teacher.weights W --data D "
+            "--root DIR."
+        )
     builtin = [place for place in places if argv[place] in builtin_recipes()]
     place = builtin[0] if builtin else places[-1]
     reordered = [argv[place], *argv[:place], *argv[place + 1 :]]
     raise UserError(f"The recipe comes first: {shlex.join(['famkd', 'train', *reordered])}")
+
+
+def _names_a_student(argv: list[str]) -> bool:
+    return any(word.partition("=")[0] in ("--student.model", "--student-model") for word in argv)
 
 
 def _is_recipe(text: str) -> bool:

@@ -16,6 +16,7 @@ from famkd.config.ranges import check_ranges
 from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Recipe, Teacher, split_methods
 from famkd.config.sections import data_options, data_section, method_options, recipe_type
 from famkd.config.settings import Settings, settings_of
+from famkd.config.starter import starting_settings
 from famkd.config.yaml_flags import YamlFile, as_flags, flatten, read_yaml
 from famkd.data import DATA
 from famkd.errors import RecipeError, UserError, inert, nearest
@@ -30,12 +31,16 @@ def load_recipe(source: str | Path, *flags: str, prog: str = "famkd train", own:
     """Read a built-in recipe by name or a YAML file by path; flags override the file.
 
     Args:
+        source: name or path; "" for a recipe of flags alone, whose method is fam_review where a teacher is named.
         prog: the command that the help text names.
         own: a dataclass of flags that the command takes itself, for the help text and for hints.
 
     Errors: UserError for an unknown recipe, an unreadable file, or plug-ins in it that the flags do not name;
     RecipeError for an unknown field or a value of the wrong type, with the line of the file.
     """
+    if not source:
+        tree, name = starting_settings(list(flags), prog)
+        return parse_recipe(tree, flags, name=name, prog=prog, own=own)
     path, name = find_recipe(str(source))
     file = read_yaml(path)
     return parse_recipe(_table(file), flags, name=name, prog=f"{prog} {source}", own=own, file=file)

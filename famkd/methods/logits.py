@@ -111,8 +111,7 @@ def dist_loss(
 
     Args:
         student_logits, teacher_logits: (B, classes).
-        beta, gamma: weights of the two relations. In a batch of one sample the second one is constant.
-        temperature: T, which divides the logits.
+        beta, gamma, temperature: weights of the two relations (of one sample the second is constant), and T.
 
     Source: Huang et al., "Knowledge Distillation from a Stronger Teacher", NeurIPS 2022.
     """

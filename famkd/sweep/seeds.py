@@ -61,7 +61,7 @@ def train_seeds(
 
 
 def _job(recipe: Recipe, source: str, flags: list[str], runs: str | Path, resume: bool) -> Job:
-    command = [sys.executable, "-m", "famkd", "train", source, "--runs", str(runs), *flags]
+    command = [sys.executable, "-m", "famkd", "train", *filter(None, [source]), "--runs", str(runs), *flags]
     command += ["--seed", str(recipe.seed)]
     if resume:
         command.append("--resume")

@@ -219,7 +219,7 @@ def test_as_many_seeds_go_at_once_as_fit_on_the_gpus(monkeypatch):
     assert fitting(recipe, 0) == 1
     assert fitting(recipe, 1) == 4  # a little more than 2 GiB each
     assert fitting(recipe, 2) == 4 + 1
-    monkeypatch.setattr("famkd.sweep.seeds.build_recipe_data", lambda recipe: types.SimpleNamespace(streamed=True))
+    monkeypatch.setattr("famkd.sweep.seeds.build_training_data", lambda recipe: types.SimpleNamespace(streamed=True))
     assert fitting(load_recipe("imagenet/resnet34-resnet18"), 2) == 2
 
 

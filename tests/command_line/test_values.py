@@ -52,13 +52,14 @@ def test_no_value_is_the_empty_default_of_a_text(tmp_path, monkeypatch):
 
 def test_places_are_expanded(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.setenv("DATA_1", "/data")
-    for text, wanted in {"~/a": "/home/me/a", "$HOME/a": "/home/me/a", "${DATA_1}/b@64": "/data/b@64", "a/~": "a/~",
-                         "recipe:~/t.yaml": "recipe:/home/me/t.yaml", "pretrained": "pretrained", "s3://b/$": "s3://b/$",
+    home = str(tmp_path / "home")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("DATA_1", "images")
+    for text, wanted in {"~/a": f"{home}/a", "$HOME/a": f"{home}/a", "${DATA_1}/b@64": "images/b@64", "a/~": "a/~",
+                         "recipe:~/t.yaml": f"recipe:{home}/t.yaml", "pretrained": "pretrained", "s3://b/$": "s3://b/$",
                          }.items():  # fmt: skip
         assert spelled(Annotated[str, PLACE], [text]) == [expanded(text)] == [wanted]
-    assert spelled(tuple[Annotated[str, PLACE], ...], ["~/a.py", "b.py"]) == ["/home/me/a.py", "b.py"]
+    assert spelled(tuple[Annotated[str, PLACE], ...], ["~/a.py", "b.py"]) == [f"{home}/a.py", "b.py"]
     assert spelled(str, ["~/a"]) == ["~/a"]
     with pytest.raises(UserError, match=r"The path \$NOWHERE/x names \$NOWHERE, which is not set"):
         expanded("$NOWHERE/x")

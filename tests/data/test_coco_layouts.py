@@ -246,7 +246,7 @@ PLACES = {
     "sub-paths": ("deep/er/{}", "val2017/deep/er/{}"),
     "with the folder": ("val2017/{}", "val2017/{}"),
     "backslashes": ("deep\\er\\{}", "val2017/deep/er/{}"),
-    "of another machine": ("/home/me/set/images/{}", "val2017/{}"),
+    "of another machine": ("/elsewhere/set/images/{}", "val2017/{}"),
     "of another drive": ("C:\\set\\{}", "val2017/{}"),
     "from elsewhere": ("../../images/{}", "val2017/{}"),
     "spaces and accents": ("été au lac/{}", "val2017/été au lac/{}"),

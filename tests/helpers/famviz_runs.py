@@ -24,7 +24,7 @@ def make_run(path: Path, *flags: str, seed: int = 0, epochs: int = 3, shapes=SHA
     probe = Probe(View(None, feats), View(None, feats), None)
     methods = nn.ModuleDict({"fam_review": FAMReview(probe, filter=FilterOptions(**options))})
     run = Run(path)
-    run.begin(load_recipe("quickstart", "--epochs", str(epochs), *flags), "cpu")
+    run.begin(load_recipe("quickstart", "--epochs", str(max(1, epochs)), *flags), "cpu")
     for _ in range(epochs):
         add_epoch(run, methods, student or nn.Linear(2, 2))
     return run

@@ -1,8 +1,9 @@
-"""Compare two run directories, of which one was interrupted."""
+"""Interrupt a training, and compare its run directory with that of an undisturbed one."""
 
-import json
+import os
 
 from famkd.run.directory import Run
+from famkd.training.checkpoint import TrainingState
 
 
 class Killed(BaseException):
@@ -13,13 +14,32 @@ def files(run: Run) -> dict[str, bytes]:
     """What must not depend on when a run was interrupted; tensors by their bytes."""
     names = ["metrics.jsonl", "recipe.yaml", "student.safetensors", "best.safetensors", "method.safetensors"]
     filters = [f"filters/{epoch:04d}.safetensors" for epoch in run.filter_epochs()]
-    contents = {name: (run.path / name).read_bytes() for name in names + filters if (run.path / name).is_file()}
-    if "method.safetensors" in contents:  # its two notes come in any order, so: the tensors, then the notes
-        length = int.from_bytes(contents["method.safetensors"][:8], "little")
-        header = json.loads(contents["method.safetensors"][8 : 8 + length])
-        header = json.dumps(header, sort_keys=True).encode()
-        contents["method.safetensors"] = header + contents["method.safetensors"][8 + length :]
-    return contents
+    return {name: (run.path / name).read_bytes() for name in names + filters if (run.path / name).is_file()}
+
+
+def kill_at_write(monkeypatch, fatal: int) -> list[str]:
+    """Raise Killed at the write of a file with this number, counted from 1; returns the names as they are written."""
+    replace, written = os.replace, []
+
+    def kill(source, target):
+        written.append(target.name)
+        if len(written) == fatal:
+            raise Killed
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", kill)
+    return written
+
+
+def kill_after_each_epoch(monkeypatch) -> None:
+    """Raise Killed after an epoch is saved."""
+    real = TrainingState.save_epoch
+
+    def save_and_stop(*arguments):
+        real(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(TrainingState, "save_epoch", save_and_stop)
 
 
 def same(one: Run, two: Run) -> None:

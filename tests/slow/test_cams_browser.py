@@ -144,14 +144,14 @@ def test_a_click_on_a_thumbnail_and_on_a_point_chooses(opened, page):
     assert page.locator(".fv-read").inner_text().startswith("image 2 is kind")
     page.mouse.click(box["x"] + 2.5 * 68, box["y"] + 30)
     drawn(page, 2)
-    across = page.locator(".fv-plot .fv-dot").evaluate_all(ACROSS)
+    across = page.locator(".fv-scatter .fv-dot").evaluate_all(ACROSS)
     assert len(across) > 10
-    dot = page.locator(".fv-plot .fv-dot").nth(int(np.argmin(across))).bounding_box()
+    dot = page.locator(".fv-scatter .fv-dot").nth(int(np.argmin(across))).bounding_box()
     page.mouse.move(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
     said = int(re.match(r"image (\d+)", page.locator(".fv-read").inner_text())[1])
     page.mouse.click(dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2)
     drawn(page, said)
-    page.focus(".fv-plot")
+    page.focus(".fv-scatter")
     page.keyboard.press("ArrowRight")
     settled(page)
     assert trait(page, "image") != said
@@ -163,15 +163,15 @@ def test_points_stand_at_confidence_and_agreement(opened, page, shown):
     agree = np.array([each["student"].figures["rank correlation"] for each in found])
     sure = shown.answers["student"].probabilities.max(1)
     kept = ~np.isnan(agree)
-    dots = page.locator(".fv-plot .fv-dot")
+    dots = page.locator(".fv-scatter .fv-dot")
     x, y = (np.array(dots.evaluate_all(script)) for script in (ACROSS, DOWN))
     low = min(0, np.round(agree[kept], 4).min())
     np.testing.assert_allclose(x, 44 + sure[kept] * (340 - 54), atol=0.2)
     np.testing.assert_allclose(y, 216 - (agree[kept] - low) / (1 - low) * 208, atol=0.2)
-    bad = page.locator(".fv-plot .fv-dot.fv-bad").count()
+    bad = page.locator(".fv-scatter .fv-dot.fv-bad").count()
     assert bad == (shown.logits["student"].argmax(1) != shown.labels)[kept].sum()
     put(page, plot="embedding", of="teacher")
-    assert page.locator(".fv-plot .fv-dot").count() == COUNT
+    assert page.locator(".fv-scatter .fv-dot").count() == COUNT
 
 
 def listed(page) -> int:

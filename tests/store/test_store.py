@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.run_files import Killed, same
+from helpers.run_files import Killed, kill_after_each_epoch, same
 
 from famkd.cli import main
 from famkd.config.load import load_recipe
@@ -168,17 +168,9 @@ def test_students_methods_and_seeds_share_one_store(here):
 
 
 def test_a_training_from_a_store_goes_on_as_if_undisturbed(here, monkeypatch):
-    from famkd.training.checkpoint import TrainingState
-
     chosen = recipe("--teacher.store", "all", "--method", "fam_review")
     undisturbed = train(chosen, out="undisturbed")
-    real = TrainingState.save_epoch
-
-    def save_and_stop(*arguments):
-        real(*arguments)
-        raise Killed
-
-    monkeypatch.setattr(TrainingState, "save_epoch", save_and_stop)
+    kill_after_each_epoch(monkeypatch)
     for done in (1, 2, 3):
         torch.manual_seed(done)
         with pytest.raises(Killed):
@@ -345,7 +337,7 @@ def test_the_command_says_the_size_before_it_writes(here, capsys):
     assert "note: fam_review of this recipe also needs --features stages embed" in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore:1 training images cannot be read")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_streamed_data_set_is_stored_with_its_own_pixels(here, tmp_path):
     from PIL import Image
 
@@ -356,8 +348,9 @@ def test_a_streamed_data_set_is_stored_with_its_own_pixels(here, tmp_path):
             for n in range(count):
                 pixels = draw.integers(0, 256, (20, 24, 3), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "tree" / part / name / f"{n}.png")
-    (tmp_path / "tree" / "train" / "b" / "2.png").write_bytes(b"no image")  # the next one is shown in its place
+    (tmp_path / "tree" / "train" / "b" / "2.png").write_bytes(b"no image")  # it is left out
     data = ("--data", "imagenet", "--root", "tree", "--data.size", "16", "--data.batch_size", "6")
+    data += ("--data.unreadable", "skip")
     store_teacher(load_recipe("small.yaml", *data, "--data.workers", "0", "--views", "2"), "streamed")
     run = train(recipe(*data, "--data.workers", "1", "--teacher.store", "streamed"), out="run")
     assert run.finished

@@ -277,7 +277,7 @@ def test_a_run_ranks_epochs_by_average_precision_and_opens_everywhere(tiny, caps
     assert len(famviz.open(run).filters) == 4
     assert famviz.open(run).filters[0].student == LEVELS[0]
     assert len(run.filter_epochs()) == 3
-    axes = famviz.figures.training_curves(famviz.open(run))
+    axes = famviz.plots.training_curves(famviz.open(run))
     assert [line.get_label() for line in axes[1].lines] == ["AP", "AP50"]
     capsys.readouterr()
     main(["eval", "run", "--accelerator", "cpu"])

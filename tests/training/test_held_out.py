@@ -1,12 +1,11 @@
 """Training with held-out images: the best epoch is chosen on them, and the test set is measured once, at the end."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.run_files import Killed, files
+from helpers.run_files import Killed, files, kill_at_write
 
 from famkd.cli import main
 from famkd.compare import compare
@@ -93,19 +92,10 @@ def test_patience_stops_early_and_resuming_leaves_it_so(pair, scored, capsys):
 def test_a_run_with_held_out_images_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
     recipe = pair(*FAM, *VAL, "--epochs", "2", "--patience", "1")
     whole = train(recipe, out="whole")
-    replace = os.replace
     names: list[str] = []
     for fatal in (10, *range(16, 30)):
-        writes: list[str] = []
-
-        def kill(source, target, writes=writes, fatal=fatal):
-            writes.append(target.name)
-            if len(writes) == fatal:
-                raise Killed
-            replace(source, target)
-
         with monkeypatch.context() as patched:
-            patched.setattr(os, "replace", kill)
+            writes = kill_at_write(patched, fatal)
             try:
                 train(recipe, out=f"cut-{fatal}")
                 break

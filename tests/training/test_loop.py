@@ -4,11 +4,12 @@ import os
 import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.processes import finish, wait_for_epochs
-from helpers.run_files import Killed, files, same
+from helpers.run_files import Killed, files, kill_after_each_epoch, kill_at_write, same
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Optim
@@ -43,18 +44,9 @@ def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
     recipe = pair(*FAM, "--fam_review.warmup", "3")
     whole = train(recipe, out="whole")
     assert len(whole.metrics()) == 3
-    replace = os.replace
     for fatal in range(10, 18):  # 2 at the start, 7 after the first epoch: all of the second, with the old resume.pt's
-        writes = []
-
-        def kill(source, target, writes=writes, fatal=fatal):
-            writes.append(target.name)
-            if len(writes) == fatal:
-                raise Killed
-            replace(source, target)
-
         with monkeypatch.context() as patched:
-            patched.setattr(os, "replace", kill)
+            kill_at_write(patched, fatal)
             with pytest.raises(Killed):
                 train(recipe, out=f"cut-{fatal}")
         run = Run(f"cut-{fatal}")
@@ -66,13 +58,7 @@ def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
 def test_stopping_after_every_epoch_changes_nothing(pair, monkeypatch, options):
     recipe = pair(*options)
     whole = train(recipe, out="whole")
-    real = TrainingState.save_epoch
-
-    def save_and_stop(*arguments):
-        real(*arguments)
-        raise Killed
-
-    monkeypatch.setattr(TrainingState, "save_epoch", save_and_stop)
+    kill_after_each_epoch(monkeypatch)
     for done in (1, 2, 3):
         torch.manual_seed(done)  # a new process would not go on where the old one's generator stood
         with pytest.raises(Killed):
@@ -580,7 +566,7 @@ def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
     distiller, _ = load_trained(run)
     rate = torch.tensor(0.25)
     optimizer = torch.optim.SGD(distiller.parameters(), lr=rate, momentum=0.9)
-    ledger = TrainingState(run, recipe, distiller, optimizer)
+    ledger = TrainingState(run, recipe, distiller, SimpleNamespace(optimizer=optimizer, averaged=None))
     assert ledger.restore() is None
     assert optimizer.param_groups[0]["lr"] is rate
     assert optimizer.state_dict()["state"]

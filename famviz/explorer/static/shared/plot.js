@@ -11,7 +11,7 @@ export function makePlot({ width, height, label, tell, forget, choose }) {
   const svg = h("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "application", tabindex: 0 });
   svg.setAttribute("data-lm-suppress-shortcuts", "true");
   svg.setAttribute("aria-label", label);
-  svg.setAttribute("class", "fv-plot");
+  svg.setAttribute("class", "fv-scatter");
   const plot = { root: svg, width, height, points: [], places: [], shown: "", chosen: null };
   const near = (event) => nearest(plot, event);
   svg.addEventListener("pointermove", (event) => {
