@@ -1,6 +1,5 @@
 """Images from any `torch.utils.data.Dataset` of (image, label), or from the one that a DataLoader reads."""
 
-import random
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from famkd.data.augment import Augment
 from famkd.data.balance import drawn
 from famkd.data.loader import DecodedBatch, FileImages, Key, Source, TrainTest
 from famkd.data.pixels import converted
+from famkd.data.seeded import draws_from
 from famkd.data.small import channel_statistics
 from famkd.data.streamed import Streamed
 from famkd.data.torch_labels import class_names, image_and_label, labels_of
@@ -88,18 +88,13 @@ class SampleImages(FileImages):
 
     def _image(self, epoch: int, index: int) -> Tensor:
         name = self.source.name(index)
-        state = torch.get_rng_state(), random.getstate(), np.random.get_state()
-        _seed_all(seed_of(self.seed, epoch, index))
         try:
-            image = pixels_of(self.source.read(index))
+            with draws_from(seed_of(self.seed, epoch, index)):
+                image = pixels_of(self.source.read(index))
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         except Exception as error:  # a user's Dataset can raise anything
             raise UserError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}.") from error
-        finally:
-            torch.set_rng_state(state[0])
-            random.setstate(state[1])
-            np.random.set_state(state[2])
         wanted = (*self.size, self.channels)
         if tuple(image.shape) != wanted or image.dtype != self.dtype:
             raise UserError(
@@ -114,9 +109,10 @@ class TorchData(Streamed):
 
     def __init__(self, datasets: Datasets, batch_size: int, device: torch.device | str = "cpu", seed: int = 0):
         workers = _workers(datasets)
-        train, test = (SampleSource(samples, workers) for samples in (datasets.train, datasets.test))
+        with draws_from(seed):
+            train, test = (SampleSource(samples, workers) for samples in (datasets.train, datasets.test))
+            first = pixels_of(train.read(0))
         classes = class_names(datasets.classes, train.dataset, [train.labels, test.labels])
-        first = pixels_of(train.read(0))
         self._dtype = first.dtype
         height, width, channels = first.shape
         mean, std = _statistics(datasets, train, seed, first)
@@ -126,7 +122,8 @@ class TorchData(Streamed):
                 raise UserError(
                     f"--data.val {name}: return famkd.Datasets with val=..., or pass a fraction such as 0.1."
                 )
-            return SampleSource(datasets.val, workers)
+            with draws_from(seed):
+                return SampleSource(datasets.val, workers)
 
         super().__init__(
             TrainTest(train, test, classes, read_split), batch_size, device, seed, augment=False, size=(height, width),
@@ -160,9 +157,8 @@ class TorchData(Streamed):
             return pixels
         mean, std = (torch.tensor(each, device=pixels.device) for each in (self.mean, self.std))
         values = pixels * std + mean
-        if (
-            len(values) and (values.min() < 0 or values.max() > 1) and not any(self.mean)
-        ):  # normalised, by unknown means
+        outside = len(values) > 0 and (values.min() < 0 or values.max() > 1)
+        if outside and not any(self.mean):  # they were normalised by unknown means
             low, high = values.aminmax()
             values = (values - low) / (high - low).clamp(min=1e-6)
         return (255 * values).round().clamp(0, 255).to(torch.uint8)
@@ -234,12 +230,6 @@ def _statistics(
     if isinstance(loaded, UserError):
         raise loaded
     return channel_statistics(loaded.pixels.numpy())
-
-
-def _seed_all(seed: int) -> None:
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds the GPUs, a hundred times as slow
-    random.seed(seed)
-    np.random.seed(seed % (1 << 32))
 
 
 def _words(shape: Sequence[int], dtype: torch.dtype) -> str:
