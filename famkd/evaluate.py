@@ -22,6 +22,7 @@ from famkd.tables import rich_table
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
 from famkd.training.facts import same_data
+from famkd.training.judged import judged
 from famkd.training.networks import build_network, student_of
 from famkd.training.teacher import teacher_run
 
@@ -54,6 +55,8 @@ def evaluate_run(
     if split == "val" and data not in ("", run.recipe.data.name):
         raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
     network, images = load_deployed(run, one_device(accelerator).device, data, root, best, ema)
+    if TASKS[run.recipe.task].judged_by_teacher:
+        images = judged(TASKS[run.recipe.task], images, _teacher_of(run, images))
     return _evaluate(network, images, run.recipe.task, batch_size, split)
 
 
@@ -83,6 +86,15 @@ def evaluate_checkpoint(
     chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
     network = build_network(Net(model, weights, output=output, **images), chosen, task).eval()
     return _evaluate(network, chosen, task, batch_size)
+
+
+def _teacher_of(run: Run, images: Dataset) -> nn.Module:
+    """The teacher of a run, in eval mode, with the classifier that was trained for it."""
+    recipe = run.recipe
+    teacher = build_network(recipe.teacher, images, recipe.task, who="teacher")
+    if head := run.teacher_head():
+        teacher.load_state_dict(head, strict=False)
+    return teacher.eval()
 
 
 def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int, split: Split = "test") -> Evaluation:

@@ -27,6 +27,7 @@ from famkd.training.build import Training, build_step, build_training, round_tea
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.facts import must_be_same
 from famkd.training.final_test import measure_test
+from famkd.training.judged import with_classes
 from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.places import default_run
@@ -53,7 +54,7 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
-    idle, recipe = idle_settings(recipe), validated(recipe)
+    idle, recipe = idle_settings(recipe), with_classes(validated(recipe), runs)
     run = Run(out) if out else default_run(recipe, runs)
     if must_start_processes(recipe):
         start_processes(recipe, run, resume, runs)
