@@ -1,5 +1,6 @@
 """From a recipe to live objects: networks with their weights, the distiller, the optimizer, the step."""
 
+import warnings
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -83,9 +84,11 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     several = devices * nodes > 1
     strategy = DDPStrategy(**options) if several else "auto"
     try:
-        return Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `srun` command")  # a machine of a cluster also trains by itself
+            return Fabric(
+                accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
+            )  # fmt: skip
     except Exception as error:  # Lightning raises exceptions of its own
         if several:
             reason = " ".join(str(error).split())[:200]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from famkd.compare import compare, paired
+from famkd.compare import compare, holm, paired
 from famkd.compare.groups import find_runs, group_scores, read_scores
 from famkd.compare.published import published_figures
 from famkd.config.load import load_recipe
@@ -209,3 +209,17 @@ def test_the_data_file_holds_no_figure_of_our_own_paper_and_only_known_words():
         assert figure.epoch in ("best epoch", "last epoch", "not stated")
         assert 55 < float(figure.top1) < 82
         assert figure.source
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02, math.nan, 0.5], [0.04, math.nan, 0.5]),
+        ([0.6, 0.7], [1.0, 1.0]),
+    ],
+)
+def test_p_is_corrected_for_the_number_of_groups(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted, nan_ok=True)

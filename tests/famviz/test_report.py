@@ -102,6 +102,7 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
     text = report.write_report(run.path, tmp_path / "report.html").read_text()
     for title in ("How amplitudes differ", "What filters do to features", "Where networks look"):
@@ -128,6 +129,7 @@ def test_what_users_write_is_never_markup(tmp_path, page):
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_the_report_command_says_where_the_page_is(run, tmp_path, capsys):
     main(["report", str(run.path), "-o", str(tmp_path / "r.html")])
     assert re.search(r"r\.html: \d\.\d MB, opens without a network", capsys.readouterr().out)
