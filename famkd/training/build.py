@@ -102,7 +102,7 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     options = {name: getattr(data, name) for name in data_options(data.name)}
     built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
-        val_seed=data.val_seed, views=data.views, views_seed=data.views_seed, **options,
+        val_seed=data.val_seed, balance=data.balance, views=data.views, views_seed=data.views_seed, **options,
     )  # fmt: skip
     if recipe.augment == NOTHING:
         return built
