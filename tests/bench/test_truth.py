@@ -10,6 +10,8 @@ from helpers.runs import write_run
 from famkd.config.load import load_recipe
 from famkd.errors import UserError
 
+pytest_plugins = ("helpers.famviz_trained",)
+
 SCORES = {"none": {0: 50.0, 1: 52.0, 2: 51.0}, "kd": {0: 55.0, 1: 54.0, 2: 58.0}, "fam": {0: 49.0}}
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "truth"
 
@@ -70,3 +72,20 @@ def test_the_sweeps_of_the_study_can_be_planned():
 
     sizes = {file.stem: len(plan(read_grid(file), Path("runs"), file.stem)) for file in FOLDER.glob("*.yaml")}
     assert sizes == {"methods": 18, "parts_bands": 42}
+
+
+@pytest.mark.slow
+def test_students_are_measured_against_their_teacher(trained_runs, tmp_path, capsys):
+    runs = trained_runs["fam"].path.parents[2]
+    load("mechanism").mechanism(str(runs / "quickstart"), str(tmp_path / "out"), images=40, cams=6)
+    with (tmp_path / "out" / "mechanism.csv").open(newline="") as file:
+        rows = {row["group"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"fam", "fam_review"}
+    for row in rows.values():
+        assert 0 <= float(row["agreement"]) <= 1
+        assert all(float(row[f"spectrum {number} dB"]) > 0 for number in (1, 2, 3))
+        assert -1 <= float(row["CAM rank correlation"]) <= 1
+    with (tmp_path / "out" / "shares.csv").open(newline="") as file:
+        shares = list(csv.DictReader(file))
+    assert {row["group"] for row in shares} == {"fam", "fam_review"}
+    assert all(0 <= float(row["global on these features"]) <= 1 for row in shares if row["global on these features"])
