@@ -62,7 +62,7 @@ def scenes(source: Source, only: int | Sequence[int] = 4, root: str = "") -> tup
     shown = (
         _padded(image, target, colour)
         for at, (image, target) in enumerate(_one_by_one(data))
-        if len(target["boxes"]) and (wanted is None or at in wanted)
+        if not target["iscrowd"].all() and (wanted is None or at in wanted)
     )
     count = only if isinstance(only, int) else len(only)
     return list(islice(shown, count)), ["background", *data.classes]
@@ -134,4 +134,5 @@ def _padded(image: Tensor, target: dict[str, Tensor], colour: Tensor) -> Scene:
     tall, wide = (-(-side // STRIDE) * STRIDE for side in (height, width))
     canvas = colour[:, None, None].expand(3, tall, wide).clone()
     canvas[:, :height, :width] = image
-    return Scene(canvas, (height, width), target["boxes"], target["labels"])
+    single = ~target["iscrowd"]  # the others hold many objects at once
+    return Scene(canvas, (height, width), target["boxes"][single], target["labels"][single])

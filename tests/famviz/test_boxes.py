@@ -24,6 +24,7 @@ def test_scenes_are_test_images_with_their_boxes(run):
     assert classes == ["background", "red", "blue"]
     assert len(shown) == 4  # the image without a box is left out
     for scene in shown:
+        assert len(scene.boxes) == len(scene.labels) == 2  # without the crowd
         assert all(side % 32 == 0 for side in scene.image.shape[1:])
         mask = scene.mask(scene.largest)
         inside = scene.pixels[mask].mean(0)
