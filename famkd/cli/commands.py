@@ -98,7 +98,7 @@ def export(
     ema: bool = False,
     plugins: Plugins = (),
 ) -> Any:
-    """Write a run's student alone, checked on test images of the run.
+    """Write a run's student alone, checked on test images of the run, or on noise where the data set is not there.
 
     Args:
         run: Run directory.

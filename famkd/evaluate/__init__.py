@@ -3,18 +3,19 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from famkd.config.load import with_data
-from famkd.config.recipe import Net
+from famkd.config.recipe import Net, Recipe
 from famkd.data import build_data
 from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
 from famkd.evaluate.answers import Recorder
 from famkd.evaluate.closing import closing_table as closing_table
+from famkd.evaluate.noise import Noise
 from famkd.evaluate.show import Evaluation
 from famkd.evaluate.teacher import teacher_of
 from famkd.methods import METHODS
@@ -132,6 +133,7 @@ def load_deployed(
     root: str = "",
     best: bool = False,
     ema: bool = False,
+    noise: bool = False,
 ) -> tuple[nn.Module, Dataset]:
     """The network that a run is measured by and exported as, in eval mode, and its data.
 
@@ -142,6 +144,7 @@ def load_deployed(
         best: the student after its best epoch. Methods save their last state only, so this is refused where a method
             changes the deployed network.
         ema: the averaged student (EMA) of the last epoch.
+        noise: where the images cannot be read, return `Noise` in their place, with a line on standard error.
 
     Errors: UserError for weights that the run does not have.
     """
@@ -154,7 +157,7 @@ def load_deployed(
     if best:
         print(best_epoch_note(run), file=sys.stderr)
     recipe = replace(with_data(recipe, data, root), student=student_of(run))
-    images = build_recipe_data(recipe, device)
+    images = _images(run, recipe, device, noise)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
         network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
         name = "ema" if ema else "best" if best else "student"
@@ -168,6 +171,17 @@ def load_deployed(
     if ema:
         distiller.deployed.load_state_dict(average)
     return distiller.eval().deployed.eval(), images
+
+
+def _images(run: Run, recipe: Recipe, device: torch.device | str, noise: bool) -> Dataset:
+    """The data set of a recipe, or what the run knows of it."""
+    try:
+        return build_recipe_data(recipe, device)
+    except UserError as error:
+        if not noise or not run.facts.get("size"):
+            raise
+        print(f"{error} The network is checked on noise instead of images.", file=sys.stderr)
+        return cast(Any, Noise(run.facts, device))
 
 
 def best_epoch_note(run: Run) -> str:

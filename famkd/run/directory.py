@@ -10,6 +10,7 @@ metrics.jsonl          a line per epoch: losses by name, test-set figures, learn
 test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
                         "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
+loggers.json           the runs of Weights & Biases and MLflow that this training writes to, for --resume
 student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
                        chosen on the held-out images, without these on the test set
 ema.safetensors        with --ema: state dict of the averaged student after the last epoch; its figures in metrics.jsonl

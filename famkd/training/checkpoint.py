@@ -12,6 +12,7 @@ from famkd.run.directory import FORMAT, LOG, Run
 from famkd.run.scores import best_row
 from famkd.run.summaries import notes_of
 from famkd.training.optimizer import load_state
+from famkd.training.resume import refused_changes
 from famkd.training.step import Step
 
 
@@ -93,18 +94,21 @@ class TrainingState:
 def needs_training(run: Run, recipe: Recipe, resume: bool) -> bool:
     """Whether a run directory needs training: it is new, or `resume` is set and it is unfinished or damaged.
 
+    With `resume`, a finished run needs more training too if the recipe has more epochs, and a look at its files if they
+    have moved.
+
     Errors: UserError where it holds something else, or an unfinished run without `resume`.
     """
     if not run.begun:
         _check_new(run)
         return True
     changed = differences(run.recipe, recipe)
-    if changed:
+    if refused := refused_changes(run, recipe) if resume else changed:
         raise UserError(
-            f"{run.path} holds a run of another recipe ({', '.join(changed[:3])} differ): pass another --out or --name."
+            f"{run.path} holds a run of another recipe ({', '.join(refused[:3])} differ): pass another --out or --name."
         )
     if resume:
-        return not (run.intact and run.finished)
+        return bool(changed) or not (run.intact and run.finished)
     if not run.finished:
         raise UserError(f"{run.path} holds an unfinished run: pass --resume to continue, or another --out.")
     return False

@@ -26,7 +26,7 @@ from famkd.training.average import measure
 from famkd.training.build import Training, build_step, build_training, round_teacher
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.facts import must_be_same
-from famkd.training.final_test import measure_test
+from famkd.training.final_test import forget_test, measure_test
 from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.places import default_run
@@ -44,7 +44,8 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
 
     Args:
         out: the run directory; by default <runs>/<recipe>/<method>-seed<seed>.
-        resume: continue from where the run ended, with the same result as an uninterrupted one.
+        resume: continue from where the run ended, with the same result as an uninterrupted one. The recipe may have
+            more epochs, where its schedule does not depend on their number, and other places of the same files.
         runs: the folder of run directories.
 
     A recipe for several processes is trained in new ones, unless torchrun or SLURM started this process. Then all of
@@ -99,13 +100,18 @@ def train_student(
     if begun:
         distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
+        if not training_over(recipe, state.metrics):
+            forget_test(run)
         _write_beginning(run, recipe, training, str(fabric.device))
     print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
         measure_teacher(title, run, training, known=begun is not None)
         round_teacher(distiller, fabric)
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
-    with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
+    with (
+        open_loggers(log_to, run.path, resumed=begun is not None) as log,
+        reporting(title, recipe.optim.epochs, data.steps) as report,
+    ):
         report.resume(len(state.metrics))
         while not training_over(recipe, state.metrics):
             epoch = len(state.metrics) + 1

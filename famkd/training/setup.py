@@ -11,6 +11,7 @@ from famkd.console import console, size_of
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.training.build import Networks
+from famkd.training.found import found
 from famkd.training.optimizer import can_be_captured
 from famkd.training.step import Step
 
@@ -18,7 +19,9 @@ from famkd.training.step import Step
 def print_setup(
     title: str, recipe: Recipe, networks: Networks, data: Dataset, distiller: Distiller, step: Step
 ) -> None:
-    """Print what is unusual about the networks, how steps run, and a line for each setting that has no effect."""
+    """Print what was found: data, networks and time, what is unusual about them, and settings without effect."""
+    for line in found(recipe, data, networks, distiller, step.fabric):
+        console.print(f"{title}  {line}")
     for who, net in zip(("student", "teacher"), networks):
         remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
         for remark in filter(None, remarks):
