@@ -88,6 +88,7 @@ def export(
     root: str = "",
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
 ) -> Report:
     """Write a run's student (for SimKD with its projector and head) and check the file on test images of the run.
 
@@ -100,6 +101,7 @@ def export(
         root: folder or file of the data set, where it has moved since; it must be there then.
         best: weights of the run's best epoch instead of the last.
         ema: the averaged student (EMA) of the last epoch.
+        epoch: weights of one of the best epochs, of a run that was trained with --keep.
 
     Errors: UserError for missing packages, for a place that cannot be written, and where the file does not reproduce
     the run; nothing is written then.
@@ -114,7 +116,7 @@ def export(
         )
     path = Path(out) if out else opened.path / _default_name(to, ema)
     must_be_writable(path.parent)
-    network, data = load_deployed(opened, root=root, best=best, ema=ema, noise=not root)
+    network, data = load_deployed(opened, root=root, best=best, ema=ema, epoch=epoch, noise=not root)
     network = network.to(memory_format=torch.contiguous_format)
     prepare = without_preparation(network) or Prepare(pixels_of(data), pixels_of(data))
     header = _header(opened, data, prepare.want, input)

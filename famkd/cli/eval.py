@@ -25,6 +25,7 @@ def evaluate(
     output: str = "",
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
     split: Literal["test", "val"] = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -53,6 +54,7 @@ def evaluate(
             automatically where only one part can be the logits.
         best: Use the weights of the run's best epoch instead of the last.
         ema: Use the average of the weights (EMA), of a run that was trained with --ema.
+        epoch: Use the weights of this epoch, of a run that was trained with --keep.
         split: Images to measure: the test set, or val for those that the run held out of training by --data.val.
         batch_size: Images per batch; 0 for the default of the data set.
         accelerator: auto, cpu, cuda or mps.
@@ -82,8 +84,8 @@ def evaluate(
     if run:
         _must_be_of_a_bare_checkpoint({"output": output, **images})
         found = evaluate_run(
-            expanded(run), data, root, best=best, ema=ema, split=split, batch_size=batch_size, accelerator=accelerator,
-            agreement=agreement or bool(teacher_weights), teacher_weights=teacher_weights,
+            expanded(run), data, root, best=best, ema=ema, epoch=epoch, split=split, batch_size=batch_size,
+            accelerator=accelerator, agreement=agreement or bool(teacher_weights), teacher_weights=teacher_weights,
         )  # fmt: skip
     else:
         _must_be_of_a_run({"split": split != "test", "agreement": agreement, "teacher_weights": teacher_weights})

@@ -21,6 +21,7 @@ from famkd.evaluate.teacher import teacher_of
 from famkd.methods import METHODS
 from famkd.models import load_weights
 from famkd.run.directory import Run
+from famkd.run.kept import file_name, kept_epochs
 from famkd.run.scores import result
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
@@ -36,6 +37,7 @@ def evaluate_run(
     *,
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
     split: Split = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -48,6 +50,7 @@ def evaluate_run(
         data, root: another data set, or another place of the same one.
         best: weights of the best epoch instead of the last.
         ema: the averaged student (EMA) of the last epoch.
+        epoch: weights of one of the best epochs, of a run that was trained with --keep.
         split: "val" for the images that the run held out of training.
         agreement: show the same images to the run's teacher too.
         teacher_weights: where the teacher's weights are, if they have moved.
@@ -58,7 +61,7 @@ def evaluate_run(
     if split == "val" and data not in ("", run.recipe.data.name):
         raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
     device = one_device(accelerator).device
-    network, images = load_deployed(run, device, data, root, best, ema)
+    network, images = load_deployed(run, device, data, root, best, ema, epoch)
     teacher = teacher_of(run, images, teacher_weights) if agreement else None
     names = _class_names(run, images)
     return _evaluate(network, images, run.recipe.task, batch_size, split, names=names, teacher=teacher)
@@ -133,6 +136,7 @@ def load_deployed(
     root: str = "",
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
     noise: bool = False,
 ) -> tuple[nn.Module, Dataset]:
     """The network that a run is measured by and exported as, in eval mode, and its data.
@@ -144,13 +148,13 @@ def load_deployed(
         best: the student after its best epoch. Methods save their last state only, so this is refused where a method
             changes the deployed network.
         ema: the averaged student (EMA) of the last epoch.
+        epoch: the student after one of the epochs that --keep kept, under the same condition as `best`.
         noise: where the images cannot be read, return `Noise` in their place, with a line on standard error.
 
     Errors: UserError for weights that the run does not have.
     """
     recipe = run.recipe
-    if best and ema:
-        raise UserError("The average is kept of the last epoch only: leave --best out, or --ema.")
+    chosen = _weights_name(run, best, ema, epoch)
     average = run.ema_state() if ema else {}
     if not run.finished:
         print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
@@ -160,17 +164,32 @@ def load_deployed(
     images = _images(run, recipe, device, noise)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
         network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
-        name = "ema" if ema else "best" if best else "student"
-        load_weights(network, run.path / f"{name}.safetensors")
+        load_weights(network, run.path / chosen)
         return network.eval(), images
-    if best:
-        raise UserError(f"{recipe.method} adds to the student a part that only its last epoch has: leave --best out.")
+    if best or epoch:
+        flag = "best" if best else "epoch"
+        raise UserError(f"{recipe.method} adds to the student a part that only its last epoch has: leave --{flag} out.")
     distiller = build_distiller(recipe, images, weights=False)
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])
     if ema:
         distiller.deployed.load_state_dict(average)
     return distiller.eval().deployed.eval(), images
+
+
+def _weights_name(run: Run, best: bool, ema: bool, epoch: int) -> str:
+    """The file of the student that is asked for; UserError where several are, or where an epoch was not kept."""
+    if epoch and (best or ema):
+        raise UserError(f"--epoch {epoch} names one student: leave --best and --ema out.")
+    if best and ema:
+        raise UserError("The average is kept of the last epoch only: leave --best out, or --ema.")
+    kept = kept_epochs(run.path)
+    if epoch and epoch not in kept:
+        known = f"it holds {', '.join(map(str, kept))}" if kept else "train with --keep to keep the best ones"
+        raise UserError(f"{run.path} does not hold the student of epoch {epoch}: {known}.")
+    if epoch:
+        return file_name(epoch)
+    return f"{'ema' if ema else 'best' if best else 'student'}.safetensors"
 
 
 def _images(run: Run, recipe: Recipe, device: torch.device | str, noise: bool) -> Dataset:

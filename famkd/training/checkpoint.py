@@ -9,6 +9,7 @@ from famkd.distill.distiller import Distiller
 from famkd.errors import UserError
 from famkd.files import reading
 from famkd.run.directory import FORMAT, LOG, Run
+from famkd.run.kept import keep_best
 from famkd.run.scores import best_row
 from famkd.run.summaries import notes_of
 from famkd.training.optimizer import load_state
@@ -21,7 +22,7 @@ class TrainingState:
 
     def __init__(self, run: Run, recipe: Recipe, distiller: Distiller, step: Step):
         self.run, self.recipe, self.distiller = run, recipe, distiller
-        self.optimizer, self.averaged = step.optimizer, step.averaged
+        self.optimizer, self.averaged, self.scaler = step.optimizer, step.averaged, step.scaler
         self.metrics: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
 
@@ -40,6 +41,8 @@ class TrainingState:
             load_state(self.optimizer, saved["optimizer"])
             if self.averaged is not None:
                 self.averaged.set_state(saved["ema"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(saved["scaler"])
             self.metrics, self.timing, partial = saved["metrics"], saved["timing"], saved["partial"]
         if not partial:
             distributed.on_rank_zero(self._write_run)
@@ -71,6 +74,8 @@ class TrainingState:
         }
         if self.averaged is not None:
             state["ema"] = self.averaged.state()
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
         self.run.write_resume(state)
 
     def _write_run(self) -> None:
@@ -80,6 +85,8 @@ class TrainingState:
         notes = {"taps": taps, "modules": notes_of(methods)}
         student, epochs = self.distiller.student.model, self.recipe.optim.epochs
         average = self.averaged.network if self.averaged is not None else None
+        if self.recipe.keep > 1:
+            keep_best(self.run.path, self.metrics, student.state_dict(), self.recipe.keep)
         self.run.write_epoch(self.metrics, self.timing, student, methods, notes, best, epochs, average)
 
     def _check_empty(self) -> None:

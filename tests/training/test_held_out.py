@@ -165,7 +165,7 @@ def test_figures_of_the_end_reach_the_loggers(pair, monkeypatch):
     sent: list[dict] = []
     monkeypatch.setitem(
         __import__("famkd.training.loggers", fromlist=["OPENERS"]).OPENERS, "tensorboard",
-        lambda recipe, path, stack: lambda figures, epoch: sent.append(figures | {"epoch": epoch}),
+        lambda recipe, path, stack, known: (lambda figures, epoch: sent.append(figures | {"epoch": epoch}), {}),
     )  # fmt: skip
     run = train(pair(*VAL, "--log", "tensorboard"), out="run")
     assert [row["epoch"] for row in sent] == [1, 2, 3, 4, 4]
