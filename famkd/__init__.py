@@ -11,6 +11,7 @@ _HOMES = {
     "Batch": "famkd.distill.types",
     "DATA": "famkd.data",
     "Dataset": "famkd.distill.types",
+    "Datasets": "famkd.data.torch_data",
     "Distillation": "famkd.own_loop",
     "Distiller": "famkd.distill.distiller",
     "FAM": "famkd.layers.fourier",

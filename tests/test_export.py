@@ -46,6 +46,7 @@ def test_weights_are_the_students_own(run):
         export(run.path, "safetensors", input="bytes")
 
 
+@pytest.mark.slow
 def test_a_program_of_simkd_is_the_dressed_student(small):
     teacher = train(small("--epochs", "1", "--student.model", "resnet8"), out="teacher")
     flags = ("--method", "simkd", "--teacher.model", "resnet8", "--teacher.weights", str(teacher.path))

@@ -33,6 +33,9 @@ class Data:
     """Held-out split, on which the best epoch is chosen: a fraction of the training images, such as 0.1, the same of
     each class; or a split of its own, by the name of its folder beside the training folder (of an .npz, VAL for x_VAL
     and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
+    balance: Literal["none", "sample", "loss"] = "none"
+    """Classes of different sizes: sample shows each equally often in training, loss weighs the student's own loss by
+    the inverse of a class's number of images."""
     val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
     """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
     views: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--views"])] = 0

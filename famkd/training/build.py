@@ -1,5 +1,6 @@
 """From a recipe to live objects: networks with their weights, the distiller, the optimizer, the step."""
 
+import warnings
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -71,9 +72,11 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     several = devices * nodes > 1
     strategy = DDPStrategy(**options) if several else "auto"
     try:
-        return Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `srun` command")  # a machine of a cluster also trains by itself
+            return Fabric(
+                accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
+            )  # fmt: skip
     except Exception as error:  # Lightning raises exceptions of its own
         if several:
             reason = " ".join(str(error).split())[:200]
@@ -87,7 +90,7 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     options = {name: getattr(data, name) for name in data_options(data.name)}
     built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
-        val_seed=data.val_seed, views=data.views, views_seed=data.views_seed, **options,
+        val_seed=data.val_seed, balance=data.balance, views=data.views, views_seed=data.views_seed, **options,
     )  # fmt: skip
     if recipe.augment == NOTHING:
         return built

@@ -49,6 +49,7 @@ TAUGHT = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.wei
 # real processes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_teacher_a_student_alone_and_a_student_distilled_as_a_real_process(small, python, famkd):
     """The quickstart on a few images: its lines and closing table, then the run measured again."""
     Path("big.yaml").write_text(Path("small.yaml").read_text().replace("resnet8x0.5", "resnet8"))
@@ -78,6 +79,7 @@ def test_a_bad_name_as_a_real_process(small, python):
     assert answer == (2, "", "famkd: There is no command 'trian'. Did you mean train? See famkd --help.\n")
 
 
+@pytest.mark.slow
 def test_a_locked_directory_and_an_interrupt_as_real_processes(small, background, famkd):
     options = ("train", "small.yaml", "--out", "busy", "--epochs", "500")
     process = background("-m", "famkd", *options)

@@ -318,6 +318,7 @@ def test_a_detector_is_not_exported(tiny):
         export(run.path)
 
 
+@pytest.mark.slow
 def test_two_processes_share_images_and_figures(tiny, background):
     """One process reads a tiny detector's data, two share it; each counts every test image once."""
     code = (
@@ -487,6 +488,7 @@ def test_every_pair_lists_its_methods(name):
     assert load_recipe(name, "--method", "reviewkd").reviewkd.weight == WEIGHTS[name]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_every_pair_takes_one_step(name, tmp_path):
     """The real networks on two tiny images, both attentions at once, few filters: it runs and all that trains moves."""

@@ -89,6 +89,7 @@ def test_patience_stops_early_and_resuming_leaves_it_so(pair, scored, capsys):
     assert len(seen) == 6
 
 
+@pytest.mark.slow
 def test_a_run_with_held_out_images_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
     recipe = pair(*FAM, *VAL, "--epochs", "2", "--patience", "1")
     whole = train(recipe, out="whole")
