@@ -53,8 +53,9 @@ class Answers:
         wrong = self._pairs()[self.predicted != self.labels]
         pairs, images = wrong.unique(return_counts=True)
         order = images.sort(descending=True, stable=True).indices
+        count = self.logits.shape[1]
         found = zip(pairs[order].tolist(), images[order].tolist())
-        return [(*divmod(pair, self.logits.shape[1]), count) for pair, count in found]
+        return [(pair // count, pair % count, number) for pair, number in found]
 
     def calibration_error(self) -> float:
         """Expected calibration error (ECE) in percent, over 10 bins of equal width.

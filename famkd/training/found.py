@@ -41,7 +41,8 @@ def _data_rows(data: Dataset) -> Iterator[Row]:
     counts = [] if labels is None else [f"{len(labels):,} training"]
     if held_out := getattr(data, "n_val", 0):
         counts.append(f"{held_out:,} held out")
-    counts.append(f"{data.n_test:,} test")
+    if tested := getattr(data, "n_test", 0):
+        counts.append(f"{tested:,} test")
     images: Any = data.probe().images
     channels = images.shape[1] if isinstance(images, Tensor) else len(data.mean)
     size = f"{data.size[0]}x{data.size[1]}" if data.size else "of several sizes"
