@@ -165,7 +165,7 @@ def test_the_example_of_callbacks_runs(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(EXAMPLES / "callbacks.py"), run_name="__main__")
     sys.modules.pop("generated", None)
     out = capsys.readouterr().out
-    assert re.findall(r"^(\d) ", out, re.MULTILINE) == ["1", "2", "3", "4"]
+    assert re.findall(r"^(\d) \d", out, re.MULTILINE) == ["1", "2", "3", "4"]
     assert "4 steps; run holds the run" in out
     last = famkd.Run("run").student_state()
     assert all(torch.equal(last[key], value) for key, value in torch.load("epoch4.pt").items())
