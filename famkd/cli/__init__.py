@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from famkd.cli.bench import bench_command
-from famkd.cli.commands import compare_command, eval_command, export_command, sweep_command
+from famkd.cli.commands import compare_command, export_command, sweep_command
+from famkd.cli.eval import eval_command
 from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command
 from famkd.cli.store import store_command
