@@ -106,13 +106,13 @@ def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:
     figures, by_class = evaluation
     print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
     if by_class:
-        from famkd.console import console
+        from famkd.console import output
         from famkd.tables import rich_table
 
         rows = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in by_class.items()]
         figure = next(iter(figures))
         title = f"{figure} by class; – for a class without objects in the test set"
-        console.print(rich_table(title, ["class", f"{figure} %"], rows))
+        output.print(rich_table(title, ["class", f"{figure} %"], rows))
 
 
 def compare(
@@ -180,6 +180,7 @@ def export(
     root: Place = "",
     best: bool = False,
     ema: bool = False,
+    format: Literal["text", "json"] = "text",
     plugins: Plugins = (),
 ) -> Any:
     """Write a run's student alone, checked on test images of the run.
@@ -192,10 +193,12 @@ def export(
         root: Folder or file of the data set, where it has moved since the training.
         best: Use the weights of the run's best epoch instead of the last.
         ema: Use the average of the weights (EMA), of a run that was trained with --ema.
+        format: Format of what is printed about the file: text, or one JSON object.
     """
     import_plugins(plugins)
     if not run:
         raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
     from famkd.export import export
 
-    return export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema)
+    report = export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema)
+    return report.as_json() if format == "json" else report
