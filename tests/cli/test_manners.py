@@ -101,7 +101,8 @@ def test_no_colours_in_a_pipe(python):
 def complete(script: Path, *words: str) -> list[str]:
     """What bash would offer for the last word."""
     typed = " ".join(f"'{word}'" for word in words)
-    code = f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _famkd; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    code = f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _famkd"
+    code += "; printf '%s\\n' \"${COMPREPLY[@]}\""
     done = subprocess.run(["bash", "-uc", code], capture_output=True, text=True, timeout=HANG)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
@@ -167,7 +168,7 @@ def test_doctor_says_what_a_missing_part_would_give(famkd, monkeypatch):
 
 def test_doctor_knows_the_extras_of_the_package():
     text = PROJECT.read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-    extras = {name: packages for name, packages in re.findall(r"^([\w-]+) = \[(.*)\]$", text, re.MULTILINE)}
+    extras = dict(re.findall(r"^([\w-]+) = \[(.*)\]$", text, re.MULTILINE))
     assert {*doctor.OPTIONAL} == {*extras} - {"test", "docs"}
     for extra, (_, packages) in doctor.OPTIONAL.items():
         assert all(f'"{package}' in extras[extra] for package in packages), extra
