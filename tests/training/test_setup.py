@@ -65,9 +65,9 @@ def test_two_classes_leave_nothing_to_compare_besides_the_target(classes, option
 
 def test_a_training_prints_both_kinds_before_its_first_epoch(small, capsys):
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert "small none  --optim.steps 2 has no effect in 1 epochs: the learning rate stays at 0.05." in lines
     first = next(place for place, line in enumerate(lines) if "epoch 1/1" in line)
     assert any("batch norms average over parts of 8 images" in line for line in lines[:first])
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")  # finished: nothing to tell
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
