@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from famkd.cli.bench import bench_command
-from famkd.cli.commands import compare_command, eval_command, export_command, sweep_command
+from famkd.cli.commands import compare_command, export_command, sweep_command
 from famkd.cli.completion import completion_command
 from famkd.cli.doctor import doctor_command
+from famkd.cli.eval import eval_command
 from famkd.cli.examples import EXAMPLES
 from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command

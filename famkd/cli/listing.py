@@ -66,7 +66,7 @@ def show(
     width = max(len(name) for name, _ in lines) + 2
     print("\n".join(f"{name:{width}}{text}".rstrip() for name, text in lines))
     if kind == "models" and sys.stdout.isatty():  # not where another command reads the names
-        print("timm:NAME and torchvision:NAME are models too.", file=sys.stderr)
+        print("timm:NAME, torchvision:NAME and hf-hub:OWNER/NAME are models too.", file=sys.stderr)
 
 
 def _lines(kind: str, sizes: bool, plugins: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -70,7 +70,8 @@ def test_a_teacher_a_student_alone_and_a_student_distilled_as_a_real_process(sma
         assert float(cells[3]) >= 0
         assert f"{role}: {path}" in out.splitlines()
     last = Run(paths[2]).metrics()[-1]
-    assert famkd("eval", paths[2]) == (0, f"top1 {last['top1']:.2f}  top5 {last['top5']:.2f}\n", "")
+    code, out, err = famkd("eval", paths[2])
+    assert (code, err, out.splitlines()[0]) == (0, "", f"top1 {last['top1']:.2f}  top5 {last['top5']:.2f}")
 
 
 def test_a_bad_name_as_a_real_process(small, python):
@@ -214,7 +215,8 @@ def test_eval_of_a_run_is_its_last_row(small, famkd, method):
     extra = () if method == "none" else ("--method", method, *TAUGHT[2:], teach())
     assert famkd("train", "small.yaml", "--out", "run", "--lr", "0.02", *extra)[0] == 0
     last = Run("run").metrics()[-1]
-    assert famkd("eval", "run") == (0, f"top1 {last['top1']:.2f}  top5 {last['top5']:.2f}\n", "")
+    code, out, err = famkd("eval", "run")
+    assert (code, err, out.splitlines()[0]) == (0, "", f"top1 {last['top1']:.2f}  top5 {last['top5']:.2f}")
 
 
 def test_eval_of_the_best_epoch(small, famkd):

@@ -8,27 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from helpers.runs import write_run
 
 from famkd.compare import compare, holm, paired
 from famkd.compare.groups import find_runs, group_scores, read_scores
 from famkd.compare.published import published_figures
-from famkd.config.load import load_recipe
 from famkd.errors import UserError
-from famkd.files import write_rows
 from famkd.methods import METHODS
 
 SCORES = {"none": {0: 50.0, 1: 52.0, 2: 51.0}, "kd": {0: 55.0, 1: 54.0, 2: 58.0}}
-
-
-def write_run(path: Path, *flags: str, recipe="quickstart", last=50.0, best=60.0, epochs=5) -> Path:
-    path.mkdir(parents=True)
-    (path / "recipe.yaml").write_text(load_recipe(recipe, *flags).to_yaml())
-    scores = [best, *[last] * (epochs - 1)]
-    rows = [{"epoch": n + 1, "task.ce": 1.0, "top1": score, "top5": 99.0, "lr": 0.1} for n, score in enumerate(scores)]
-    clocks = [{"epoch": n + 1, "seconds": 2.0 + n, "images_per_s": 1.0, "peak_mib": None} for n in range(epochs)]
-    write_rows(path / "metrics.jsonl", rows)
-    write_rows(path / "timing.jsonl", clocks)
-    return path
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_such_a_run_is_evaluated_exported_and_looked_at(run, tmp_path, few_digit
 
 def test_a_bare_checkpoint_of_such_a_network_is_evaluated(run, few_digits):
     flags = ("teacher.pt", "npz", str(few_digits))
-    plain, _ = evaluate_checkpoint("plain", *flags)
+    plain = evaluate_checkpoint("plain", *flags)[0]
     assert evaluate_checkpoint("theirs", *flags, output="1")[0] == plain
     with pytest.raises(UserError, match=r"name the right one, as in --output 0"):
         evaluate_checkpoint("theirs", *flags)
