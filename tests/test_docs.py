@@ -17,7 +17,6 @@ def test_every_file_that_a_document_names_exists(document):
     named = re.findall(r"`((?:famkd|famviz|tests|tools|benchmarks|docs|notebooks)/[\w./]*)`", text)
     linked = re.findall(r"\]\(([\w/]+\.\w+)(?:#[\w-]+)?\)", text)
     here = (ROOT / document).parent
-    assert named or linked
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert [name for name in linked if not name.startswith(WRITTEN) and not (here / name).exists()] == []
 
