@@ -12,7 +12,7 @@ class Mimic(Method):
 
     This is the plain baseline for detectors, whose pyramids have equal sizes in student and teacher.
 
-    Source: Li et al., "Mimicking Very Efficient Network for Object Detection", CVPR 2017; on whole maps, not on regions.
+    Source: Li et al., "Mimicking Very Efficient Network for Object Detection", CVPR 2017; here on whole maps.
     """
 
     wants = "stages"
