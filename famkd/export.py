@@ -56,6 +56,10 @@ class Report(NamedTuple):
             f"one image on this CPU: {self.latency_ms:.3f} ms, median of {REPEATS}, {self.threads} thread(s)"
         )
 
+    def as_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(self._asdict() | {"path": str(self.path)}, indent=1)
+
 
 class Normalizing(nn.Module):
     """A network that takes raw pixels and normalises them itself.

@@ -9,7 +9,7 @@ teacher agree. shares.csv has a row per level of each run by fam or fam_review: 
 
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def distances(score: RunResult, teacher: nn.Module, images: int, cams: int) -> R
     return row
 
 
-def agreement(summary: Iterable[Row]) -> Any:
+def agreement(summary: Iterable[Mapping[str, Any]]) -> Any:
     """The share of images on which student and teacher predict the same class."""
     return next(row for row in summary if row["network"] == "student")["same class"]
 
@@ -81,7 +81,7 @@ def correlations(rows: list[Row]) -> list[str]:
         for key in figures:
             pairs = [(row[key], row["accuracy"]) for row in some if key in row]
             if len(pairs) > 3 and len({value for value, _ in pairs}) > 1:
-                test = spearmanr(*zip(*pairs))
+                test: Any = spearmanr([value for value, _ in pairs], [accuracy for _, accuracy in pairs])
                 lines.append(
                     f"{key} and accuracy, {title} (n = {len(pairs)}): {test.statistic:+.2f}, p {test.pvalue:.3f}"
                 )

@@ -97,6 +97,7 @@ def export(
     best: bool = False,
     ema: bool = False,
     epoch: int = 0,
+    format: Literal["text", "json"] = "text",
     plugins: Plugins = (),
 ) -> Any:
     """Write a run's student alone, checked on test images of the run, or on noise where the data set is not there.
@@ -109,11 +110,12 @@ def export(
         root: Folder or file of the data set, where it has moved since the training.
         best: Use the weights of the run's best epoch instead of the last.
         ema: Use the average of the weights (EMA), of a run that was trained with --ema.
-        epoch: Use the weights of this epoch, of a run that was trained with --keep.
+        format: Format of what is printed about the file: text, or one JSON object.
     """
     import_plugins(plugins)
     if not run:
         raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
     from famkd.export import export
 
-    return export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema, epoch=epoch)
+    report = export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema, epoch=epoch)
+    return report.as_json() if format == "json" else report

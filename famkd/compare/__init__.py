@@ -16,6 +16,7 @@ from famkd.run.scores import best_is_chosen
 from famkd.tables import Format, write_table
 
 MISSING = "–"  # a cell without a value
+FOR_PROGRAMS = ("csv", "json")  # formats with a column for each number
 CONSTANT = 1e-9  # differences that vary less than this are identical but for rounding
 
 
@@ -61,7 +62,7 @@ def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = 
     if published:
         others = published_beside([group.recipe for group in groups])
         rows += [_published_row(figure, len(header)) for figure in others]
-    if format != "csv":
+    if format not in FOR_PROGRAMS:
         header, *rows = _without_empty([header, *rows])
     return write_table(format, header, rows, _notes(comparisons) + skipped, left=2)
 
@@ -152,7 +153,7 @@ def _names(groups: list[SeedGroup]) -> list[str]:
 
 
 def _header(format: Format, figure: str, published: bool) -> list[str]:
-    if format == "csv":
+    if format in FOR_PROGRAMS:
         header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std", "best_chosen_on"]
         header += ["ema_mean", "ema_std"]
         header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high"]
@@ -165,7 +166,7 @@ def _header(format: Format, figure: str, published: bool) -> list[str]:
 
 
 def _row(comparison: Comparison, format: Format, published: bool) -> list[str]:
-    row = _csv_cells(comparison) if format == "csv" else _cells(comparison)
+    row = _csv_cells(comparison) if format in FOR_PROGRAMS else _cells(comparison)
     return [*row, published_for(comparison.group.recipe)] if published else row
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from famkd.config.load import differences, without_teacher
 from famkd.config.recipe import Recipe
-from famkd.console import console
+from famkd.console import output
 from famkd.run.directory import Run
 from famkd.run.scores import Result, best_is_chosen, result
 from famkd.tables import rich_table
@@ -29,12 +29,12 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
         rows.insert(0, _teacher_row(run, teacher, figure))
     name = figure.replace("top1", "top-1") + " %"
     header = ["", f"last {name}", f"best {name}", "seconds"]
-    console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
+    output.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
     if recipe.method_names:
-        console.print(f"teacher {recipe.teacher.model}: {teacher.path if teacher else recipe.teacher.weights}")
+        output.print(f"teacher {recipe.teacher.model}: {teacher.path if teacher else recipe.teacher.weights}")
     for role, each in shown:
-        console.print(f"{role}: {each.path}")
-    console.print(best_is_chosen((role, found.chosen_on) for (role, _), found in zip(shown, results)))
+        output.print(f"{role}: {each.path}")
+    output.print(best_is_chosen((role, found.chosen_on) for (role, _), found in zip(shown, results)))
 
 
 def _teacher_row(run: Run, teacher: Run | None, figure: str) -> list[str]:

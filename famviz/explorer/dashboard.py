@@ -53,6 +53,8 @@ class Dashboard(Explorer):
         sync=True
     )
 
+    _task: asyncio.Task | None = None
+
     def __init__(self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *, every: float = 2.0, **traits: Any):
         self.refuse_unknown(traits)
         self.followed = [_Followed(opened) for opened in open_all(runs)]

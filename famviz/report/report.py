@@ -114,7 +114,7 @@ def effect_section(runs: list[LoadedRun]) -> Markup:
 def cam_section(runs: list[LoadedRun]) -> Markup:
     """Class activation maps, if the data and the weights are there."""
     words = "Test images, one in each row, and next to each the class activation map of every network of {}."
-    return _from_networks(runs, "cam", "grid_figure", words)
+    return _from_networks(runs, "maps", "maps_figure", words)
 
 
 def recipe_section(runs: list[LoadedRun]) -> Markup:
