@@ -93,6 +93,8 @@ def _estimate(recipe: Recipe, data: Dataset, distiller: Distiller, fabric: Fabri
     try:
         batch = data.probe()
         step, test = _seconds(lambda: _pass(distiller, batch, fabric)), _seconds(lambda: _look(distiller, batch))
+        if data.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # the run keeps the peak of its own steps
     except Exception:  # a batch that cannot be trained on is reported by the step that trains on it
         return ""
     share = data.batch_size / len(batch.index)
