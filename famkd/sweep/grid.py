@@ -3,8 +3,8 @@
 import itertools
 import math
 import re
-import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,8 @@ from famkd.config.yaml_flags import as_flags, read_yaml
 from famkd.console import console
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.sweep.jobs import Job, Outcome, run_here, run_on_ray
+from famkd.sweep.jobs import Job, Outcome, run_here, train_command
+from famkd.sweep.on_ray import run_on_ray
 from famkd.sweep.rehearsal import rehearse_jobs
 from famkd.training.places import default_run
 from famkd.training.teacher import teacher_run, teacher_to_train
@@ -31,6 +32,8 @@ def sweep(
     *,
     jobs: int = 0,
     on: Literal["local", "ray"] = "local",
+    gpus: float = 0,
+    cpus: float = 0,
     runs: str | Path = "runs",
     against: str = "",
     plugins: Iterable[str] = (),
@@ -41,11 +44,13 @@ def sweep(
         source: a built-in sweep by name, or a YAML file.
         jobs: trainings at once; by default one per GPU, or one on a machine without a GPU.
         on: this machine, or a Ray cluster whose machines share this folder.
+        gpus, cpus: what each training takes of a machine of the Ray cluster; by default one GPU, if there are any, and
+            one core.
         runs: the folder of run directories. Those of the sweep are in a folder of its name.
         plugins: Python files that every training imports.
     """
     path, runs = find_sweep(source), Path(runs)
-    run_all = run_on_ray if on == "ray" else run_here
+    run_all = partial(run_on_ray, gpus=gpus, cpus=cpus) if on == "ray" else partial(run_here, at_once=jobs)
     todo = plan(read_grid(path), runs, path.stem, plugins)
     must_name_a_group([job.recipe for job in todo], against)
     teachers = teacher_jobs(todo, runs, plugins)
@@ -53,7 +58,7 @@ def sweep(
     failed = rehearse_jobs(waiting, teachers, runs, here=on == "local")
     cannot = {outcome.job.out for outcome in failed}
     teachers = [job for job in teachers if job.out not in cannot]
-    reasons = {outcome.job.out: outcome.why for outcome in _reported(run_all(teachers, jobs), len(teachers))}
+    reasons = {outcome.job.out: outcome.why for outcome in _reported(run_all(teachers), len(teachers))}
     ready: list[Job] = []
     for job in waiting:
         if job.out in cannot:
@@ -65,7 +70,7 @@ def sweep(
         else:
             ready.append(job)
     console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {len(ready)} to go")
-    failed += [outcome for outcome in _reported(run_all(ready, jobs), len(ready)) if outcome.why]
+    failed += [outcome for outcome in _reported(run_all(ready), len(ready)) if outcome.why]
     begun = [job.out for job in todo if (job.out / "recipe.yaml").is_file()]
     finished = any(Run(out).finished for out in begun)
     return compare(begun, against=against) if finished else "", failed
@@ -111,7 +116,7 @@ def plan(cells: list[Cell], runs: Path, name: str, plugins: Iterable[str] = ()) 
         options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
         leaf = re.sub(r"[^\w.+=-]+", "_", f"{recipe.method}{options}-seed{recipe.seed}")
         out = runs / name / recipe.name / leaf
-        command = [*_train(source, runs), "--out", str(out), *flags]
+        command = [*train_command(source, runs), "--out", str(out), *flags]
         jobs.setdefault(out, Job(f"{recipe.name} {leaf}", recipe, out, command))
     return list(jobs.values())
 
@@ -131,7 +136,7 @@ def teacher_jobs(jobs: Iterable[Job], runs: Path, plugins: Iterable[str] = ()) -
             continue
         source = job.recipe.teacher.weights.removeprefix("recipe:")
         imports = ["--plugins", *plugins] if plugins and recipe.plugins else []  # only files that the user named
-        command = [*_train(source, runs), "--data.root", job.recipe.data.root, *imports]
+        command = [*train_command(source, runs), "--data.root", job.recipe.data.root, *imports]
         out = default_run(recipe, runs).path
         wanted.setdefault(out, Job(f"teacher {recipe.name}", recipe, out, command))
     return list(wanted.values())
@@ -141,10 +146,6 @@ def teacher_of(job: Job, runs: str | Path) -> Path | None:
     """The run directory of a job's teacher, if its weights come from a run."""
     run = teacher_run(job.recipe, runs)
     return run.path if run else None
-
-
-def _train(recipe: str, runs: Path) -> list[str]:
-    return [sys.executable, "-m", "famkd", "train", recipe, "--runs", str(runs), "--resume"]
 
 
 def _reported(outcomes: Iterable[Outcome], count: int) -> list[Outcome]:

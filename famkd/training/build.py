@@ -1,5 +1,6 @@
 """From a recipe to live objects: networks with their weights, the distiller, the optimizer, the step."""
 
+import warnings
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -81,6 +82,8 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
     several = devices * nodes > 1
+    # Lightning says so wherever SLURM is installed. A training of one process does not need srun.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     strategy = DDPStrategy(**options) if several else "auto"
     try:
         return Fabric(
