@@ -35,7 +35,7 @@ MAY = {
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill methods models run tables tasks training",
     "export": "distill evaluate features files run tasks training",
-    "sweep": "command_line compare config console data distill evaluate files run store tables training",
+    "sweep": "bench command_line compare config console data distill evaluate files run store tables training",
 }
 NEVER = {
     "famviz",

@@ -144,6 +144,7 @@ def sweep(
     on: Literal["local", "ray"] = "local",
     gpus: float = 0,
     cpus: float = 0,
+    dry_run: bool = False,
     runs: Place = "runs",
     against: str = "",
     plugins: Plugins = (),
@@ -156,6 +157,7 @@ def sweep(
         on: This machine, or a Ray cluster, whose machines share the working folder.
         gpus: With --on ray: GPUs of each training, or a part of one such as 0.25. By default 1 if there are any.
         cpus: With --on ray: CPU cores of each training. By default 1.
+        dry_run: Train nothing; print what the sweep will cost, from a few timed steps of each distinct training.
         runs: Folder of run directories.
         against: Method or group to test the others against.
     """
@@ -167,7 +169,9 @@ def sweep(
         raise UserError("--gpus and --cpus cannot be negative.")
     from famkd.sweep.grid import sweep
 
-    return sweep(source, jobs=jobs, on=on, gpus=gpus, cpus=cpus, runs=runs, against=against, plugins=plugins)
+    return sweep(
+        source, jobs=jobs, on=on, gpus=gpus, cpus=cpus, dry_run=dry_run, runs=runs, against=against, plugins=plugins
+    )
 
 
 def print_sweep(text: str, failed: list) -> None:

@@ -12,7 +12,7 @@ from famkd.cli import main
 from famkd.config.builtin import builtin_sweeps
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.sweep import jobs
+from famkd.sweep import cost, jobs
 from famkd.sweep.grid import plan, read_grid, teacher_jobs
 from famkd.sweep.jobs import run_here, run_job
 from famkd.sweep.on_ray import run_on_ray
@@ -132,3 +132,34 @@ def test_a_training_ends_with_the_process_that_started_it(small, background):
 
     wait_until(unlocked)
     assert "stopped by the loss of the process that started it" in parent.communicate()[1]
+
+
+def test_what_a_grid_costs_is_known_before_it_starts(small, monkeypatch):
+    """Runs that differ in seed or rate are timed once; epochs that are trained already do not count."""
+    small()
+    Path("grid.yaml").write_text("{recipe: small.yaml, optim.lr: ['0.05', '0.1'], seed: [0, 1], ema: ['0', '0.9']}")
+    timed = []
+
+    def time_step(recipe):
+        timed.append(recipe.ema)
+        return 2.0, 3  # seconds of a step, steps of an epoch
+
+    monkeypatch.setattr(cost, "time_step", time_step)
+    todo = plan(read_grid(Path("grid.yaml")), Path("runs"), "grid")
+    run = Run(todo[0].out)
+    run.path.mkdir(parents=True)
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    costs = [cost.cost(group) for group in cost.grouped(todo)]
+    assert timed == [0.0, 0.9]
+    assert [(each.runs, each.epochs) for each in costs] == [(4, 4 * 3 - 2), (4, 4 * 3)]
+    assert [each.hours for each in costs] == pytest.approx([10 * 3 * 2 / 3600, 12 * 3 * 2 / 3600])
+
+
+def test_a_dry_run_trains_nothing(small, capsys):
+    small()
+    Path("grid.yaml").write_text("{recipe: small.yaml, accelerator: cpu, engine: eager, seed: [0, 1]}")
+    main(["sweep", "grid.yaml", "--dry-run"])
+    said = capsys.readouterr().out
+    assert "2 runs, 6 epochs: about" in said
+    assert "-hours" in said
+    assert not Path("runs").exists()
