@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from famkd.command_line.parse import flags_of
+from famkd.command_line.parse import did_you_mean, flags_of
 from famkd.config.load import load_recipe
-from famkd.config.recipe import Recipe
 from famkd.config.yaml_flags import as_flags, read_yaml
 from famkd.errors import UserError
 
@@ -72,10 +71,12 @@ def read_space(path: Path) -> Space:
 
 def whole_numbers(space: Space) -> set[str]:
     """Names of the ranges whose setting is a whole number. UserError for a range of a setting that is no number."""
-    recipe: Recipe = load_recipe(space.recipe, *space.flags(space.example()))
-    known = flags_of(recipe)
+    chosen = {name: value for name, value in space.example().items() if name in space.choices}
+    known = flags_of(load_recipe(space.recipe, *space.flags(chosen)))
     whole = set()
     for name in space.ranges:
+        if name not in known:
+            raise UserError(f"{name} is no setting of this recipe.{did_you_mean(name, known)}")
         value = known[name].default
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise UserError(f"{name} is no number, so it has no range: give a list of values.")

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers.processes import environment, finish, wait_for_epochs, wait_until
+from helpers.processes import HANG, environment, finish, wait_for_epochs, wait_until
 from helpers.run_files import files
 from helpers.shell_jobs import shell
 
@@ -19,6 +22,17 @@ RUNS = [Path(f"runs/grid/small/none-seed{seed}") for seed in range(3)]
 SMALL_STORE = {"object_store_memory": 80 << 20}  # bytes; the least that Ray takes
 
 
+def patiently(start: Callable[[], Any]) -> Any:
+    """Start a node, again where Ray's own limit of 15 or 30 seconds was too short for a busy machine."""
+    deadline = time.monotonic() + HANG
+    while True:
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error) or time.monotonic() > deadline:
+                raise
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """A cluster with one node of one core, whose address is in RAY_ADDRESS."""
@@ -27,7 +41,8 @@ def cluster(monkeypatch):
 
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **SMALL_STORE})
+    head = {"num_cpus": 1, "include_dashboard": False, **SMALL_STORE}
+    made = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     monkeypatch.setenv("RAY_ADDRESS", made.address)
     yield made
     made.shutdown()
@@ -58,7 +73,7 @@ def trainings(daemon: int) -> list[Path]:
 def test_a_lost_node_and_a_killed_driver_cost_no_finished_epoch(small, cluster, background):
     small()
     Path("grid.yaml").write_text(GRID)
-    lost = cluster.add_node(num_cpus=1, **SMALL_STORE)
+    lost = patiently(lambda: cluster.add_node(num_cpus=1, **SMALL_STORE))
     daemon = raylet(lost)
     driver = background("-m", "famkd", "sweep", "grid.yaml", "--on", "ray")
     wait_until(lambda: len(trainings(daemon)) == 1, driver)
@@ -89,7 +104,7 @@ def test_parts_of_a_gpu_and_jobs_that_are_told_to_stop(tmp_path, cluster, monkey
     import ray
 
     monkeypatch.chdir(tmp_path)
-    cluster.add_node(num_cpus=2, num_gpus=1, **SMALL_STORE)
+    patiently(lambda: cluster.add_node(num_cpus=2, num_gpus=1, **SMALL_STORE))
     ended = tmp_path / "ended"
     meet = f"""
 import os, pathlib, time
