@@ -202,7 +202,8 @@ def kind_of(hint: Any) -> str:
 
 
 def _limit(item: Any) -> str:
-    return f"{next(getattr(item, name) for name in ('ge', 'gt', 'le', 'lt') if hasattr(item, name)):g}"
+    value = next(getattr(item, name) for name in ("ge", "gt", "le", "lt") if hasattr(item, name))
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _default(value: Any) -> str:
@@ -230,6 +231,8 @@ def names_page(package: ModuleType) -> str:
         place = place_of(package, name)
         if place:
             parts.append(f"## {title}.{name}\n\n::: {place}")
+    for name, place in sorted(getattr(package, "_MODULES", {}).items()):
+        parts.append(f"## {title}.{name}\n\n::: {title}.{place}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -82,7 +82,7 @@ def test_one_failing_run_is_listed_and_the_others_finish_and_are_not_repeated(sm
     before = (good / "train.log").read_text()
     with pytest.raises(SystemExit):
         main(["sweep", "grid.yaml"])
-    assert "2 runs, 1 finished before, 1 to go" in capsys.readouterr().out
+    assert "2 runs, 1 finished before, 1 to go" in capsys.readouterr().err
     assert (good / "train.log").read_text() == before
 
 
