@@ -107,9 +107,11 @@ class _Search:
             try:
                 with self.preparing:
                     job, why = self._prepared(trial, variables)
+                if self.stopping.is_set():
+                    return  # the teacher may have been told to stop too
                 if job is None:
                     trial.finish(False, why)
-                elif not self.stopping.is_set():
+                else:
                     self._train(trial, job, variables)
             finally:
                 trial.leave()
