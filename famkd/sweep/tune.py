@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
-from subprocess import Popen
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
@@ -74,7 +73,6 @@ class _Search:
 
     def __init__(self, study: Study, space: Space, runs: Path, plugins: list[str]):
         self.study, self.space, self.runs, self.plugins = study, space, runs, plugins
-        self.live: list[Popen] = []
         self.stopping = threading.Event()
         self.preparing = threading.Lock()  # one trial at a time reads its recipe and trains its teacher
 
@@ -96,9 +94,7 @@ class _Search:
                             f"stopped by {reason}; every training has saved its state, the same command continues"
                         )
         finally:
-            self.stopping.set()
-            for process in list(self.live):
-                process.terminate()
+            self.stopping.set()  # every training is told within a second
             pool.shutdown()
 
     def _work(self, variables: dict[str, str]) -> None:
@@ -127,7 +123,7 @@ class _Search:
         command = [*train_command(self.space.recipe, self.runs), "--out", str(out), *_plugin_flags(self.plugins)]
         job = Job(f"trial {trial.number}", recipe, out, [*command, *flags, "--no_baseline"])
         for teacher in teacher_jobs([job], self.runs, self.plugins):
-            if why := run_job(teacher.command, str(teacher.out), variables, live=self.live):
+            if why := run_job(teacher.command, str(teacher.out), variables, enough=self.stopping.is_set):
                 return None, f"its teacher failed: {why}"
         return job, ""
 
@@ -138,9 +134,9 @@ class _Search:
         def enough() -> bool:
             nonlocal pruned
             pruned = pruned or _reported(trial, Run(job.out))
-            return pruned
+            return pruned or self.stopping.is_set()
 
-        why = run_job(job.command, str(job.out), variables, live=self.live, enough=enough)
+        why = run_job(job.command, str(job.out), variables, enough=enough)
         told_to_stop = f"(exit code {TrainingStopped.exit_code}, " in why
         if told_to_stop and not pruned:
             return  # it is continued later
