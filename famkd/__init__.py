@@ -19,6 +19,7 @@ _HOMES = {
     "METHODS": "famkd.methods",
     "MODELS": "famkd.models",
     "Method": "famkd.distill.types",
+    "Moment": "famkd.training.callbacks",
     "Probe": "famkd.distill.types",
     "Recipe": "famkd.config.recipe",
     "RecipeError": "famkd.errors",
