@@ -189,10 +189,10 @@ class _Measured(NamedTuple):
 def _measure(spectra: np.ndarray, size: tuple[int, int], relative: Relative) -> _Measured:
     """The lowest frequencies of spectra (N, H, W) in dB, less what `relative` takes out of each image."""
     dc = spectra[:, spectra.shape[1] // 2, spectra.shape[2] // 2]
-    lowest = _lowest(spectra, size)
-    loudness = without_dc(lowest).mean(1)
+    low = lowest(spectra, size)
+    loudness = without_dc(low).mean(1)
     taken_out = {"mean": loudness, "dc": dc, "none": np.zeros_like(dc)}[relative]
-    planes = lowest - taken_out[:, None, None]
+    planes = low - taken_out[:, None, None]
     frequency, curves = radial_profile(planes)
     return _Measured(frequency, planes, curves, float(loudness.mean()), float(dc.mean()))
 
@@ -207,7 +207,7 @@ def _common_size(spectra: Iterable[np.ndarray]) -> tuple[int, int]:
     return min(size[0] for size in sizes), min(size[1] for size in sizes)
 
 
-def _lowest(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def lowest(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The middle of centred planes (N, H, W): their lowest frequencies."""
     top = planes.shape[1] // 2 - size[0] // 2
     left = planes.shape[2] // 2 - size[1] // 2

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any
 
 STATIC = Path(__file__).parent / "static"
-WIDGETS = {"filters": "filters/filters", "cams": "cams/cams"}  # name: its module and its style, without their suffix
+WIDGETS = {  # name: its module and its style, without their suffix
+    "filters": "filters/filters",
+    "cams": "cams/cams",
+    "amplitude": "amplitude/amplitude",
+}
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
 Message = tuple[dict[str, Any], list[bytes]]  # what a kernel sends to a widget: content and buffers

@@ -10,10 +10,11 @@ from famviz.networks.runs import (
     networks_of_runs,
     run_images,
     student_alone,
+    students_of_runs,
     trained_distiller,
 )
 
 __all__ = [
     "Pictures", "Source", "classification_run", "device_of", "located", "logits_of", "networks", "networks_of_runs",
-    "returning_logits", "run_images", "student_alone", "trained_distiller", "untouched",
+    "returning_logits", "run_images", "student_alone", "students_of_runs", "trained_distiller", "untouched",
 ]  # fmt: skip
