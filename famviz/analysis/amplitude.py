@@ -9,6 +9,7 @@ two curves. What is taken out is kept as `loudness` and `dc`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -130,9 +131,14 @@ def image_spectra(maps: Tensor, window: bool = False) -> np.ndarray:
 def bootstrap_band(curves: np.ndarray, draws: int = 500, seed: int = 0) -> np.ndarray:
     """95 % percentile interval (2, R) of the mean of (N, R) curves, by resampling the N images."""
     n = len(curves)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
-    means = counts @ curves / n
+    means = _resampled(n, draws, seed) @ curves / n
     return np.quantile(means, (0.025, 0.975), axis=0)
+
+
+@cache
+def _resampled(n: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of n images is drawn in each resampling, (draws, n)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws).astype(float)
 
 
 def compare_stage(

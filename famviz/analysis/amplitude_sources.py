@@ -1,4 +1,4 @@
-"""What the amplitude explorer compares: networks, what methods make of their maps, and checkpoints of earlier epochs."""
+"""What the amplitude explorer compares: networks, what methods make of their maps, and their checkpoints."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,7 @@
 """Amplitude spectra of every stage, network and image of a comparison: computed when they are asked for, and kept."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class AmplitudeStore:
         self.stage_names: list[str] = []
         self.sizes: list[tuple[int, int]] = []  # of the spectra of each stage
         self._kept: dict[Look, _Kept] = {}
+        self._directions: dict[tuple[Look, int, str, int], Directions] = {}
         self._at_epoch: dict[int, dict[str, Callable[[Inputs], Maps]]] = {0: self.makers}
         self._lay_out(self.maps([0]))
 
@@ -57,10 +58,11 @@ class AmplitudeStore:
             listed = ", ".join(map(str, self.checkpoints)) or "none"
             raise UserError(f"No network has a checkpoint of epoch {look.epoch}. Epochs: {listed}.")
 
-    def maps(self, positions: Sequence[int], epoch: int = 0) -> dict[str, Maps]:
-        """Maps of every stage on some images, by network."""
+    def maps(self, positions: Sequence[int], epoch: int = 0, names: Collection[str] | None = None) -> dict[str, Maps]:
+        """Maps of every stage on some images, by network; by default of all networks."""
         inputs = self.comparison.inputs(positions)
-        return {name: make(inputs) for name, make in self._makers(epoch).items()}
+        makers = {**self.makers, **self._changed(epoch)}
+        return {name: make(inputs) for name, make in makers.items() if names is None or name in names}
 
     def maps_of_stage(self, position: int, stage: int, epoch: int = 0) -> dict[str, np.ndarray]:
         """Maps (C, H, W) of one stage on one image, by network that has the stage."""
@@ -75,15 +77,20 @@ class AmplitudeStore:
         self.check(look)
         kept = self._of(look)
         new = [at for at in dict.fromkeys(positions) if not kept.known[at]]
+        if new and look.epoch:
+            self.learn(look._replace(epoch=0), new)
         for start in range(0, len(new), BATCH):
             some = new[start : start + BATCH]
-            for name, maps in self.maps(some, look.epoch).items():
-                for stage, size in enumerate(self.sizes):
-                    back = len(self.sizes) - stage
-                    if back <= len(maps):
-                        spectra = image_spectra(maps[-back][1], look.window)
-                        kept.stages[stage][name][some] = lowest(spectra, size)
+            inputs = self.comparison.inputs(some)
+            for name, make in self._changed(look.epoch).items():
+                self._keep(kept, look.window, name, some, make(inputs))
             kept.known[some] = True
+
+    def _keep(self, kept: _Kept, window: bool, name: str, positions: list[int], maps: Maps) -> None:
+        for stage, size in enumerate(self.sizes):
+            back = len(self.sizes) - stage
+            if back <= len(maps):
+                kept.stages[stage][name][positions] = lowest(image_spectra(maps[-back][1], window), size)
 
     def advance(self, look: Look, seconds: float) -> int:
         """Go through the images for about some seconds; returns how many are known."""
@@ -102,7 +109,9 @@ class AmplitudeStore:
         if positions is not None:
             self.learn(look, positions)
         chosen = self.known(look) if positions is None else list(positions)
-        return {name: planes[chosen].astype(float) for name, planes in self._of(look).stages[stage].items()}
+        at_end = self._of(look._replace(epoch=0)).stages[stage]
+        found = {**at_end, **self._of(look).stages[stage]}
+        return {name: planes[chosen].astype(float) for name, planes in found.items()}
 
     def stage(
         self, look: Look, stage: int, reference: str, relative: Relative = "mean",
@@ -114,11 +123,15 @@ class AmplitudeStore:
             raise UserError(f"{reference} has no stage beside {self.stage_names[stage]}: choose a deeper one.")
         return compare_stage(self.stage_names[stage], reference, spectra, relative=relative)
 
-    def directions(
-        self, look: Look, stage: int, reference: str, positions: Sequence[int] | None = None
-    ) -> Directions:  # fmt: skip
-        """Angular profiles of one stage; by default of all known images."""
-        profiles = {name: angular_profile(each)[1] for name, each in self.spectra(look, stage, positions).items()}
+    def directions(self, look: Look, stage: int, reference: str) -> Directions:
+        """Angular profiles of one stage over all known images."""
+        key = (look, stage, reference, len(self.known(look)))
+        if key not in self._directions:
+            self._directions[key] = self._measured_directions(look, stage, reference)
+        return self._directions[key]
+
+    def _measured_directions(self, look: Look, stage: int, reference: str) -> Directions:
+        profiles = {name: angular_profile(each)[1] for name, each in self.spectra(look, stage).items()}
         first = profiles.get(reference)
         gaps = {} if first is None else {name: own - first for name, own in profiles.items() if name != reference}
         return Directions(
@@ -127,11 +140,10 @@ class AmplitudeStore:
             {name: bootstrap_band(gap) for name, gap in gaps.items()},
         )
 
-    def _makers(self, epoch: int) -> dict[str, Callable[[Inputs], Maps]]:
-        """What makes maps after an epoch: networks without that checkpoint keep their weights."""
+    def _changed(self, epoch: int) -> dict[str, Callable[[Inputs], Maps]]:
+        """What makes maps after an epoch, of the networks that have its checkpoint; the others are as at the end."""
         if epoch not in self._at_epoch:
-            loaded = {name: load() for name, load in self.checkpoints[epoch].items()}
-            self._at_epoch[epoch] = {**self.makers, **loaded}
+            self._at_epoch[epoch] = {name: load() for name, load in self.checkpoints[epoch].items()}
         return self._at_epoch[epoch]
 
     def _lay_out(self, maps: dict[str, Maps]) -> None:
@@ -152,8 +164,8 @@ class AmplitudeStore:
             stages = [
                 {
                     name: np.zeros((count, *size), np.float32)
-                    for name, depth in self._depths.items()
-                    if len(self.sizes) - stage <= depth
+                    for name in self._changed(look.epoch)
+                    if len(self.sizes) - stage <= self._depths[name]
                 }
                 for stage, size in enumerate(self.sizes)
             ]

@@ -1,8 +1,8 @@
 """Rings and wedges of frequencies: profiles over directions, the energy of a band, and maps rebuilt from it alone.
 
 A ring holds the frequencies whose distance from DC rounds to a whole number of cycles per map. A wedge holds the
-directions of 15 degrees each: 0 is a wave along x, 90 along y (downwards), as in `famviz.spectra.orientation`. A network
-sees the whole image in every map, so a ring means the same waves in a map of any size and in the image itself.
+directions of 15 degrees each: 0 is a wave along x, 90 along y (downwards), as in `famviz.spectra.orientation`. Every map
+of a network shows the whole image, so a ring means the same waves in a map of any size and in the image itself.
 """
 
 from collections.abc import Sequence
@@ -34,9 +34,7 @@ def band_of(rings: Sequence[int] = (), angles: Sequence[int] = ()) -> Band:
     wrong = [each for each in angles if each % STEP or not 0 <= each < 180]
     if len(angles) not in (0, 2) or wrong:
         raise UserError(f"Angles are two multiples of {STEP} from 0 to {180 - STEP}, not {list(angles)}.")
-    return Band(
-        (int(rings[0]), int(rings[1])) if rings else None, (int(angles[0]), int(angles[1])) if angles else None
-    )
+    return Band((int(rings[0]), int(rings[1])) if rings else None, (int(angles[0]), int(angles[1])) if angles else None)
 
 
 def ring_numbers(size: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The amplitude explorer: spectra of the stages of several networks beside one another, and what a band of them holds."""
+"""The amplitude explorer: spectra of the stages of several networks side by side, and what a band of them holds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,8 @@ from famviz.tables import Table
 
 PAGE_BUDGET = 3 << 20  # bytes of spectra, maps and pictures in a saved page
 FEW = 32  # images that the picture beside the live view is drawn from, while not all are known
-ALL = -1
+DETAILED = 16  # frequencies of a side from which a spectrum has some detail
+ALL = -1  # of the images
 LINKED = ("stage", "network", "reference", "image", "relative", "window", "epoch", "rings", "angles")
 SHOWN = (*LINKED, "brush", "profile")
 
@@ -81,7 +82,7 @@ class AmplitudeExplorer(Explorer):
         self.comparison = self.store.comparison
         self.messages = Messages(self.store)
         first = {
-            "stage": self.store.stage_names[-1],
+            "stage": self._first_stage(),
             "network": (self.comparison.others or self.comparison.names)[-1],
             "reference": self.comparison.reference,
         }
@@ -189,6 +190,11 @@ class AmplitudeExplorer(Explorer):
     def _at(self) -> int:
         """Position of the chosen stage."""
         return self.store.stage_names.index(str(self.stage))
+
+    def _first_stage(self) -> str:
+        """The deepest stage with a spectrum of some detail."""
+        detailed = [name for name, size in zip(self.store.stage_names, self.store.sizes) if min(size) >= DETAILED]
+        return detailed[-1] if detailed else self.store.stage_names[0]
 
     def _positions(self) -> list[int]:
         """Positions of the images that are shown."""

@@ -1,9 +1,10 @@
 """What the amplitude explorer in the browser asks for, and the answers: JSON, and bytes beside it.
 
-Decibels are int16 in steps of 0.01 dB, shares uint16 of 65535 times their square root, maps int16 of their largest value.
+Decibels are int16 in steps of 0.01 dB, shares uint16 of 65535 times their square root. Maps are int16, in a saved page
+int8, of their largest value.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -18,8 +19,11 @@ from famviz.figures import style
 
 SECONDS = 0.8  # that an answer about all images may take before it tells what is known so far
 CHANNELS = 8  # whose maps are sent, those with the most energy apart from their mean
-SHARE, VALUE = 65535, 32767  # the largest codes
+SHARE, VALUE, SMALL = 65535, 32767, 127  # the largest codes
 TABLES = {"amplitude": style.AMPLITUDE, "signed": style.SIGNED, "map": style.ENERGY}
+
+
+Names = Collection[str] | None  # of networks; None for all
 
 
 class PageBudget(NamedTuple):
@@ -83,37 +87,37 @@ class Messages:
         about = {"reference": reference, "relative": relative, "count": len(self.store.known(look))}
         return self._about("bands", look, stages=stages, **about), buffers
 
-    def cells(self, look: Look, positions: Sequence[int] | None = None) -> Message:
+    def cells(self, look: Look, positions: Sequence[int] | None = None, names: Names = None) -> Message:
         """Share of each ring and direction in the energy of each image, by stage and network."""
         images = self.store.known(look) if positions is None else list(positions)
         stages, buffers = [], []
         for stage in range(len(self.store.sizes)):
-            found = self.store.spectra(look, stage, images)
+            found = _only(self.store.spectra(look, stage, images), names)
             stages.append(list(found))
             for planes in found.values():
                 codes = np.rint(SHARE * np.sqrt(cell_shares(planes)))
                 buffers.append(codes.astype(np.uint16).tobytes())
         return self._about("cells", look, stages=stages, images=images), buffers
 
-    def planes(self, position: int, look: Look) -> Message:
+    def planes(self, position: int, look: Look, names: Names = None) -> Message:
         """Spectra of one image, nothing taken out, by stage and network."""
         stages, buffers = [], []
         for stage in range(len(self.store.sizes)):
-            found = self.store.spectra(look, stage, [position])
+            found = _only(self.store.spectra(look, stage, [position]), names)
             stages.append({name: _levels(planes) for name, planes in found.items()})
             buffers += [_decibels(planes[0]) for planes in found.values()]
         return self._about("planes", look, stages=stages, position=position), buffers
 
-    def maps(self, position: int, epoch: int) -> Message:
+    def maps(self, position: int, epoch: int, names: Names = None, most: int = VALUE) -> Message:
         """The picture, and for each stage and network the channels with the most energy apart from their mean."""
         pixels = self.comparison.pixels([position])[0]
         stages, buffers = [], [encoded(pixels)]
-        found = self.store.maps([position], epoch)
+        found = self.store.maps([position], epoch, names)
         for back in range(len(self.store.sizes), 0, -1):
             stage = {}
             for name, maps in found.items():
                 if back <= len(maps):
-                    stage[name], data = _channels(maps[-back][1][0].float().cpu().numpy())
+                    stage[name], data = _channels(maps[-back][1][0].float().cpu().numpy(), most)
                     buffers.append(data)
             stages.append(stage)
         return {"kind": "maps", "epoch": epoch, "position": position, "stages": stages}, buffers
@@ -137,14 +141,24 @@ class Messages:
         left -= _size(messages)
         held: list[int] = []
         for at in budget.images:
-            own = [self.thumbs([at]), *(self.maps(at, epoch) for epoch in {look.epoch for look in budget.looks})]
-            own += [self.planes(at, look) for look in budget.looks]
-            left -= _size(own) + _size(self.cells(look, [at]) for look in budget.looks)
+            own = [self.thumbs([at]), *self._of_image(at, budget.looks)]
+            cells = [self.cells(look, [at], self._changed(look)) for look in budget.looks]
+            left -= _size(own) + _size(cells)
             if held and left < 0:
                 break
             held.append(at)
             messages += own
-        return held, [*messages, *(self.cells(look, held) for look in budget.looks)]
+        return held, [*messages, *(self.cells(look, held, self._changed(look)) for look in budget.looks)]
+
+    def _of_image(self, at: int, looks: Sequence[Look]) -> list[Message]:
+        """Maps and spectra of an image; of an epoch those of the networks that have its checkpoint."""
+        epochs = {look.epoch: self._changed(look) for look in looks}
+        maps = [self.maps(at, epoch, names, SMALL) for epoch, names in epochs.items()]
+        return [*maps, *(self.planes(at, look, self._changed(look)) for look in looks)]
+
+    def _changed(self, look: Look) -> Names:
+        """The networks that are not as at the end; None for the end itself."""
+        return list(self.store.checkpoints[look.epoch]) if look.epoch else None
 
     def tables(self) -> dict[str, str]:
         """Colour tables as base64 of (256, 3) bytes."""
@@ -161,6 +175,10 @@ class Messages:
         return classes[label] if label < len(classes) else f"class {label}"
 
 
+def _only(found: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    return {name: each for name, each in found.items() if names is None or name in names}
+
+
 def _levels(planes: np.ndarray) -> dict[str, float]:
     """Mean loudness and DC of spectra (B, H, W), dB."""
     dc = planes[:, planes.shape[1] // 2, planes.shape[2] // 2]
@@ -171,14 +189,14 @@ def _decibels(plane: np.ndarray) -> bytes:
     return np.rint(100 * plane).clip(-VALUE, VALUE).astype(np.int16).tobytes()
 
 
-def _channels(maps: np.ndarray) -> tuple[dict[str, Any], bytes]:
+def _channels(maps: np.ndarray, most: int) -> tuple[dict[str, Any], bytes]:
     """The channels of maps (C, H, W) with the most energy apart from their mean: JSON and codes."""
     energy = maps.var((1, 2))
     chosen = np.sort(np.argsort(-energy, kind="stable")[:CHANNELS])
     kept = maps[chosen]
     top = float(np.abs(kept).max()) or 1.0
-    content = {"channels": chosen.tolist(), "of": len(maps), "size": list(maps.shape[1:]), "top": top}
-    return content, np.rint(kept / top * VALUE).astype(np.int16).tobytes()
+    content = {"channels": chosen.tolist(), "of": len(maps), "size": list(maps.shape[1:]), "top": top, "most": most}
+    return content, np.rint(kept / top * most).astype(np.int8 if most == SMALL else np.int16).tobytes()
 
 
 def _size(messages: Iterable[Message]) -> int:

@@ -17,7 +17,8 @@ import { drawRebuilt } from "./rebuilt.js";
 import { ALL, makeApp, readState, receive, shownOf } from "./state.js";
 
 const WIDE = 1060, PROFILES = 356; // px from which the profiles stand beside the spectra, and their width then
-const BOX = { least: 96, most: 230, edge: 62 }; // px of a spectrum, and of what stands around it
+const BOX = { least: 96, most: 250, edge: 50 }; // px of a spectrum, and of what stands around it
+const FEW = 2; // networks up to which a difference stands beside its spectrum, not below
 
 function connect(app) {
   const { ui } = app;
@@ -119,6 +120,7 @@ function draw(app) {
   showControls(app, s);
   ui.root.classList.toggle("fv-wait", !s.found);
   ui.root.classList.toggle("fv-wide", (app.width || 960) >= WIDE);
+  ui.grid.classList.toggle("fv-few", s.names.length <= FEW);
   if (s.found) {
     drawColumns(app, s, boxOf(app, s));
     showCurves(app, s);
@@ -126,13 +128,20 @@ function draw(app) {
   }
   showShares(app, s);
   showMost(app, s);
-  alignTitles(spectraPanels(app).filter((p) => !p.root.hidden));
+  alignRows(app);
   ui.work.hidden = !s.mean || s.complete;
   ui.work.value = s.mean ? s.mean.count / app.meta.count : 0;
   app.readout = ui.readout.textContent = readoutOf(app, s);
   countDrawing(ui.root);
   later(app);
   ask(app.asker, s);
+}
+
+// Titles of the spectra have one height, and those of the differences another one.
+function alignRows({ ui }) {
+  const columns = Object.values(ui.columns).filter(({ root }) => !root.hidden);
+  const planes = columns.map(({ plane }) => plane), gaps = columns.map(({ gap }) => gap).filter((p) => !p.root.hidden);
+  for (const row of columns.length > FEW ? [planes, gaps] : [[...planes, ...gaps]]) alignTitles(row);
 }
 
 // Maps are rebuilt after the spectra were painted, and not for a choice that has changed by then.
@@ -159,7 +168,8 @@ function readoutOf(app, s) {
 // The larger side of a spectrum in px, so that all stand in one row if they can.
 function boxOf(app, s) {
   const width = app.width || 960, room = width >= WIDE ? width - PROFILES : width;
-  return clamp(Math.floor(room / s.present.length) - BOX.edge, BOX.least, BOX.most);
+  const count = s.names.length, across = count <= FEW ? 2 * count - 1 : count;
+  return clamp(Math.floor(room / across) - BOX.edge, BOX.least, BOX.most);
 }
 
 function savePicture(app) {
@@ -169,7 +179,8 @@ function savePicture(app) {
 }
 
 export default widget({
-  traits: ["stage", "network", "reference", "image", "relative", "window", "epoch", "rings", "angles", "brush", "profile"],
+  traits: ["stage", "network", "reference", "image", "relative", "window", "epoch", "rings", "angles", "brush",
+    "profile"],
   make: makeApp,
   build: buildPage,
   connect,

@@ -50,18 +50,18 @@ export function buildPage(app) {
 function layOut(ui) {
   const { labels } = ui, pick = (...names) => names.map((name) => labels[name]);
   const upper = pick("stage", "reference", "network", "images", "image", "relative", "window", "epoch");
-  const columns = h("div", { className: "fv-columns" }, ...Object.values(ui.columns).map(({ root }) => root));
+  ui.grid = h("div", { className: "fv-columns" }, ...Object.values(ui.columns).map(({ root }) => root));
   const profiles = h("div", { className: "fv-profiles" }, h("div", { className: "fv-bar" }, labels.profile),
-    ui.curves.radial.root, ui.curves.angular.root, ui.legend);
+    ui.legend, ui.curves.radial.root, ui.curves.angular.root);
   const band = h("div", { className: "fv-bar fv-choice" }, h("b", {}, "Band"),
     ...pick("brush", "first", "last", "from", "to"), ui.clear);
   const shares = h("div", { className: "fv-shares" }, ui.sharesOf, h("table", {}, ui.shares));
   return h("div", { className: "famviz fv-amplitude" },
     h("div", { className: "fv-bar" }, ...upper, ui.help.button), ui.help.list,
-    h("div", { className: "fv-body" }, columns, profiles),
+    h("div", { className: "fv-body" }, ui.grid, profiles),
     h("div", { className: "fv-say" }, ui.readout, ui.work, ui.save),
     band,
-    h("div", { className: "fv-row fv-below" }, shares, h("div", { className: "fv-images" }, ui.mostOf, ui.most.root)),
+    h("div", { className: "fv-row fv-below" }, shares, h("div", { className: "fv-best" }, ui.mostOf, ui.most.root)),
     ui.rebuilt.root);
 }
 

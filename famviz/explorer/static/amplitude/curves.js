@@ -72,7 +72,8 @@ export function showCurves(app, s) {
     ranges: s.band.rings.length ? [s.band.rings.map((ring) => ringIn(s.grid, ring) - 1)] : [],
   }, linesOf(app, s, "radial", 1));
   showProfile(angular, key, {
-    positions: Array.from({ length: DIRECTIONS }, (_, at) => at), label: "direction of the wave: 0° along x, 90° along y",
+    positions: Array.from({ length: DIRECTIONS }, (_, at) => at),
+    label: "direction of the wave: 0° along x, 90° along y",
     title: "dB above the mean of the rings" + minus,
     texts: [0, 3, 6, 9].map((at) => [at, at * STEP + "°"]), ranges: angleRanges(s.band.angles),
   }, linesOf(app, s, "angular", 0));
@@ -122,7 +123,8 @@ function showLegend(app, s) {
 // The values of all networks on a ring or in a direction.
 function wordsAt(app, kind, at) {
   const s = readState(app), curves = shownOf(app, s)[kind], gap = s.profile === "difference";
-  const place = kind === "radial" ? `ring ${at}, ${num(at / s.grid.last * 100, 0)} % of Nyquist` : `direction ${at * STEP}°`;
+  const share = num(100 * at / s.grid.last, 0);
+  const place = kind === "radial" ? `ring ${at}, ${share} % of Nyquist` : `direction ${at * STEP}°`;
   const words = (gap ? s.others : s.present).map((name) => {
     const value = curves[name][at] - (gap ? curves[s.reference]?.[at] ?? 0 : 0), ends = intervalOf(app, s, kind, name);
     if (Number.isNaN(value)) return `${name} no frequency`;

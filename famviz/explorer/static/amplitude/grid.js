@@ -1,7 +1,8 @@
 // Rings and directions of the frequencies of a centred plane, and what is measured along them.
 import { mod } from "../shared/numbers.js";
 
-export const STEP = 15, DIRECTIONS = 12; // degrees of a direction, and how many there are
+export const STEP = 15; // degrees of a direction
+export const DIRECTIONS = 12;
 const grids = new Map();
 
 // Of each frequency its ring, its direction and its place; `last` is the ring of Nyquist, `corner` the outermost.

@@ -105,7 +105,7 @@ function notesOf(app, s, name, { planes, radial }) {
   const plane = rms([...gap.slice(0, dc), ...gap.slice(dc + 1)]);
   const signed = (value) => (value < 0 ? "" : "+") + num(value, 1);
   return [
-    h("div", {}, `RMS: curve ${num(curve, 1)}, plane ${num(plane, 1)} dB`),
+    h("div", {}, `RMS curve ${num(curve, 1)}, plane ${num(plane, 1)} dB`),
     h("div", {}, `level ${signed(own.loudness - first.loudness)}, DC ${signed(own.dc - first.dc)} dB`),
   ];
 }

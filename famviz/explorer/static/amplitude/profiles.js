@@ -12,7 +12,7 @@ export function makeProfile({ label, choose, step, tell, forget }) {
   const svg = h("svg", { viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "application", tabindex: 0 });
   svg.setAttribute("data-lm-suppress-shortcuts", "true");
   svg.setAttribute("aria-label", label);
-  svg.setAttribute("class", "fv-profile");
+  svg.setAttribute("class", "fv-diagram");
   const profile = { root: svg, axis: null, shown: "", from: null };
   svg.addEventListener("pointermove", (event) => {
     const at = positionAt(profile, event);
@@ -49,11 +49,12 @@ export function showProfile(profile, key, axis, lines) {
   profile.shown = key;
   profile.axis = axis;
   const [low, high] = heights(lines), y = (value) => down(low, high, value), x = (at) => across(axis, at);
+  const banded = lines.filter((line) => line.low);
   profile.mark = h("path", { d: "", class: "fv-mark" });
   profile.root.replaceChildren(
     ...axis.ranges.map(([first, last]) => chosenRange(axis, first, last)),
     ...frame(axis, low, high),
-    ...lines.filter((line) => line.low).map((line) => h("path", { d: area(line, x, y), class: `fv-band ${line.style}` })),
+    ...banded.map((line) => h("path", { d: area(line, x, y), class: `fv-band ${line.style}` })),
     ...lines.map((line) => h("path", { d: path(line.values, x, y), class: `fv-curve ${line.style}` })),
     profile.mark);
 }

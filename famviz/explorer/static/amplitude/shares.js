@@ -3,7 +3,7 @@ import { DIRECTIONS, isInside } from "./grid.js";
 
 const DRAWS = 500; // of the bootstrap
 
-// Share of a band in the energy of each image apart from DC. `cells` are shares of rings and directions, image by image.
+// Share of a band in the energy of each image apart from DC. `cells` are shares of rings and directions by image.
 export function sharesOf(cells, count, band) {
   const size = cells.length / count, inside = [];
   for (let at = 0; at < size; at++) if (isInside(band, Math.floor(at / DIRECTIONS), at % DIRECTIONS)) inside.push(at);

@@ -130,7 +130,13 @@ function takeSpectra(app, content, buffers) {
 }
 
 function takePlanes(app, content, buffers) {
-  app.planes.set(`${lookOf(content)}|${content.position}`, withPlanes(content.stages, buffers));
+  const atEnd = app.planes.get(`${lookOf({ ...content, epoch: 0 })}|${content.position}`);
+  app.planes.set(`${lookOf(content)}|${content.position}`, merged(atEnd, withPlanes(content.stages, buffers)));
+}
+
+// A saved page holds of an epoch only the networks that have its checkpoint; the others are as at the end.
+function merged(atEnd, stages) {
+  return stages.map((stage, at) => ({ ...atEnd?.[at], ...stage }));
 }
 
 function takeBands(app, content, buffers) {
@@ -154,16 +160,17 @@ function takeCells(app, content, buffers) {
   const sharesIn = (bytes) => Float32Array.from(new Uint16Array(bytes.slice().buffer), (code) => (code / 65535) ** 2);
   const stages = content.stages.map((names) =>
     Object.fromEntries(names.map((name) => [name, sharesIn(buffers[at++])])));
-  app.cells.set(lookOf(content), { images: content.images, stages });
+  const atEnd = app.cells.get(lookOf({ ...content, epoch: 0 }))?.stages;
+  app.cells.set(lookOf(content), { images: content.images, stages: merged(atEnd, stages) });
 }
 
 function takeMaps(app, { epoch, position, stages }, buffers) {
   let at = 1;
   const decoded = stages.map((stage) => Object.fromEntries(Object.entries(stage).map(([name, facts]) => {
-    const values = Float32Array.from(shorts(buffers[at++]), (code) => code / 32767 * facts.top);
-    return [name, { ...facts, values }];
+    const bytes = buffers[at++], codes = facts.most > 127 ? shorts(bytes) : new Int8Array(bytes.slice().buffer);
+    return [name, { ...facts, values: Float32Array.from(codes, (code) => code / facts.most * facts.top) }];
   })));
-  const held = { picture: null, stages: decoded };
+  const atEnd = app.maps.get(`0|${position}`), held = { picture: null, stages: merged(atEnd?.stages, decoded) };
   app.maps.set(`${epoch}|${position}`, held);
   decode(buffers[0]).then((bitmap) => {
     held.picture = pixelsOf(bitmap);
