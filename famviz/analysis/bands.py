@@ -1,8 +1,8 @@
 """Rings and wedges of frequencies: profiles over directions, the energy of a band, and maps rebuilt from it alone.
 
 A ring holds the frequencies whose distance from DC rounds to a whole number of cycles per map. A wedge holds the
-directions of 15 degrees each: 0 is a wave along x, 90 along y (downwards), as in `famviz.spectra.orientation`. Every map
-of a network shows the whole image, so a ring means the same waves in a map of any size and in the image itself.
+directions of 15 degrees each: 0 is a wave along x, 90 along y (downwards), as in `famviz.spectra.orientation`. Every
+map of a network shows the whole image, so a ring means the same waves in a map of any size and in the image itself.
 """
 
 from collections.abc import Sequence

@@ -73,7 +73,7 @@ function replaceKeepingFocus(root, nodes) {
 }
 
 function buildThumb(app, image) {
-  const canvas = h("canvas", { width: SIDE, height: SIDE, tabIndex: -1 }), words = h("span");
+  const canvas = h("canvas", { width: SIDE, height: SIDE }), words = h("span");
   const onclick = () => put(app, { image });
   return { canvas, words, button: h("button", { className: "fv-thumb", onclick }, canvas, words) };
 }
