@@ -104,6 +104,12 @@ def open_runs(source: Source | LoadedRun | Sequence[Source | LoadedRun]) -> Load
     return [each if isinstance(each, LoadedRun) else _open(each) for each in source]
 
 
+def open_all(source: Source | LoadedRun | Sequence[Source | LoadedRun]) -> list[LoadedRun]:
+    """The same as a list, also of a single run."""
+    opened = open_runs(source)
+    return opened if isinstance(opened, list) else [opened]
+
+
 def _open(source: Source) -> LoadedRun:
     path = source.path if isinstance(source, Run) else Path(source)
     if not os.path.exists(path):

@@ -7,7 +7,7 @@ import pytest
 from test_imports import MAY
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/troubleshooting.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/decisions.md", "docs/troubleshooting.md", "docs/own_classes.md")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -6,7 +6,7 @@ is one amplitude, the teacher's root mean square over all frequencies but DC; |H
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from famkd.layers.fourier import FAM, FourierFilter
 from famviz.analysis.amplitude import FLOOR, without_dc
 from famviz.analysis.stage_spectra import method_of, walk
 from famviz.load import open_runs
-from famviz.networks import Source, classification_run, run_images, trained_distiller
+from famviz.networks import Source, run_of, task_images, trained_distiller
 from famviz.spectra import LOWEST, decibel, radial_profile
 
 AT_ONCE = 64  # input channels whose response is measured together
@@ -97,12 +97,12 @@ def effects(
         images: normalised (B, 3, H, W), and their `labels`; by default the first `count` test images of the run.
         root: where the data of the run is, if it was moved since the training.
     """
-    run = classification_run(source)
+    run = run_of(source)
     white = {each.path: each.total_share() for each in open_runs(run).filters}
     if not white:
         return []
     if images is None:
-        images, labels, *_ = run_images(run, count, root)
+        images, labels = task_images(run, count, root)
     if labels is None:
         labels = torch.zeros(len(images), dtype=torch.long)
     distiller = trained_distiller(run, root)
@@ -119,11 +119,11 @@ def effects(
     return found
 
 
-def effect_table(source: Source | Sequence[Effect], **options: Any) -> list[dict[str, object]]:
+def effect_table(source: Source | Sequence[Source] | Sequence[Effect], **options: Any) -> list[dict[str, object]]:
     """A row for each level: gamma, the global branch's share of the energy, how the branches agree, what is left.
 
     The share is given for white input, where it depends on the weights alone, and as measured on real features without
-    DC. Options go to `effects`.
+    DC. Of several runs, levels are named with the run. Options go to `effects`.
     """
     return [
         {
@@ -139,11 +139,19 @@ def effect_table(source: Source | Sequence[Effect], **options: Any) -> list[dict
     ]
 
 
-def measured_effects(source: Source | Sequence[Effect], **options: Any) -> list[Effect]:
-    """The effects as given, or those of a run, with options for `effects`."""
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        return list(source)
-    return effects(source, **options)
+def measured_effects(source: Source | Sequence[Source] | Sequence[Effect], **options: Any) -> list[Effect]:
+    """The effects as given, or those of a run or of several, with options for `effects`."""
+    if isinstance(source, Source):
+        return effects(source, **options)
+    found: list[Effect] = []
+    for each in source:
+        if isinstance(each, Effect):
+            found.append(each)
+        else:
+            own = effects(each, **options)
+            name = run_of(each).path.name
+            found += own if len(source) == 1 else [replace(one, name=f"{name}, {one.name}") for one in own]
+    return found
 
 
 @torch.no_grad()

@@ -1,119 +1,223 @@
-"""A dashboard that follows a run while it trains: losses, accuracy, and its filters as they form."""
+"""The dashboard: curves of trainings, their speed, the time left, and filters as they form, in a notebook or a page."""
 
 import asyncio
-import base64
 import contextlib
-import html
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import ipywidgets
-from matplotlib.figure import Figure
+import numpy as np
+import traitlets
 
 from famkd.errors import UserError
-from famkd.run.directory import Run
-from famviz import figures as plots
-from famviz.explorer.base import close_parts
+from famviz.analysis.training import training_facts
+from famviz.explorer.base import Explorer
+from famviz.explorer.encode import colour_tables, unique
+from famviz.explorer.page import Message, css, fragment, module, page
 from famviz.figures import style
-from famviz.load import LoadedRun, Source, open_runs
+from famviz.figures.progress import progress_figure
+from famviz.load import LoadedRun, Source, open_all, open_runs
 
-WIDTH = 7.4  # inches
+PAGE_BUDGET = 1 << 20  # bytes of pictures of filters in a saved page
+AT_ONCE = 8  # epochs in one answer
+WATCHED = ("metrics.jsonl", "timing.jsonl", "test.json", "teacher.json", "filters", "method.safetensors")
 
 
-class Dashboard(ipywidgets.VBox):
-    """Figures of one run, drawn again after every epoch, until the run is finished or the widget is closed.
+class Dashboard(Explorer):
+    """Runs while they train, looked at until all are finished or the widget is closed. The traits are the interface.
+
+    The page asks for the pictures of the filters that it shows and does not have yet. What did not change is neither
+    read, sent nor drawn again.
 
     Args:
-        run: a run directory, or what `famviz.open` returned for one.
-        every: seconds between two looks at the directory. Without a running event loop, call `refresh()` instead.
+        runs: a run directory, what `famviz.open` returned for one, or a list of these.
+        every: seconds between two looks at the directories. Without a running event loop, call `refresh()` instead.
+        traits: what to show first, such as `figure="top5", log=False`.
 
-    Errors: UserError for a bare checkpoint, which has no training to follow.
+    Errors: UserError for a bare checkpoint, which has no training to follow, or for an argument that is no trait.
     """
 
-    def __init__(self, run: Source | LoadedRun, every: float = 2.0):
-        opened = open_runs(run)
-        if opened.run is None:
-            raise UserError(f"{opened.name} is a bare checkpoint: a dashboard follows a run directory.")
-        self.run: Run = opened.run
+    shown = ("figure", "loss", "log", "epoch")
+    linked = shown
+    _esm = module("dashboard")
+    _css = css("dashboard")
+    _meta = traitlets.Dict().tag(sync=True)
+    _runs = traitlets.List(traitlets.Dict()).tag(sync=True)  # what the log of each run says
+
+    figure = traitlets.Unicode("", help="A held-out figure, such as top5; empty for the one that ranks epochs.").tag(
+        sync=True
+    )
+    loss = traitlets.Unicode("", help="One part of the loss, such as task.ce; empty for all.").tag(sync=True)
+    log = traitlets.Bool(True, help="Draw losses on a logarithmic scale.").tag(sync=True)
+    epoch = traitlets.Int(0, min=0, help="The epoch whose values and filters are shown; 0 for the newest.").tag(
+        sync=True
+    )
+
+    _task: asyncio.Task | None = None
+
+    def __init__(self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *, every: float = 2.0, **traits: Any):
+        self.refuse_unknown(traits)
+        self.followed = [_Followed(opened) for opened in open_all(runs)]
+        if not self.followed:
+            raise UserError("Name a run directory first: the list is empty.")
         self.every = every
-        self.epoch = -1
-        self.status = ipywidgets.HTML()
-        self.picture = ipywidgets.Image(format="png", width=round(WIDTH * style.RULES["figure.dpi"]))
-        super().__init__([self.status, self.picture])
-        self.refresh()
-        self._task: asyncio.Task | None = None
+        names = unique([each.name for each in self.followed])
+        tables = colour_tables("amplitude")
+        super().__init__(_meta={"runs": names, "tables": tables, "alone": False}, _runs=self._facts())
+        for name, value in traits.items():
+            setattr(self, name, value)
+        self.on_msg(self._answer)
         with contextlib.suppress(RuntimeError):  # there is no event loop in a script
             self._task = asyncio.get_running_loop().create_task(self._follow())
 
-    def refresh(self) -> bool:
-        """Look at the run directory now; returns whether there was a new epoch."""
-        epoch = len(self.run.metrics())
-        if epoch == self.epoch:
-            return False
-        opened = open_runs(self.run)
-        self.status.value = status(opened)
-        if epoch:
-            self.picture.value = style.to_bytes(picture(opened))
-        self.epoch = epoch
-        return True
+    @property
+    def runs(self) -> list[LoadedRun]:
+        """The runs as they are now, with their filters."""
+        return [open_runs(each.run) for each in self.followed]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training of every run is over."""
+        return all(each.facts["finished"] for each in self.followed)
 
     @property
     def following(self) -> bool:
-        """Whether it still looks at the directory from time to time."""
+        """Whether it still looks at the directories from time to time."""
         return self._task is not None and not self._task.done()
+
+    def refresh(self) -> bool:
+        """Look at the run directories now; returns whether there was anything new."""
+        changed = [each.look() for each in self.followed]  # each is looked at
+        if any(changed):
+            self._runs = self._facts()
+        return any(changed)
+
+    def _facts(self) -> list[dict[str, Any]]:
+        return [dict(each.facts) for each in self.followed]
 
     def close(self) -> None:
         """Stop following and remove the widget."""
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
         super().close()
-        close_parts(self)
 
     async def _follow(self) -> None:
-        while True:
+        while not self.finished:
             await asyncio.sleep(self.every)
-            with contextlib.suppress(UserError, OSError):  # a file that is being replaced; the next look reads it
-                finished = self.run.finished
-                self.refresh()
-                if finished:
-                    return
+            self.refresh()
 
-    def _repr_mimebundle_(self, **kwargs: Any):
-        """The live widget, and its present picture for places where nothing is live."""
-        data = super()._repr_mimebundle_(**kwargs)
-        if data is not None and self.picture.value:
-            data["image/png"] = base64.b64encode(self.picture.value).decode()
+    def filters(self, run: int, epochs: Sequence[int]) -> Message:
+        """Root mean square of every level after some epochs, float32 (H, W // 2 + 1), those of one epoch in a row."""
+        followed, kept, buffers = self.followed[run], [], []
+        for epoch in epochs:
+            pictures = followed.pictures(epoch)
+            if pictures:
+                kept.append(epoch)
+                buffers += [picture.astype(np.float32).tobytes() for picture in pictures]
+        missing = [epoch for epoch in epochs if epoch not in kept]
+        return {"kind": "filters", "run": run, "epochs": kept, "missing": missing}, buffers
+
+    def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
+        """Answer a question of the page."""
+        if content.get("ask") == "filters":
+            reply, parts = self.filters(int(content["run"]), list(content["epochs"])[:AT_ONCE])
+            self.send(reply, parts)
+
+    def to_png(self, path: str | Path | None = None) -> bytes:
+        """A still picture of curves and filters, drawn by matplotlib; also written to `path` if one is given."""
+        data = style.to_bytes(progress_figure(self.runs), "png")
+        if path:
+            Path(path).write_bytes(data)
         return data
 
+    def to_html(self, path: str | Path | None = None, *, budget: int = PAGE_BUDGET) -> str:
+        """A page with this dashboard that works without network and kernel; also written to `path` if one is given.
 
-def status(opened: LoadedRun) -> str:
-    """One line of HTML: the epoch, the last figures, and the time that is left."""
-    name = f"<b>{html.escape(opened.name)}</b>"
-    epochs = opened.run.recipe.optim.epochs if opened.run else 0
-    metrics = opened.metrics()
-    if not metrics:
-        return f"{name}: epoch 0 of {epochs}"
-    last = metrics[-1]
-    shown = [f"{key} {value:.4g}" for key, value in last.items() if key != "epoch"]
-    figures = html.escape(", ".join(shown))
-    rest = "finished" if opened.run and opened.run.finished else f"about {_minutes_left(opened, epochs):.1f} min left"
-    return f"{name}: epoch {last['epoch']} of {epochs}, {rest}; {figures}"
+        Args:
+            budget: bytes of pictures of filters; the page holds as many epochs, evenly spaced, as fit.
+        """
+        text = page("famviz: " + ", ".join(self._meta["runs"]), self.to_fragment(budget))
+        if path:
+            Path(path).write_text(text)
+        return text
+
+    def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
+        """This dashboard as a part of a page: its data and its place, without module and style."""
+        facts, messages = [], []
+        share = budget // len(self.followed)
+        for at, each in enumerate(self.followed):
+            saved = each.evenly(share)
+            facts.append({**each.facts, "saved": saved})
+            if saved:
+                messages.append(self.filters(at, saved))
+        return fragment(
+            "dashboard", {"_meta": {**self._meta, "alone": True}, "_runs": facts, **self.chosen()}, {}, messages
+        )
+
+    @traitlets.validate("figure", "loss")
+    def _is_column(self, proposal: Any) -> str:
+        name, value = proposal["trait"].name, proposal["value"]
+        kind = "scores" if name == "figure" else "losses"
+        known = sorted({each for facts in self._runs for each in facts[kind]})
+        if value and known and value not in known:
+            raise traitlets.TraitError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        return value
 
 
-def _minutes_left(opened: LoadedRun, epochs: int) -> float:
-    timing = opened.timing()
-    seconds = sum(row["seconds"] for row in timing) / max(1, len(timing))
-    return (epochs - opened.metrics()[-1]["epoch"]) * seconds / 60
+class _Followed:
+    """A run directory, and what was read of it last."""
 
+    def __init__(self, opened: LoadedRun):
+        if opened.run is None:
+            raise UserError(f"{opened.name} is a bare checkpoint: a dashboard follows a run directory.")
+        self.run, self.name = opened.run, opened.name
+        self.filters = opened.filters
+        self.seen = self._stamps()
+        self.facts = self._read()
 
-@style.styled
-def picture(opened: LoadedRun) -> Figure:
-    """Losses and accuracy above; below, for each level, its RMS amplitude now and its history."""
-    levels = [each for each in opened.filters if opened.history(each)[0]]
-    figure = style.figure(WIDTH, 2.3 * (1 + len(levels)))
-    axes = figure.subplots(1 + len(levels), 2, squeeze=False)
-    plots.training_curves(opened, axes[0])
-    for row, each in zip(axes[1:], levels):
-        plots.filter_amplitude(each, ax=row[0], reference=float(each.amplitude().max()) or None)
-        row[0].set_title(f"{each.title}: all filters")
-        plots.filter_life(opened, each.path, row[1])
-    return figure
+    def look(self) -> bool:
+        """Read the directory if anything in it changed; whether what it says changed."""
+        before, stamps = self.facts, self._stamps()
+        if stamps == self.seen:
+            return False
+        # A file that is being replaced cannot be read for a moment; the next look reads it.
+        with contextlib.suppress(UserError, OSError):
+            self.facts, self.seen = self._read(), stamps
+        return self.facts != before
+
+    def _read(self) -> dict[str, Any]:
+        if not self.filters and self.run.begun:
+            self.filters = open_runs(self.run).filters
+        facts = training_facts(LoadedRun(self.name, self.run, self.filters))
+        facts["saved"] = self.run.filter_epochs() if self.filters else []
+        facts["levels"] = [{"title": each.title, "size": list(each.size)} for each in self.filters]
+        return facts
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        return tuple(map(self._stamp, WATCHED))
+
+    def _stamp(self, name: str) -> tuple[int, int]:
+        try:
+            found = (self.run.path / name).stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_size
+
+    def pictures(self, epoch: int) -> list[np.ndarray]:
+        """The amplitude of every level after an epoch; [] if it was not kept or cannot be read."""
+        opened = LoadedRun(self.name, self.run, self.filters)
+        with contextlib.suppress(UserError, OSError):
+            found = [opened.summary(each, epoch) for each in self.filters]
+            if all(found):
+                return [summary["amplitude"] for summary in found if summary]
+        return []
+
+    def evenly(self, budget: int) -> list[int]:
+        """Epochs whose pictures fit into a number of bytes, evenly spaced, the first and the last among them."""
+        saved = self.facts["saved"]
+        size = sum(4 * each.size[0] * (each.size[1] // 2 + 1) for each in self.filters)
+        most = max(2, budget // max(1, size))
+        if len(saved) <= most:
+            return saved
+        return [saved[at] for at in np.linspace(0, len(saved) - 1, most).round().astype(int)]

@@ -156,7 +156,7 @@ def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageDa
     meta: dict[str, Any] = {
         "runs": unique([run.name for run in runs]),
         "levels": [],
-        "tables": _tables(),
+        "tables": colour_tables(),
         "alone": alone,
     }
     whole: dict[str, bytes] = {}
@@ -225,8 +225,9 @@ def _history(opened: LoadedRun, each: Filter) -> tuple[list[int], list[Summary]]
     return opened.history(each, max(2, most))
 
 
-def _tables() -> dict[str, str]:
-    """Colour tables as base64 of (256, 3) bytes."""
-    tables = {name: spectra.colour_table(colours) for name, colours in TABLES.items()}
-    tables["complex"] = spectra.hues()
+def colour_tables(*names: str) -> dict[str, str]:
+    """Colour tables as base64 of (256, 3) bytes; by default all."""
+    tables = {name: spectra.colour_table(TABLES[name]) for name in names or TABLES}
+    if not names:
+        tables["complex"] = spectra.hues()
     return {name: base64_text(_byte(table).tobytes()) for name, table in tables.items()}

@@ -13,6 +13,7 @@ WIDGETS = {  # name: its module and its style, without their suffix
     "filters": "filters/filters",
     "cams": "cams/cams",
     "amplitude": "amplitude/amplitude",
+    "dashboard": "dashboard/dashboard",
 }
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)

@@ -15,7 +15,7 @@ from famviz.explorer.base import Explorer
 from famviz.explorer.page import css, fragment, module, page
 from famviz.figures import sheets, style
 from famviz.filter import Filter
-from famviz.load import LoadedRun, Source, open_runs
+from famviz.load import LoadedRun, Source, open_all
 
 BUDGET = 16 << 20  # bytes of filters that the browser holds at once
 PAGE_BUDGET = 4 << 20  # bytes of filters in a saved page
@@ -59,8 +59,7 @@ class FilterExplorer(Explorer):
 
     def __init__(self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *, budget: int = BUDGET, **traits: Any):
         self.refuse_unknown(traits)
-        opened = open_runs(runs)
-        self.runs: list[LoadedRun] = opened if isinstance(opened, list) else [opened]
+        self.runs = open_all(runs)
         if not self.runs or not self.runs[0].filters:
             name = self.runs[0].name if self.runs else "This"
             raise UserError(f"{name} holds no frequency filter (yet): train with fam or fam_review for an epoch first.")

@@ -11,7 +11,7 @@ from famviz.analysis.filters import Pair
 from famviz.analysis.training import loss_names, measured_on, score_names
 from famviz.figures import style
 from famviz.filter import Filter
-from famviz.load import LoadedRun
+from famviz.load import LoadedRun, Source, open_all, open_runs
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -40,15 +40,18 @@ def radial_curves(
 
 
 @style.styled
-def filter_life(opened: LoadedRun, where: int | str = 0, ax: Axes | None = None, *, colorbar: bool = True) -> Axes:
+def filter_life(
+    run: Source | LoadedRun, where: int | str = 0, ax: Axes | None = None, *, colorbar: bool = True
+) -> Axes:
     """How the filter of a level formed: RMS amplitude of each ring (rows) over epochs (columns), in dB of the largest.
 
     Rings that hold nothing, such as those that the high-pass empties, are grey.
     """
+    opened = open_runs(run)
     each = opened.filter(where)
     epochs, rings = values.life(opened, each)
     ax = style.axes(ax)
-    ax.set(title=f"life of {each.title}", xlabel="epoch", ylabel="ring, cycles per map")
+    ax.set(title=f"life of {each.title}: mean |H| of each ring", xlabel="epoch", ylabel="ring, cycles per map")
     if not epochs:
         ax.text(0.5, 0.5, "no epoch was recorded", ha="center", transform=ax.transAxes)
         return ax
@@ -58,15 +61,15 @@ def filter_life(opened: LoadedRun, where: int | str = 0, ax: Axes | None = None,
     down = np.arange(len(rings) + 1) - 0.5
     image = ax.pcolormesh(across, down, rings, cmap=style.AMPLITUDE, vmin=lowest, vmax=0, rasterized=True)
     style.whole_ticks(ax)
-    return style.with_bar(ax, image, "mean |H|, dB of the largest; grey: nothing", colorbar)
+    return style.with_bar(ax, image, "dB of the largest", colorbar)
 
 
 @style.styled
-def share_bars(opened: LoadedRun, ax: Axes | None = None) -> Axes:
+def share_bars(run: Source | LoadedRun, ax: Axes | None = None) -> Axes:
     """Share of the global and of the local branch at each level, in the sum of their energies on white input."""
     ax = style.axes(ax)
     names, shares = [], []
-    for each in opened.filters:
+    for each in open_runs(run).filters:
         share = each.total_share()
         if share is not None:
             names.append(each.student or str(each.index))
@@ -83,17 +86,19 @@ def share_bars(opened: LoadedRun, ax: Axes | None = None) -> Axes:
 
 
 @style.styled
-def training_curves(runs: LoadedRun | Sequence[LoadedRun], ax: Sequence[Axes] | None = None) -> np.ndarray:
+def training_curves(
+    runs: Source | LoadedRun | Sequence[Source | LoadedRun], ax: Sequence[Axes] | None = None
+) -> np.ndarray:
     """Losses (log scale) and two figures of the test set, or of held-out images, over epochs, on a pair of axes."""
-    runs = [runs] if isinstance(runs, LoadedRun) else list(runs)
-    several = len(runs) > 1
+    opened = open_all(runs)
+    several = len(opened) > 1
     if ax is None:
-        height = 2.8 + 0.17 * len(runs) if several else 2.6
+        height = 2.8 + 0.17 * len(opened) if several else 2.6
         ax = style.figure(7.0, height).subplots(1, 2)
     losses, scores = np.asarray(ax)
     measured = "accuracy"
     splits: set[str] = set()
-    for at, run in enumerate(runs):
+    for at, run in enumerate(opened):
         rows = run.metrics()
         prefix = f"{style.literal(run.name)}: " if several else ""
         colour = style.LINES[at % len(style.LINES)]

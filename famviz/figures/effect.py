@@ -29,8 +29,8 @@ DEPTH = 30.0  # dB below the strongest that a plane of gains shows; spectra show
 MARKED: dict[str, Any] = {"marker": "o", "markersize": 2.5, "lw": 1.4}
 
 
-def effect_figure(source: Source | Sequence[Effect], **options: Any) -> Figure:
-    """A matplotlib figure of `effects`, or of a run with options for it: two rows for each level.
+def effect_figure(source: Source | Sequence[Source] | Sequence[Effect], **options: Any) -> Figure:
+    """A matplotlib figure of `effects`, or of a run or several with options for it: two rows for each level.
 
     Planes share one scale, dB of the teacher's root mean square above DC; |H| has its own, dB of gain. The upper curves
     show the same over rings, the lower ones |H| and the measured gain, which is more than |H| where channels add up.

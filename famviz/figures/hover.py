@@ -10,7 +10,7 @@ from famviz.analysis import filters as values
 from famviz.analysis.training import score_names
 from famviz.figures import style
 from famviz.filter import Filter
-from famviz.load import LoadedRun
+from famviz.load import LoadedRun, Source, open_all
 
 INK = "#7a7a7a"  # text that is legible on white and on black
 FAINT = "rgba(128, 128, 128, 0.3)"
@@ -25,16 +25,15 @@ NAMES = {
 }
 
 
-def training_curves(runs: LoadedRun | Sequence[LoadedRun], figure: str = "") -> go.Figure:
+def training_curves(runs: Source | LoadedRun | Sequence[Source | LoadedRun], figure: str = "") -> go.Figure:
     """One column of the metrics of every run over epochs.
 
     Args:
         figure: a column of metrics.jsonl, such as `top5`, `task.ce` or `lr`; by default the one that ranks epochs
             (top-1, or average precision).
     """
-    runs = [runs] if isinstance(runs, LoadedRun) else list(runs)
     plot = _empty("epoch", figure)
-    for place, opened in enumerate(runs):
+    for place, opened in enumerate(open_all(runs)):
         rows = opened.metrics()
         name = figure or next(iter(score_names(rows)), "")
         plot.update_yaxes(title=NAMES.get(name, name))

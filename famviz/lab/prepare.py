@@ -7,7 +7,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from famviz.load import LoadedRun, open_runs
+from famviz.load import LoadedRun, open_all
 
 TEMPLATE = Path(__file__).with_name("look.py")
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -19,7 +19,7 @@ def prepare_notebook(runs: Sequence[str], folder: Path) -> Path:
 
     Its kernel works in the present working directory. Errors: UserError if a run cannot be opened.
     """
-    opened = open_runs(list(runs))
+    opened = open_all(list(runs))
     title = "# " + ", ".join(each.name for each in opened)
     paths = [str(Path(run).resolve()) for run in runs]
     values = (title, f"FOLDER = {os.getcwd()!r}", f"RUNS = {paths!r}")

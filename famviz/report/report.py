@@ -13,11 +13,12 @@ from famkd.errors import UserError, inert
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famviz import figures as plots
+from famviz.explorer.dashboard import Dashboard
 from famviz.explorer.page import page
 from famviz.explorer.widget import PAGE_BUDGET, FilterExplorer
 from famviz.figures import style
 from famviz.filter import Filter
-from famviz.load import LoadedRun, Source, open_runs
+from famviz.load import LoadedRun, Source, open_all
 
 HERE = Path(__file__).parent
 TEMPLATES = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
@@ -38,8 +39,7 @@ def write_report(runs: Source | LoadedRun | Sequence[Source | LoadedRun], path: 
 
     Errors: UserError if a run cannot be opened or the page cannot be written.
     """
-    opened = open_runs(runs)
-    opened = opened if isinstance(opened, list) else [opened]
+    opened = open_all(runs)
     sections = [
         {"title": section.title, "words": section.words, "content": _content(section.make, opened)}
         for section in SECTIONS
@@ -73,15 +73,18 @@ def filters_section(runs: list[LoadedRun]) -> Markup:
 
 
 def curves_section(runs: list[LoadedRun]) -> Markup:
-    """Losses and accuracy of all runs in one picture, then the last and best figures of each run."""
+    """The dashboard of all runs, then the last and best figures of each run."""
     trained = [run for run in runs if run.metrics()]
     if not trained:
         return _part("note", "No training log: a bare checkpoint, or no epoch done yet.")
     rows = [_figures(run.name, run.run) for run in trained if run.run]
     heads = ("run", "epochs", "figure", "last, %", "best, %", "best epoch chosen on", "s")
-    names = ", ".join(run.name for run in trained)
-    words = f"Two diagrams over epochs for {names}: training losses on a logarithmic scale, and held-out figures."
-    return _joined([svg(plots.training_curves(trained), words), _part("table", heads, rows)])
+    dashboard = Dashboard(trained)
+    try:
+        fragment = Markup(dashboard.to_fragment())
+    finally:
+        dashboard.close()
+    return _joined([fragment, _part("table", heads, rows)])
 
 
 def _figures(name: str, run: Run) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def effect_section(runs: list[LoadedRun]) -> Markup:
 def cam_section(runs: list[LoadedRun]) -> Markup:
     """Class activation maps, if the data and the weights are there."""
     words = "Test images, one in each row, and next to each the class activation map of every network of {}."
-    return _from_networks(runs, "cam", "grid_figure", words)
+    return _from_networks(runs, "maps", "maps_figure", words)
 
 
 def recipe_section(runs: list[LoadedRun]) -> Markup:
@@ -134,17 +137,10 @@ def machine_section(runs: list[LoadedRun]) -> Markup:
     return _joined(parts) or _part("note", "Not recorded.")
 
 
-def svg(thing: Any, words: str) -> Markup:
-    """A figure as inline SVG, with a description for screen readers."""
-    text = style.to_bytes(thing, "svg").decode()
-    start = text.index("<svg") + len("<svg ")
-    return _part("svg", Markup(text[start:]), words)
-
-
 def png(thing: Any, words: str) -> Markup:
-    """A figure as an inline picture, for what would be thousands of marks in SVG."""
+    """A figure as an inline picture, with a description for screen readers."""
     data = base64.b64encode(style.to_bytes(thing, "png")).decode()
-    width = round(CSS_PIXELS * style.figure_of(thing).get_figwidth())  # as large as SVG would draw it
+    width = round(CSS_PIXELS * style.figure_of(thing).get_figwidth())
     return _part("png", data, width, words)
 
 
@@ -158,9 +154,10 @@ SECTIONS = (
     ),
     Section(
         "Curves",
-        "Training losses, and figures measured after each epoch: on held-out images where the run has some (val_), "
-        "otherwise on the test set. A best epoch that was chosen on the test set flatters the run: compare such runs "
-        "by their last figure.",
+        "Training losses, speed, and figures measured after each epoch: on held-out images where the run has some "
+        "(val_), otherwise on the test set. Point at a diagram for the values of an epoch, and click to keep it; the "
+        "filters below are shown as they were then. A best epoch that was chosen on the test set flatters the run: "
+        "compare such runs by their last figure.",
         curves_section,
     ),
     Section(

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from famkd.bench.step import bench
-from famkd.cli.commands import evaluate
+from famkd.cli.eval import evaluate
 from famkd.config.load import load_recipe
 from famkd.config.validate import validated
 from famkd.errors import UserError

@@ -54,6 +54,7 @@ def moving(maps):
     return float(np.square(maps.numpy() - maps.numpy().mean((2, 3), keepdims=True)).sum() / len(maps))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("size", [(8, 8), (8, 13)])  # as in training, and not square, beyond the filter's frequencies
 @pytest.mark.parametrize("method", ["fam", "fam_review"])
 def test_every_part_equals_numpy_on_what_hooks_caught(trained_runs, method, size):
@@ -133,3 +134,14 @@ def test_a_run_without_filters_has_nothing_to_show(trained_runs):
     assert effect.effects(alone) == effect.effect_table(alone) == []
     with pytest.raises(UserError, match="no frequency filters"):
         effect.effect_figure(alone)
+
+
+def test_several_runs_are_named_in_table_and_figure(trained_runs):
+    rows = effect.effect_table(list(trained_runs.values()), count=4)
+    names = [run.path.name for run in trained_runs.values()]
+    assert [row["level"] for row in rows] == [f"{name}, layer{n}" for name in names for n in (1, 2, 3)]
+    assert [row["level"] for row in effect.effect_table([trained_runs["fam"]], count=4)] == [
+        "layer1",
+        "layer2",
+        "layer3",
+    ]

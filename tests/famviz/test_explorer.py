@@ -1,19 +1,13 @@
-"""The explorer and the dashboard by their traits, in the kernel, without a front end."""
-
-import asyncio
+"""The filter explorer by its traits, in the kernel, without a front end."""
 
 import numpy as np
 import pytest
 import torch
 import traitlets
-from helpers.famviz_runs import add_epoch, make_run, released_state
-from helpers.processes import HANG
-from torch import nn
+from helpers.famviz_runs import make_run, released_state
 
 import famviz
-from famkd.distill.types import Probe, View
 from famkd.errors import UserError
-from famkd.methods.review import FAMReview
 from famviz import spectra
 from famviz.explorer import encode
 
@@ -163,51 +157,3 @@ def test_runs_with_the_same_name_get_different_names(runs):
 def test_a_run_without_filters_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no frequency filter"):
         famviz.FilterExplorer(make_run(tmp_path / "run", branch="local"))
-
-
-@pytest.fixture
-def unfinished(tmp_path):
-    """A run of 3 epochs of which one is done, and a function that does the next."""
-    make_run(tmp_path / "run", epochs=1, shapes=((2, 4),))
-    run = make_run(tmp_path / "run", "--epochs", "3", epochs=0, shapes=((2, 4),))
-    feats = [torch.rand(2, 2, 4, 4), torch.rand(2, 2)]
-    methods = nn.ModuleDict({"fam_review": FAMReview(Probe(View(None, feats), View(None, feats), None))})
-    return run, lambda: add_epoch(run, methods, nn.Linear(2, 2))
-
-
-def test_a_dashboard_follows_a_run_to_its_end(unfinished):
-    run, train = unfinished
-
-    async def follow():
-        dashboard = famviz.Dashboard(run, every=0.02)
-        assert dashboard.following
-        first = dashboard.picture.value
-        train()
-        train()
-        await asyncio.wait_for(dashboard._task, HANG)
-        return first, dashboard
-
-    first, dashboard = asyncio.run(follow())
-    assert "epoch 3 of 3, finished" in dashboard.status.value
-    assert dashboard.picture.value != first
-    assert not dashboard.following
-
-
-def test_a_closed_dashboard_stops(unfinished):
-    async def close():
-        dashboard = famviz.Dashboard(unfinished[0], every=0.02)
-        dashboard.close()
-        await asyncio.sleep(0.1)
-        return dashboard.following
-
-    assert asyncio.run(close()) is False
-
-
-def test_without_a_loop_a_dashboard_looks_when_asked(unfinished):
-    run, train = unfinished
-    dashboard = famviz.Dashboard(run)
-    assert not dashboard.following
-    assert dashboard.refresh() is False
-    train()
-    assert dashboard.refresh() is True
-    assert "epoch 2 of 3" in dashboard.status.value

@@ -212,3 +212,12 @@ def test_nothing_stays_open(opened):
     plots.overview(opened.filters[0])
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_runs_are_named_by_path_alone_or_in_a_list(tmp_path):
+    path = make_run(tmp_path / "run", epochs=1, shapes=((2, 4),)).path
+    for source in (path, str(path), [path], famviz.open(path)):
+        assert len(plots.training_curves(source)[0].lines) == 2
+    assert len(plots.training_curves([path, path])[0].lines) == 4
+    assert plots.filter_life(path).get_title().startswith("life of level 0")
+    assert len(plots.share_bars(path).patches) == 2

@@ -182,6 +182,7 @@ def test_text_stays_in_its_cell_of_a_markdown_table(text):
     assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
 
 
+@pytest.mark.slow
 def test_the_report_of_a_hostile_run_shows_its_texts_as_texts(tmp_path):
     run = make_run(tmp_path / f"run {REVERSED} <b>", "--data.root", "nowhere", shapes=((2, 5), (2, 4)))
     machine = {**run.machine, "device": f"<script>{TITLE}{REVERSED}", "\x1b[2J": [1]}
@@ -195,6 +196,7 @@ def test_the_report_of_a_hostile_run_shows_its_texts_as_texts(tmp_path):
     assert not any(bad in page for bad in ("\x1b", "\x07", "\u202e"))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_leaves_the_rest_of_a_report(tmp_path):
     run = make_run(tmp_path / "run", "--data.root", "nowhere", shapes=((2, 5), (2, 4)))
     (run.path / "machine.json").write_text("[")

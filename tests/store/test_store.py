@@ -337,6 +337,7 @@ def test_the_command_says_the_size_before_it_writes(here, capsys):
     assert "note: fam_review of this recipe also needs --features stages embed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_streamed_data_set_is_stored_with_its_own_pixels(here, tmp_path):
     from PIL import Image

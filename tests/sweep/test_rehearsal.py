@@ -63,6 +63,7 @@ def test_a_teacher_that_cannot_start_keeps_its_students_from_it(swept):
         swept(TAUGHT + "method: kd\n")
 
 
+@pytest.mark.slow
 def test_trainings_that_differ_in_small_things_are_rehearsed_once(swept, monkeypatch):
     seen = []
 

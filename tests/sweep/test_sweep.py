@@ -53,6 +53,7 @@ def test_flags_of_a_sweep_are_settings(cell):
         plan([{"recipe": "quickstart", **cell}], Path("runs"), "mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["methods", "ablations"])
 def test_shipped_sweeps_can_be_planned(name):
     todo = plan(read_grid(builtin_sweeps()[name]), Path("runs"), name)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from famkd.errors import ROLE, UserError
 from famkd.models import MODELS, build_model
 from famkd.run.directory import Run
 from famkd.training import launch
+from famkd.training.build import one_device
 from famkd.training.loop import train
 from famkd.training.processes import processes
 from famkd.training.step import split
@@ -78,6 +80,7 @@ def test_accumulation_alone_is_the_same_step(plain):
     close(train(plain(*flags), out="one"), train(plain(*flags, "--optim.accumulate", "4"), out="parts"))
 
 
+@pytest.mark.slow
 def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
     """CRD's memory of the whole training set is the same everywhere, though each process saw half of each step."""
     tasks = []
@@ -132,7 +135,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks f
 
 
 @linux
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, rank):
     flags = (*PAIR, "--epochs", "40")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
@@ -166,6 +170,7 @@ def test_processes_without_their_launcher_save_and_end(pair, background):
     assert len(Run("run").read_resume()["metrics"]) == done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "to_all"),
     [("SIGTERM", False), pytest.param("SIGUSR1", True, marks=[linux, pytest.mark.slow])],
@@ -198,6 +203,7 @@ def test_ctrl_c_ends_all_processes(pair, background):
     assert all_gone(*started)
 
 
+@pytest.mark.slow
 def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
     Path("teacher.yaml").write_text(Path("small.yaml").read_text().replace("epochs: 3", "epochs: 1"))
     flags = (*PAIR, "--teacher.model", "resnet8x0.5", "--teacher.weights", "recipe:teacher.yaml", "--baseline")
@@ -211,6 +217,7 @@ def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
         assert Run(path).machine["command"] == " ".join(("famkd", *command))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_out_is_told_once(pair, python):
     code, out, err = python("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--data.batch_size", "15")
     assert code == 2
@@ -363,3 +370,12 @@ def test_synchronised_batch_norm(monkeypatch):
 def test_a_piece_in_parts():
     plan = Draws(*(torch.arange(6) for _ in range(4)))
     assert [part.index.tolist() for part in split(plan, 3)] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_training_on_a_machine_with_slurm_needs_no_srun(tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_device("cpu")

@@ -59,6 +59,7 @@ def test_a_random_classifier_teaches_nobody_by_its_logits(small, five, method):
     assert not Run("run").metrics()
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("method", ["fam", "fam_review", "at", "pkt", "crd"])
 def test_features_teach_without_a_classifier(small, five, method, capsys):
     run = train(small("--method", method, *KD[2:], five, "--epochs", "1"), out="run")
