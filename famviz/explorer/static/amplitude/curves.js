@@ -69,7 +69,7 @@ export function showCurves(app, s) {
   showProfile(radial, key, {
     positions: rings, label: "radial frequency, cycles per map", title: UNITS[s.relative] + minus,
     texts: rings.filter((ring) => ring % step === 0 || ring === 1).map((ring) => [ring - 1, ring]),
-    ranges: s.band.rings.length ? [s.band.rings.map((ring) => ringIn(s.grid, ring) - 1)] : [],
+    ranges: s.band.rings[0] <= s.grid.last ? [s.band.rings.map((ring) => ringIn(s.grid, ring) - 1)] : [],
   }, linesOf(app, s, "radial", 1));
   showProfile(angular, key, {
     positions: Array.from({ length: DIRECTIONS }, (_, at) => at),
