@@ -191,8 +191,8 @@ SECTIONS = (
         "How amplitudes differ",
         "Amplitude of each frequency in every stage, averaged over test images, and how far each network is above "
         "(red) or below (blue) its teacher. Drag over a spectrum or a curve to see the share of these frequencies in "
-        "each network, and images and maps that hold nothing else. Look whether the student with the method is nearer to zero than the "
-        "student alone by more than the bands, which are 95 % bootstrap intervals over images.",
+        "each network, and images and maps that hold nothing else. Look whether the student with the method is nearer "
+        "to zero than the student alone by more than the bands, which are 95 % bootstrap intervals over images.",
         differences_section,
     ),
     Section(
