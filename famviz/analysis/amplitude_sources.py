@@ -92,6 +92,8 @@ def _of_runs(
     taps: dict[str, Sequence[str]] = {}
     outputs: dict[str, Callable[[Inputs], Maps]] = {}
     for student, run in students_of_runs(source).items():
+        if not run.recipe.method_names:
+            continue
         distiller = trained_distiller(run, root)
         for method in distiller.methods:
             if not method_of(distiller, method).compared():

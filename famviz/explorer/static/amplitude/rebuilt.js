@@ -7,7 +7,7 @@ import { rebuilt, spectrumOf } from "./fourier.js";
 import { hasBand } from "./grid.js";
 import { mapsOf, remembered } from "./state.js";
 
-const COLUMNS = 4, GAP = 1; // maps in a row of a mosaic, and pixels between two
+const COLUMNS = 4, PART = 1 / 14; // maps in a row of a mosaic, and the space between two as a part of a map
 const PHOTO = 96; // pixels of a side above which a picture is drawn smooth
 const BOX = { least: 124, most: 230, gap: 10, edge: 5, count: 6 }; // px of a picture and around it, pictures in a row
 
@@ -87,10 +87,11 @@ function drawMaps(app, s, { plain, band }, name, maps, choice, box) {
 // Maps of one size side by side. `colour(at, n)` and `say(at, n)` are about pixel n of map `at`.
 function drawMosaic(p, box, count, [H, W], title, { key, colour, say }) {
   const columns = Math.min(COLUMNS, count), rows = Math.ceil(count / columns);
-  const height = rows * (H + GAP) - GAP, width = columns * (W + GAP) - GAP;
+  const gap = Math.max(1, Math.round(PART * Math.max(H, W))); // so that it is seen where maps are drawn small
+  const height = rows * (H + gap) - gap, width = columns * (W + gap) - gap;
   const place = (pixel) => {
-    const i = Math.floor(pixel / width), j = pixel % width, y = i % (H + GAP), x = j % (W + GAP);
-    const at = Math.floor(i / (H + GAP)) * columns + Math.floor(j / (W + GAP));
+    const i = Math.floor(pixel / width), j = pixel % width, y = i % (H + gap), x = j % (W + gap);
+    const at = Math.floor(i / (H + gap)) * columns + Math.floor(j / (W + gap));
     return y < H && x < W && at < count ? [at, y * W + x] : null;
   };
   drawPanel(p, { box, H: height, W: width, title }, {
