@@ -12,12 +12,14 @@ function wave(n) {
   return waves.get(n);
 }
 
+const SHORT = 16; // numbers that are summed directly, which is faster than to split them
 const factorOf = (n) => [2, 3, 5, 7, 11, 13].find((prime) => n % prime === 0) ?? n;
 
 // The transform of n numbers, first, first + stride, ..., as [real, imaginary]; `sign` is -1, and 1 for the inverse.
 export function transform(re, im, sign, n = re.length, first = 0, stride = 1) {
-  if (n === 1) return [Float64Array.of(re[first]), Float64Array.of(im[first])];
-  const p = factorOf(n), m = n / p, outRe = new Float64Array(n), outIm = new Float64Array(n), [cos, sin] = wave(n);
+  const p = n > SHORT ? factorOf(n) : n;
+  if (p === n) return direct(re, im, sign, n, first, stride);
+  const m = n / p, outRe = new Float64Array(n), outIm = new Float64Array(n), [cos, sin] = wave(n);
   for (let r = 0; r < p; r++) {
     const [a, b] = transform(re, im, sign, m, first + r * stride, stride * p);
     for (let k = 0; k < n; k++) {
@@ -25,6 +27,24 @@ export function transform(re, im, sign, n = re.length, first = 0, stride = 1) {
       outRe[k] += a[at] * c - b[at] * s;
       outIm[k] += a[at] * s + b[at] * c;
     }
+  }
+  return [outRe, outIm];
+}
+
+// The same by its definition.
+function direct(re, im, sign, n, first, stride) {
+  const outRe = new Float64Array(n), outIm = new Float64Array(n), [cos, sin] = wave(n);
+  for (let k = 0; k < n; k++) {
+    let a = 0, b = 0, t = 0;
+    for (let r = 0, at = first; r < n; r++, at += stride) {
+      const c = cos[t], s = sign * sin[t];
+      a += re[at] * c - im[at] * s;
+      b += re[at] * s + im[at] * c;
+      t += k;
+      if (t >= n) t -= n;
+    }
+    outRe[k] = a;
+    outIm[k] = b;
   }
   return [outRe, outIm];
 }

@@ -8,6 +8,7 @@ import { hasBand, insideOf } from "./grid.js";
 import { remembered, shownOf } from "./state.js";
 
 export const UNITS = { mean: "dB re mean", dc: "dB re DC", none: "dB" };
+const NARROW = 125; // px of a spectrum below which its scale has no room for the unit
 const LOWEST = 0.01, HIGHEST = 0.995; // quantiles where colours begin, and where those of differences end
 
 // A column for each network: its spectrum, and its difference from the reference.
@@ -60,7 +61,7 @@ function drawSpectrum(app, s, p, name, box, values, { low, high }, outline) {
   const table = app.tables.amplitude, unit = UNITS[s.relative];
   drawPanel(p, frameOf(s, box, name + age(app, s, name)), {
     colour: (n) => [table, clamp(Math.round((values[n] - low) / (high - low || 1) * 255), 0, 255)],
-    key: [table, num(low, 1), unit, num(high, 1)],
+    key: [table, num(low, 1), ...(box < NARROW ? [] : [unit]), num(high, 1)],
     say: (n) => `${num(values[n], 1)} dB`,
   });
   p.lines.replaceChildren(...outline());
