@@ -2,6 +2,7 @@
 
 from famviz.networks.inside import device_of, logits_of, returning_logits, untouched
 from famviz.networks.runs import (
+    MovedRun,
     Pictures,
     Source,
     classification_run,
@@ -14,6 +15,6 @@ from famviz.networks.runs import (
 )
 
 __all__ = [
-    "Pictures", "Source", "classification_run", "device_of", "located", "logits_of", "networks", "networks_of_runs",
-    "returning_logits", "run_images", "student_alone", "trained_distiller", "untouched",
+    "MovedRun", "Pictures", "Source", "classification_run", "device_of", "located", "logits_of", "networks",
+    "networks_of_runs", "returning_logits", "run_images", "student_alone", "trained_distiller", "untouched",
 ]  # fmt: skip
