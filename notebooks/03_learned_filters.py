@@ -49,7 +49,8 @@ for each in run.filters:
 #
 # The map on the left shows the energy of each filter. A row is an output channel and a column is an input channel.
 # Click on a filter, or click on the map and use the arrow keys; all views show the chosen filter. With the menus you
-# choose the level, the view and another run. The menu "wall" shows many filters at once. The slider shows earlier epochs.
+# choose the level, the view and another run. The menu "wall" shows many filters at once. The slider shows earlier
+# epochs.
 
 # %%
 explorer = famviz.FilterExplorer(run)
