@@ -2,10 +2,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-EXTRAS := test,viz,photos,detection,export,log
+EXTRAS := test,viz,photos,detection,export,log,docs
 FAST := -m "not slow" -n 2 --dist worksteal  # worksteal: a worker that is idle takes tests from the other
 
-.PHONY: quickstart test test-all lint type format faults minimum audit notebooks bench clean
+.PHONY: quickstart test test-all lint type format faults minimum audit notebooks bench docs docs-notebooks dist clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/famkd train quickstart
@@ -43,6 +43,15 @@ audit: $(VENV)/.all  # asks a database of known faults, so it needs a network
 notebooks: $(VENV)/.all
 	$(BIN)/python -m pytest tests/slow/test_notebooks.py
 
+docs: $(VENV)/.all  # the site in site/, without a network; a warning is an error
+	$(BIN)/python -m mkdocs build --strict
+
+docs-notebooks: $(VENV)/.all  # runs the notebooks, so that the site shows what they put out
+	$(BIN)/python tools/run_notebooks.py
+
+dist: $(VENV)/.all  # wheel and sdist in dist/
+	$(BIN)/python -m build
+
 bench: $(VENV)/.core
 	$(BIN)/famkd bench cifar100/resnet56-resnet20 --noise --against naive
 
@@ -57,4 +66,4 @@ $(VENV)/.all: pyproject.toml constraints.txt
 	touch $@ $(VENV)/.core
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Show the progress of a run: a live bar on a terminal, one line per epoch elsewhere."""
+"""Show the progress of a run on standard error: a live bar on a terminal, one line per epoch elsewhere."""
 
 import contextlib
 import sys
@@ -28,11 +28,18 @@ class PlainConsole(Console):
         raise  # the BrokenPipeError, which ends every command quietly
 
 
-# A notebook is no terminal, although its kernel asks for colours.
-TERMINAL = sys.stdout.isatty()
-console = PlainConsole(
-    highlight=False, markup=False, emoji=False, soft_wrap=not TERMINAL, force_terminal=TERMINAL, force_jupyter=False
-)
+def _console(stderr: bool) -> PlainConsole:
+    """A console on one of the two streams. A notebook is no terminal, although its kernel asks for colours."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return PlainConsole(
+        stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not terminal, force_terminal=terminal,
+        force_jupyter=False,
+    )  # fmt: skip
+
+
+# Progress. A notebook shows standard error as a warning, so there it goes to standard output.
+console = _console(stderr="ipykernel" not in sys.modules)
+output = _console(stderr=False)  # results
 
 
 class Reporter:

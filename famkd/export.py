@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.evaluate import load_deployed
+from famkd.evaluate.noise import Noise
 from famkd.features.prepare import Pixels, Prepare, without_preparation
 from famkd.files import must_be_writable, write_atomically
 from famkd.run.directory import Run
@@ -39,7 +40,8 @@ class Report(NamedTuple):
     bytes: int
     parameters: int
     macs: int  # multiply-accumulates for one image
-    difference: float  # largest, between the file's logits and the run's, on real test images
+    difference: float  # largest, between the file's logits and the run's
+    checked_on: str  # "test images", or "images of noise" where the data set is not there
     latency_ms: float  # median for one image on the CPU
     threads: int
     input: str
@@ -50,9 +52,13 @@ class Report(NamedTuple):
         return (
             f"{self.path}: {cost}\n"
             f"input: {self.input}; output: {self.output}\n"
-            f"largest difference from the run's logits on {CHECKED} test images: {self.difference:.1e}\n"
+            f"largest difference from the run's logits on {CHECKED} {self.checked_on}: {self.difference:.1e}\n"
             f"one image on this CPU: {self.latency_ms:.3f} ms, median of {REPEATS}, {self.threads} thread(s)"
         )
+
+    def as_json(self) -> str:
+        """The report as one JSON object."""
+        return json.dumps(self._asdict() | {"path": str(self.path)}, indent=1)
 
 
 class Normalizing(nn.Module):
@@ -86,16 +92,20 @@ def export(
     root: str = "",
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
 ) -> Report:
     """Write a run's student (for SimKD with its projector and head) and check the file on test images of the run.
+
+    Where the data set is not there, the file is checked on noise: size, classes and normalisation are in the run.
 
     Args:
         input: what the file takes, (B, 3, H, W) of any B: normalized floats as in training, unit floats in 0..1, or
             bytes (uint8, 0..255).
         out: the file; by default `student.onnx` and so on in the run directory.
-        root: folder or file of the data set, where it has moved since.
+        root: folder or file of the data set, where it has moved since; it must be there then.
         best: weights of the run's best epoch instead of the last.
         ema: the averaged student (EMA) of the last epoch.
+        epoch: weights of one of the best epochs, of a run that was trained with --keep.
 
     Errors: UserError for missing packages, for a place that cannot be written, and where the file does not reproduce
     the run; nothing is written then.
@@ -110,7 +120,7 @@ def export(
         )
     path = Path(out) if out else opened.path / _default_name(to, ema)
     must_be_writable(path.parent)
-    network, data = load_deployed(opened, root=root, best=best, ema=ema)
+    network, data = load_deployed(opened, root=root, best=best, ema=ema, epoch=epoch, noise=not root)
     network = network.to(memory_format=torch.contiguous_format)
     prepare = without_preparation(network) or Prepare(pixels_of(data), pixels_of(data))
     header = _header(opened, data, prepare.want, input)
@@ -122,6 +132,7 @@ def export(
         parameters=sum(p.numel() for p in network.parameters()),
         macs=_macs(network, prepare.images(next(data.test(1)).images)),
         difference=difference,
+        checked_on="images of noise" if isinstance(data, Noise) else "test images",
         latency_ms=_latency(reread, pixels[:1]),
         threads=torch.get_num_threads(),
         input=f"images (B, 3, {height}, {width}) {KINDS[input]}",

@@ -1,8 +1,10 @@
-"""Write a table as text, Markdown, CSV or HTML."""
+"""Write a table as text, Markdown, CSV, HTML or JSON."""
 
 import csv
 import html
 import io
+import json
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from rich.table import Table
 
 from famkd.errors import inert
 
-Format = Literal["table", "markdown", "csv", "html"]
+Format = Literal["table", "markdown", "csv", "html", "json"]
 Rows = Sequence[Sequence[str]]
 
 WIDE = 200  # characters of a line that does not go to a terminal
@@ -23,7 +25,7 @@ BREAKABLE = 12  # a narrow terminal breaks words of the left columns that are lo
 
 
 def write_table(format: Format, header: Sequence[str], rows: Rows, notes: Sequence[str] = (), left: int = 1) -> str:
-    """A table with notes under it; CSV leaves the notes out, since they are not data.
+    """A table with notes under it; CSV and JSON leave the notes out, since they are not data.
 
     Control characters are written as escape sequences, and markup in a cell as text.
 
@@ -35,6 +37,8 @@ def write_table(format: Format, header: Sequence[str], rows: Rows, notes: Sequen
     notes = [inert(note) for note in notes]
     if format == "csv":
         return _csv(header, rows)
+    if format == "json":
+        return _json(header, rows)
     if format == "markdown":
         return _markdown(header, rows, notes, left)
     if format == "html":
@@ -124,6 +128,22 @@ def _csv(header: Sequence[str], rows: Rows) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     return buffer.getvalue()
+
+
+def _json(header: Sequence[str], rows: Rows) -> str:
+    """A list with an object for each row. Cells that are numbers become numbers, empty ones null."""
+    objects = [{name: _value(cell) for name, cell in zip(header, row)} for row in rows]
+    return json.dumps(objects, indent=1, ensure_ascii=False) + "\n"
+
+
+def _value(cell: str) -> str | float | int | None:
+    try:
+        number = float(cell)
+    except ValueError:
+        return cell or None
+    if not math.isfinite(number):  # JSON has no such numbers
+        return None
+    return int(cell) if cell.lstrip("+-").isdecimal() else number
 
 
 def _html(header: Sequence[str], rows: Rows, notes: list[str], left: int) -> str:

@@ -38,6 +38,7 @@ _PLACES = {
 }
 _MODULES = {
     "agreement": "figures.agreement",
+    "boxes": "figures.boxes",
     "cam": "figures.cam",
     "effect": "figures.effect",
     "features": "figures.amplitude",

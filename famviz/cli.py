@@ -41,7 +41,7 @@ def report(
     out: Annotated[str, PLACE, tyro.conf.arg(aliases=["-o"])] = "report.html",
     root: Annotated[str, PLACE] = "",
     teacher: Annotated[str, PLACE] = "",
-    images: int = 6,
+    images: int = 4,
 ) -> Path:
     """Write one self-contained page about runs.
 

@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share: a few real images, a small recipe, real processes, real data."""
 
+import collections
 import os
 import subprocess
 from collections.abc import Callable
@@ -18,6 +19,20 @@ student: {model: resnet8x0.5}
 data: {name: npz, batch_size: 16}
 optim: {epochs: 3, lr: 0.05, steps: [2]}
 """
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `sample(n)`, mark all cases as slow but n that are spread evenly over them."""
+    cases = collections.defaultdict(list)
+    for item in items:
+        if marker := item.get_closest_marker("sample"):
+            cases[item.nodeid.partition("[")[0], marker.args[0]].append(item)
+    for (_, n), group in cases.items():
+        kept = {round(i * (len(group) - 1) / max(n - 1, 1)) for i in range(n)}
+        for number, item in enumerate(group):
+            if number not in kept:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

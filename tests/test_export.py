@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import famkd.export
 from famkd.errors import UserError
 from famkd.evaluate import evaluate_run, load_deployed
+from famkd.evaluate.noise import Noise
 from famkd.export import Normalizing, export
 from famkd.models import build_model
 from famkd.run.directory import Run
@@ -44,6 +46,7 @@ def test_weights_are_the_students_own(run):
         export(run.path, "safetensors", input="bytes")
 
 
+@pytest.mark.slow
 def test_a_program_of_simkd_is_the_dressed_student(small):
     teacher = train(small("--epochs", "1", "--student.model", "resnet8"), out="teacher")
     flags = ("--method", "simkd", "--teacher.model", "resnet8", "--teacher.weights", str(teacher.path))
@@ -78,3 +81,35 @@ def test_a_file_that_differs_is_not_written(run, monkeypatch):
     with pytest.raises(UserError, match="nothing was written"):
         export(run.path, "pt2")
     assert not list(run.path.glob("*student.pt2*"))
+
+
+@pytest.mark.parametrize("to", ["safetensors", "pt2"])
+def test_without_the_data_set_the_same_is_written_and_checked_on_noise(run, few_digits, capsys, to):
+    with_data = export(run.path, to, input="normalized", out=f"a.{to}")
+    recipe = (run.path / "recipe.yaml").read_text()
+    (run.path / "recipe.yaml").write_text(recipe.replace(str(few_digits), "gone.npz"))
+    without = export(run.path, to, out=f"b.{to}")
+    assert "gone.npz" in capsys.readouterr().err
+    assert (with_data.checked_on, without.checked_on) == ("test images", "images of noise")
+    assert without._replace(path="", bytes=0, difference=0, latency_ms=0, checked_on="") == with_data._replace(
+        path="", bytes=0, difference=0, latency_ms=0, checked_on=""
+    )
+    if to == "safetensors":
+        one, two = (safe_open(f"{name}.safetensors", "pt") for name in "ab")
+        assert one.metadata() == two.metadata()
+        assert all(torch.equal(one.get_tensor(key), two.get_tensor(key)) for key in one.keys())  # noqa: SIM118
+    assert "32 images of noise" in str(without)
+    with pytest.raises(UserError, match=r"elsewhere\.npz"):
+        export(run.path, to, root="elsewhere.npz")  # a place that is named must hold the data
+    (run.path / "facts.json").unlink()
+    with pytest.raises(UserError, match=r"gone\.npz"):
+        export(run.path, to)
+
+
+def test_noise_is_bytes_in_the_normalisation_of_the_run(run):
+    facts = run.facts
+    images = Noise(facts).probe().images
+    pixels = images * torch.tensor(facts["std"])[:, None, None] + torch.tensor(facts["mean"])[:, None, None]
+    assert images.shape == (32, 3, *facts["size"])
+    torch.testing.assert_close(pixels * 255, (pixels * 255).round(), atol=1e-3, rtol=0)
+    assert 0 <= pixels.min() < 0.1 < 0.9 < pixels.max() <= 1

@@ -33,7 +33,7 @@ MAY = {
     "own_loop": "config distill features methods tasks training",
     "compare": "config run tables",
     "bench": "config console data distill layers run tables training",
-    "evaluate": "config console data distill methods models run tables tasks training",
+    "evaluate": "config console data distill files methods models run tables tasks training",
     "export": "distill evaluate features files run tasks training",
     "sweep": "compare config console data distill evaluate run store training",
 }

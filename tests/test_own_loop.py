@@ -159,8 +159,35 @@ def test_the_examples_run(name, needs, tmp_path, monkeypatch, capsys):
         assert re.findall(r"^(\d) ", capsys.readouterr().out, re.MULTILINE) == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("name", ["plain_pytorch", "hf_accelerate", "timm_task", "lightning_module"])
+def test_the_example_of_callbacks_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    runpy.run_path(str(EXAMPLES / "callbacks.py"), run_name="__main__")
+    sys.modules.pop("generated", None)
+    out = capsys.readouterr().out
+    assert re.findall(r"^(\d) \d", out, re.MULTILINE) == ["1", "2", "3", "4"]
+    assert "4 steps; run holds the run" in out
+    last = famkd.Run("run").student_state()
+    assert all(torch.equal(last[key], value) for key, value in torch.load("epoch4.pt").items())
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["epoch2.pt", "epoch4.pt"]
+
+
+@pytest.mark.parametrize("name", ["plain_pytorch", "hf_accelerate", "timm_task", "lightning_module", "callbacks"])
 def test_the_documentation_quotes_the_examples(name):
     quoted = (EXAMPLES / f"{name}.py").read_text().partition("# --- quoted in the documentation\n")[2]
     page = (EXAMPLES.parent / "docs" / "own_loop.md").read_text()
     assert f"```python\n{quoted}```" in page
+
+
+def test_the_method_of_the_documentation_teaches(pair, batch):
+    text = (EXAMPLES.parent / "docs/own_method.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    try:
+        module = famkd.distill(*pair, "cosine+kd", example=batch, options={"cosine": {"power": 2}})
+        loss = module(*batch)
+        assert 0 < loss.parts["cosine.cosine"] < 4
+        loss.total.backward()
+        with pytest.raises(UserError, match=r"cosine.power"):
+            famkd.distill(*pair, "cosine", example=batch, options={"cosine": {"power": 0}})
+    finally:
+        del METHODS["cosine"]

@@ -6,7 +6,7 @@ import jupytext
 import nbformat
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-SOURCES = sorted(NOTEBOOKS.glob("0*.py"))
+SOURCES = sorted(NOTEBOOKS.glob("[0-9]*.py"))
 
 
 def paired(source: Path) -> str:

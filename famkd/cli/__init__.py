@@ -1,9 +1,13 @@
-"""The command line: famkd train | init | eval | compare | sweep | store | export | bench | ls."""
+"""The command line: famkd train | init | eval | compare | sweep | store | export | bench | ls | doctor."""
 
 from collections.abc import Callable
 
 from famkd.cli.bench import bench_command
-from famkd.cli.commands import compare_command, eval_command, export_command, sweep_command
+from famkd.cli.commands import compare_command, export_command, sweep_command
+from famkd.cli.completion import completion_command
+from famkd.cli.doctor import doctor_command
+from famkd.cli.eval import eval_command
+from famkd.cli.examples import EXAMPLES
 from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command
 from famkd.cli.store import store_command
@@ -23,6 +27,8 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd export RUN --to onnx|pt2|safetensors   write the student alone, checked against the run
   famkd bench RECIPE [--against naive]         time the parts of a training step on this machine
   famkd ls recipes|models|methods|data|optimizers|sweeps  list what is available, one name per line
+  famkd doctor                                 print versions, devices and optional parts, for a bug report
+  famkd completion bash|zsh|fish               print a script that completes commands, flags and names
 
 famkd COMMAND --help explains a command; famkd --version. First steps: famkd train quickstart
 """
@@ -37,6 +43,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "export": export_command,
     "bench": bench_command,
     "ls": ls_command,
+    "doctor": doctor_command,
+    "completion": completion_command,
 }
 
 AFTER_CTRL_C = {
@@ -48,4 +56,4 @@ AFTER_CTRL_C = {
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command of famkd, by default the one that this process was started with."""
-    run_command("famkd", USAGE, COMMANDS, argv, AFTER_CTRL_C)
+    run_command("famkd", USAGE, COMMANDS, argv, AFTER_CTRL_C, EXAMPLES)

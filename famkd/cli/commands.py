@@ -1,4 +1,4 @@
-"""famkd eval, compare, sweep and export: the commands for finished runs and for many trainings."""
+"""famkd compare, sweep and export: the commands for finished runs and for many trainings."""
 
 import sys
 from typing import Annotated, Any, Literal
@@ -19,10 +19,6 @@ Plugins = Annotated[
 Positional = tyro.conf.Positional
 
 
-def eval_command(argv: list[str]) -> None:
-    _print_lines(call(evaluate, argv, prog="famkd eval"))
-
-
 def compare_command(argv: list[str]) -> None:
     print(call(compare, argv, prog="famkd compare"), end="")
 
@@ -33,86 +29,6 @@ def sweep_command(argv: list[str]) -> None:
 
 def export_command(argv: list[str]) -> None:
     print(call(export, argv, prog="famkd export"))
-
-
-def evaluate(
-    run: Positional[str] = "",
-    /,
-    model: str = "",
-    weights: Place = "",
-    data: str = "",
-    root: Place = "",
-    output: str = "",
-    best: bool = False,
-    ema: bool = False,
-    split: Literal["test", "val"] = "test",
-    batch_size: int = 0,
-    accelerator: str = "auto",
-    mean: tuple[float, ...] = (),
-    std: tuple[float, ...] = (),
-    size: tuple[int, ...] = (),
-    interpolation: Literal["", "bilinear", "bicubic", "nearest", "area"] = "",
-    plugins: Plugins = (),
-) -> Any:
-    """Evaluate a run's student, or a bare checkpoint, on the test set.
-
-    Args:
-        run: Run directory. Its recipe names the model and the data set.
-        model: Model of a bare checkpoint, from `famkd ls models`.
-        weights: Checkpoint file (FILE:ema for its averaged copy), folder of the Hugging Face hub, run directory,
-            `recipe:NAME`, or `pretrained` where the model has such weights.
-        data: Data set, from `famkd ls data`. For a run, by default the one that it was trained on.
-        root: Folder or file of the data set.
-        output: Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found
-            automatically where only one part can be the logits.
-        best: Use the weights of the run's best epoch instead of the last.
-        ema: Use the average of the weights (EMA), of a run that was trained with --ema.
-        split: Images to measure: the test set, or val for those that the run held out of training by --data.val.
-        batch_size: Images per batch; 0 for the default of the data set.
-        accelerator: auto, cpu, cuda or mps.
-        mean: Mean of each channel, for pixels in 0..1, that a bare checkpoint was trained with. By default that of its
-            pretrained weights or of its run, else that of the data set.
-        std: Standard deviation of each channel, as for `mean`.
-        size: Height and width of the images that a bare checkpoint takes, or one number for both.
-        interpolation: How images are resized to `size`.
-    """
-    import_plugins(plugins)
-    from famkd.evaluate import evaluate_checkpoint, evaluate_run
-
-    if bool(run) == bool(model or weights):
-        raise UserError("Name either a run directory, or --model with --weights and --data.")
-    images = {"mean": mean, "std": std, "size": size, "interpolation": interpolation}
-    if run:
-        _must_be_of_a_bare_checkpoint({"output": output, **images})
-        return evaluate_run(
-            expanded(run), data, root, best=best, ema=ema, split=split, batch_size=batch_size, accelerator=accelerator
-        )
-    if split != "test":
-        raise UserError("Only a run knows its held-out images: leave --split out.")
-    return evaluate_checkpoint(
-        model, weights, data, root, output=output, batch_size=batch_size, accelerator=accelerator, **images
-    )
-
-
-def _must_be_of_a_bare_checkpoint(options: dict[str, Any]) -> None:
-    """UserError for an option that a run's recipe answers."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UserError(f"A run knows the {given[0]} of its student: leave --{given[0]} out.")
-
-
-def _print_lines(evaluation: tuple[dict[str, float], dict[str, float]]) -> None:
-    """Print the figures in one line, then a table of the leading figure by class where there is one."""
-    figures, by_class = evaluation
-    print("  ".join(f"{name} {value:.2f}" for name, value in figures.items()))
-    if by_class:
-        from famkd.console import console
-        from famkd.tables import rich_table
-
-        rows = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in by_class.items()]
-        figure = next(iter(figures))
-        title = f"{figure} by class; – for a class without objects in the test set"
-        console.print(rich_table(title, ["class", f"{figure} %"], rows))
 
 
 def compare(
@@ -180,9 +96,11 @@ def export(
     root: Place = "",
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
+    format: Literal["text", "json"] = "text",
     plugins: Plugins = (),
 ) -> Any:
-    """Write a run's student alone, checked on test images of the run.
+    """Write a run's student alone, checked on test images of the run, or on noise where the data set is not there.
 
     Args:
         run: Run directory.
@@ -192,10 +110,12 @@ def export(
         root: Folder or file of the data set, where it has moved since the training.
         best: Use the weights of the run's best epoch instead of the last.
         ema: Use the average of the weights (EMA), of a run that was trained with --ema.
+        format: Format of what is printed about the file: text, or one JSON object.
     """
     import_plugins(plugins)
     if not run:
         raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
     from famkd.export import export
 
-    return export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema)
+    report = export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema, epoch=epoch)
+    return report.as_json() if format == "json" else report

@@ -5,12 +5,13 @@ change the tables, so with plug-ins they are imported.
 """
 
 import ast
+import json
 import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -43,6 +44,7 @@ def show(
     kind: tyro.conf.Positional[str] = "",
     /,
     sizes: bool = False,
+    format: Literal["text", "json"] = "text",
     plugins: tuple[Annotated[str, PLACE], ...] = (),
 ) -> None:
     """List what is available: one name per line, followed by a description.
@@ -50,6 +52,7 @@ def show(
     Args:
         kind: What to list: recipes, models, methods, data, optimizers or sweeps. By default these words.
         sizes: Count the parameters of each model, which takes some seconds.
+        format: Text, or a JSON list of objects with name and description.
         plugins: Python files that register your own models, methods or data sets. They are imported.
     """
     if kind and kind not in KINDS:
@@ -57,10 +60,13 @@ def show(
     if sizes and kind != "models":
         raise UserError("--sizes counts the parameters of models: write famkd ls models --sizes.")
     lines = list(_lines(kind, sizes, plugins)) if kind else list(KINDS.items())
+    if format == "json":
+        print(json.dumps([{"name": name, "description": text} for name, text in lines], indent=1))
+        return
     width = max(len(name) for name, _ in lines) + 2
     print("\n".join(f"{name:{width}}{text}".rstrip() for name, text in lines))
     if kind == "models" and sys.stdout.isatty():  # not where another command reads the names
-        print("timm:NAME and torchvision:NAME are models too.", file=sys.stderr)
+        print("timm:NAME, torchvision:NAME and hf-hub:OWNER/NAME are models too.", file=sys.stderr)
 
 
 def _lines(kind: str, sizes: bool, plugins: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,8 @@ class TrainFlags:
     runs: Annotated[str, PLACE] = "runs"
     """Folder of run directories. Teachers are looked up here too."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Continue from the last finished epoch, or from the step at which a signal stopped the training."""
+    """Continue from the last finished epoch, or from the step at which a signal stopped the training. `--epochs` may be
+    larger with the schedules step and constant. The data and the teacher's file may have moved."""
     seeds: tuple[int, ...] = ()
     """Train once per seed, then print mean and spread."""
     jobs: int = 0

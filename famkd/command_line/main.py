@@ -1,7 +1,7 @@
 """Run one command of a program: what it prints and with which code it exits when it cannot go on."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from famkd.errors import TrainingStopped, UserError, is_first_process, nearest, quiet_on_closed_pipe
@@ -11,7 +11,12 @@ Commands = Mapping[str, Callable[[list[str]], None]]
 
 @quiet_on_closed_pipe()
 def run_command(
-    program: str, usage: str, commands: Commands, argv: list[str] | None, after_ctrl_c: Mapping[str, str] = {}
+    program: str,
+    usage: str,
+    commands: Commands,
+    argv: list[str] | None,
+    after_ctrl_c: Mapping[str, str] = {},
+    examples: Mapping[str, Sequence[str]] = {},
 ) -> None:
     """Run the command that `argv` names, by default the arguments of this process.
 
@@ -20,6 +25,7 @@ def run_command(
 
     Args:
         after_ctrl_c: what to add to the word "interrupted", by command.
+        examples: command lines to print under the help of a command.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -32,7 +38,7 @@ def run_command(
     try:
         if command not in commands:
             raise UserError(f"There is no command {command!r}.{nearest(command, commands)} See {program} --help.")
-        commands[command](rest)
+        _run(commands[command], rest, examples.get(command, ()))
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -44,3 +50,13 @@ def run_command(
         if is_first_process():
             print(f"{program}: interrupted{after_ctrl_c.get(command, '')}", file=sys.stderr)
         sys.exit(130)
+
+
+def _run(command: Callable[[list[str]], None], argv: list[str], examples: Sequence[str]) -> None:
+    """Run a command; after its help, print the examples."""
+    try:
+        command(argv)
+    except SystemExit as end:
+        if not end.code and examples and {"-h", "--help"} & {*argv}:
+            print("\nexamples:", *(f"  {line}" for line in examples), sep="\n")
+        raise

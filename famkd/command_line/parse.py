@@ -7,6 +7,7 @@ that tyro takes, so that `--baseline yes`, `--seed 1.0` and `--optim.steps 1,2` 
 import contextlib
 import functools
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -226,6 +227,7 @@ def did_you_mean(name: str, known: dict[str, Flag]) -> str:
 def _refusing() -> Iterator[None]:
     """Turn the parser's exit into a RecipeError with the first paragraph of its message."""
     box = io.StringIO()
+    tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # tyro itself does not look at it
     try:
         with contextlib.redirect_stderr(box):
             yield

@@ -16,6 +16,7 @@ from famkd.run.scores import best_is_chosen
 from famkd.tables import Format, write_table
 
 MISSING = "–"  # a cell without a value
+FOR_PROGRAMS = ("csv", "json")  # formats with a column for each number
 CONSTANT = 1e-9  # differences that vary less than this are identical but for rounding
 
 
@@ -33,11 +34,12 @@ class Paired(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A group, and the group that it is tested against, if any."""
+    """A group, the group that it is tested against, if any, and the p of the test after Holm's correction."""
 
     group: SeedGroup
     base: SeedGroup | None
     test: Paired | None
+    p_holm: float = nan
 
 
 def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = False, format: Format = "table") -> str:
@@ -60,7 +62,7 @@ def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = 
     if published:
         others = published_beside([group.recipe for group in groups])
         rows += [_published_row(figure, len(header)) for figure in others]
-    if format != "csv":
+    if format not in FOR_PROGRAMS:
         header, *rows = _without_empty([header, *rows])
     return write_table(format, header, rows, _notes(comparisons) + skipped, left=2)
 
@@ -81,14 +83,28 @@ def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | Non
     return Paired(mean, float(low), float(high), float(test.pvalue), len(seeds))
 
 
+def holm(p_values: list[float]) -> list[float]:
+    """Adjust p values for the number of tests by Holm's method; a NaN is no test and stays NaN.
+
+    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics, 1979.
+    """
+    adjusted = [nan] * len(p_values)
+    tested = sorted((p, place) for place, p in enumerate(p_values) if not isnan(p))
+    largest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        largest = max(largest, min(1.0, p * (len(tested) - rank)))
+        adjusted[place] = largest
+    return adjusted
+
+
 def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
     """Every group with its base, sorted by recipe: the base first, then the others from best to worst."""
-    bases = _bases(groups, against)
     comparisons = []
-    for group in groups:
-        base = bases[group.recipe.name]
-        test = paired(group.last(), base.last()) if base and base is not group else None
-        comparisons.append(Comparison(group, base, test))
+    for recipe, base in _bases(groups, against).items():
+        here = [group for group in groups if group.recipe.name == recipe]
+        tests = [paired(group.last(), base.last()) if base and base is not group else None for group in here]
+        adjusted = holm([test.p if test else nan for test in tests])
+        comparisons += [Comparison(group, base, test, p) for group, test, p in zip(here, tests, adjusted)]
     return sorted(comparisons, key=_place)
 
 
@@ -137,10 +153,11 @@ def _names(groups: list[SeedGroup]) -> list[str]:
 
 
 def _header(format: Format, figure: str, published: bool) -> list[str]:
-    if format == "csv":
+    if format in FOR_PROGRAMS:
         header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std", "best_chosen_on"]
         header += ["ema_mean", "ema_std"]
-        header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high", "p"]
+        header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high"]
+        header += ["p", "p_holm"]
     else:
         name = "top-1 %" if figure == "top1" else figure
         header = ["recipe", "method", "seeds", f"last {name}", f"best {name}", f"EMA {name}"]
@@ -149,12 +166,12 @@ def _header(format: Format, figure: str, published: bool) -> list[str]:
 
 
 def _row(comparison: Comparison, format: Format, published: bool) -> list[str]:
-    row = _csv_cells(comparison) if format == "csv" else _cells(comparison)
+    row = _csv_cells(comparison) if format in FOR_PROGRAMS else _cells(comparison)
     return [*row, published_for(comparison.group.recipe)] if published else row
 
 
 def _csv_cells(comparison: Comparison) -> list[str]:
-    group, base, test = comparison
+    group, base, test, p_holm = comparison
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs)), " ".join(map(str, group.scores))]
@@ -162,19 +179,19 @@ def _csv_cells(comparison: Comparison) -> list[str]:
     row += [*_mean_and_deviation(_best(runs)), group.chosen_on, *_mean_and_deviation(_ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
     if base is None or test is None:
-        return [*row, *[""] * 6]
-    figures = [test.difference, test.low, test.high, test.p]
+        return [*row, *[""] * 7]
+    figures = [test.difference, test.low, test.high, test.p, p_holm]
     return [*row, base.label, str(test.n), *(f"{value:.6g}" for value in figures)]
 
 
 def _cells(comparison: Comparison) -> list[str]:
-    group, _, test = comparison
+    group, _, test, p_holm = comparison
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs))]
     row += [_mean_with_spread(values) for values in ([run.last for run in runs], _best(runs), _ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.2f}", f"{peak:.0f}" if peak else MISSING]
-    return row + (_test_cells(test) if test else [MISSING, MISSING])
+    return row + (_test_cells(test, p_holm) if test else [MISSING, MISSING])
 
 
 def _best(runs: list[RunResult]) -> list[float]:
@@ -208,10 +225,10 @@ def _mean_with_spread(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def _test_cells(test: Paired) -> list[str]:
-    if isnan(test.p):
+def _test_cells(test: Paired, p_holm: float) -> list[str]:
+    if isnan(p_holm):
         return [f"{test.difference:+.2f}", MISSING]
-    p = f"{test.p:.3f}" if test.p >= 0.001 else "<0.001"
+    p = f"{p_holm:.3f}" if p_holm >= 0.001 else "<0.001"
     return [f"{test.difference:+.2f} [{test.low:+.2f}, {test.high:+.2f}]", p]
 
 
@@ -229,16 +246,16 @@ def _without_empty(table: list[list[str]]) -> list[list[str]]:
 
 def _notes(comparisons: list[Comparison]) -> list[str]:
     """What the figures mean, as sentences to put under the table."""
-    chosen = best_is_chosen((group.label, group.chosen_on) for group, _, _ in comparisons)
+    chosen = best_is_chosen((group.label, group.chosen_on) for group, *_ in comparisons)
     notes = [f"Mean ± standard deviation over seeds. The last epoch counts; {chosen}."]
-    if any(_ema(list(group.scores.values())) for group, _, _ in comparisons):
+    if any(_ema(list(group.scores.values())) for group, *_ in comparisons):
         notes.append("EMA: the averaged weights of the last epoch.")
-    tested = [(group, base, test) for group, base, test in comparisons if base and test]
+    tested = [(group, base, test) for group, base, test, _ in comparisons if base and test]
     bases = " or ".join(dict.fromkeys(base.label for _, base, _ in tested))
     if any(test.n > 1 for _, _, test in tested):
         notes.append(
-            f"Difference and p: last epoch against {bases}, paired by seed (two-sided t-test, not corrected for the "
-            "number of groups)."
+            f"Difference and p: last epoch against {bases}, paired by seed (two-sided t-test; p is corrected by Holm's "
+            "method for the number of groups of a recipe)."
         )
     elif tested:
         notes.append(f"Difference: last epoch against {bases}, one seed; two or more have a p.")

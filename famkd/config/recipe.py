@@ -13,7 +13,7 @@ from famkd.distill.types import Engine
 
 HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
 # Fields that do not change the result of a training.
-NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers")
+NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers", "keep")
 LARGEST_SEED = (1 << 32) - 1  # of numpy's generator
 
 
@@ -33,6 +33,9 @@ class Data:
     """Held-out split, on which the best epoch is chosen: a fraction of the training images, such as 0.1, the same of
     each class; or a split of its own, by the name of its folder beside the training folder (of an .npz, VAL for x_VAL
     and y_VAL). The test set is then measured once, at the end. Without it, the best epoch is chosen on the test set."""
+    balance: Literal["none", "sample", "loss"] = "none"
+    """Classes of different sizes: sample shows each equally often in training, loss weighs the student's own loss by
+    the inverse of a class's number of images."""
     val_seed: Annotated[int, Ge(-1), Le(LARGEST_SEED)] = 0
     """Random seed of the held-out fraction, the same for every `--seed`; -1 draws another one for each `--seed`."""
     views: Annotated[int, Ge(0), tyro.conf.arg(aliases=["--views"])] = 0
@@ -47,7 +50,8 @@ class Net:
     """A network: the student or the teacher."""
 
     model: str = ""
-    """Name of the model: from `famkd ls models`, `timm:NAME` or `torchvision:NAME`."""
+    """Name of the model: from `famkd ls models`, `timm:NAME`, `torchvision:NAME`, or `hf-hub:OWNER/NAME` for a model
+    of timm on the Hugging Face hub."""
     weights: Annotated[str, PLACE] = ""
     """Initial weights: a checkpoint file, a folder of the Hugging Face hub, a run directory, `recipe:NAME` (trains that
     recipe first) or `pretrained` (for torchvision also `pretrained:IMAGENET1K_V1` and so on). FILE:ema takes the
@@ -74,6 +78,15 @@ class Net:
     the data's for a student; for a teacher that of its pretrained weights or of its run, else the data's."""
     interpolation: Literal["", "bilinear", "bicubic", "nearest", "area"] = ""
     """How images are resized. By default as for the pretrained weights, else bilinear."""
+
+
+@dataclass(frozen=True)
+class Student(Net):
+    """The network to train."""
+
+    freeze: tuple[str, ...] = ()
+    """Parts that are not trained: paths of modules or patterns, such as `conv1 layer1` or `blocks.[0-5]`. Their batch
+    norms and dropout stay in eval mode."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +161,7 @@ class Recipe:
     """Name of the run's folder. By default the recipe's path without its extension."""
     task: str = "classification"
     """What the networks do with an image: classification or detection."""
-    student: Net = field(default_factory=Net)
+    student: Student = field(default_factory=Student)
     """The network to train."""
     teacher: Teacher = field(default_factory=Teacher)
     """The network to learn from. Not needed for method `none`."""
@@ -167,8 +180,12 @@ class Recipe:
     """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
     0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.
     """
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true."""
+    keep: Annotated[int, Ge(1)] = 1
+    """Number of best epochs whose students are kept. The best one is best.safetensors; with 2 or more, each of them is
+    epoch0007.safetensors and so on."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Floating point precision. auto is bf16-mixed on a GPU that supports it, else 32-true. 16-mixed is float16 with a
+    gradient scaler, for older GPUs; a step whose gradients overflow is left out."""
     accelerator: str = "auto"
     """Device type: auto, cpu, cuda or mps."""
     devices: Annotated[int, Ge(1)] = 1

@@ -16,7 +16,7 @@ METHOD = "fam_review"  # where a teacher is named and no method
 
 # The settings that a new file holds, whatever their values are, each with its comment.
 SHOWN = {
-    "student.model": "from `famkd ls models`, timm:NAME or torchvision:NAME",
+    "student.model": "from `famkd ls models`, timm:NAME, torchvision:NAME or hf-hub:OWNER/NAME",
     "student.weights": "a file, a run directory or pretrained; nothing for random weights",
     "teacher.model": "the network to learn from",
     "teacher.weights": "a file, a run directory, pretrained, or recipe:NAME, which trains that recipe first",

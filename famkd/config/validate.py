@@ -15,7 +15,7 @@ from famkd.models import must_be_known
 from famkd.store.header import read_header
 from famkd.tasks import TASKS, task_of_model
 
-LIBRARIES = ("timm:", "torchvision:")  # prefixes of models that have pretrained weights
+LIBRARIES = ("timm:", "torchvision:", "hf-hub:")  # prefixes of models that have pretrained weights
 
 
 def validated(recipe: Recipe) -> Recipe:
@@ -24,7 +24,7 @@ def validated(recipe: Recipe) -> Recipe:
         recipe = _with_stored_teacher(recipe)
     for check in (
         _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
-        _steps_can_be_cut, _something_is_learned, _augmentation_fits, _teacher_is_not_trained,
+        _steps_can_be_cut, _something_is_learned, _augmentation_fits, _teacher_is_not_trained, _precision_fits,
     ):  # fmt: skip
         check(recipe)
     check_optim(recipe.optim)
@@ -56,6 +56,11 @@ def _with_stored_teacher(recipe: Recipe) -> Recipe:
 
 def _numbers_in_range(recipe: Recipe) -> None:
     check_ranges(recipe)
+
+
+def _precision_fits(recipe: Recipe) -> None:
+    if recipe.precision == "16-mixed" and recipe.engine == "graph":
+        raise UserError("A CUDA graph cannot capture the gradient scaler of 16-mixed: use --engine compile or eager.")
 
 
 def _networks(recipe: Recipe) -> list[Net]:

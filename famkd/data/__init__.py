@@ -6,19 +6,22 @@ from typing import Any
 
 import torch
 
+from famkd.data.balance import Balance
 from famkd.data.bands import bands
 from famkd.data.coco import Coco
 from famkd.data.folders import folder_in_memory
 from famkd.data.imagenet import imagenet
 from famkd.data.in_memory import InMemory, in_memory
 from famkd.data.small import Images, cifar10, cifar100, digits, npz
+from famkd.data.torch_data import Datasets, TorchData
 from famkd.distill.types import Dataset
 from famkd.errors import UserError, nearest
 
 # Each builder is called as (root, batch_size, device, seed, augment, **options) and returns a `Dataset`. Its
 # keyword-only arguments are its options. An attribute `task` names the task that it is for; without one it is
-# classification. A plug-in may register a function from a root to `Images` instead.
-DATA: dict[str, Callable[..., Dataset | Images]] = {
+# classification. A plug-in may register a function from a root to `Images` instead, or to a training and a test
+# Dataset of torch.
+DATA: dict[str, Callable[..., Dataset | Images | tuple[Any, ...]]] = {
     "bands": in_memory(bands),
     "cifar10": in_memory(cifar10),
     "cifar100": in_memory(cifar100),
@@ -40,6 +43,7 @@ def build_data(
     augment: bool = True,
     val: str = "",
     val_seed: int = 0,
+    balance: Balance = "none",
     views: int = 0,
     views_seed: int = 0,
     **options: Any,
@@ -49,6 +53,7 @@ def build_data(
     Args:
         val: the held-out split: a fraction of the training images, such as "0.1", or the name of a further split.
         val_seed: seed of that fraction; -1 for `seed`.
+        balance: show each class equally often (sample), or weigh its images in the student's own loss (loss).
         views: augmentations of each training image, which the epochs use in turn; 0 draws new ones in every epoch.
         views_seed: seed of these augmentations.
 
@@ -61,17 +66,35 @@ def build_data(
     build: Callable[..., Any] = DATA[name]
     if "batch_size" in inspect.signature(build).parameters:
         data = build(root, batch_size, device, seed, augment, **options)
-    else:  # a plug-in's function returns Images
-        data = InMemory(build(root, **options), batch_size, device, seed, augment)
+    else:
+        data = _from_plugin(name, build(root, **options), batch_size, device, seed, augment)
     if val:
         if not hasattr(data, "hold_out"):
             raise UserError(f"The data set {name} cannot hold images out of training: leave --data.val out.")
         data.hold_out(val, seed if val_seed < 0 else val_seed)
+    if balance != "none":
+        if not hasattr(data, "balance"):
+            raise UserError(f"The data set {name} cannot balance classes: leave --data.balance out.")
+        data.balance(balance)
     if views:
         if not hasattr(data, "repeat_views"):
             raise UserError(f"The data set {name} cannot repeat augmentations: leave --data.views out.")
         data.repeat_views(views, views_seed)
     return data
+
+
+def _from_plugin(
+    name: str, made: Any, batch_size: int, device: torch.device | str, seed: int, augment: bool
+) -> Dataset:
+    """The data set that a plug-in's function of a root returned: `Images`, or data sets of torch."""
+    if isinstance(made, Images):
+        return InMemory(made, batch_size, device, seed, augment)
+    if isinstance(made, tuple) and len(made) >= 2:
+        return TorchData(Datasets(*made), batch_size, device, seed)
+    raise UserError(
+        f"The data set {name} returned a {type(made).__name__}: return famkd.data.small.Images, or a training and a "
+        "test Dataset of torch, as in `return train, test`."
+    )
 
 
 def task_of_data(name: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from famkd import distributed
+from famkd.data.balance import Balance
 from famkd.data.coco_annotations import Instances, read_instances
 from famkd.data.coco_files import Place, find_annotations
 from famkd.data.coco_images import BoxImages, Key, Piece, split_piece
@@ -256,6 +257,10 @@ class Coco:
             for target, size in zip(piece.targets, sizes):
                 target["size"] = size
             yield self.take(piece)
+
+    def balance(self, how: Balance) -> None:
+        """Not for this data set: raises UserError."""
+        raise UserError("An image of COCO shows several classes, so none can be balanced: leave --data.balance out.")
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Not for this data set: raises UserError."""

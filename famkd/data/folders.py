@@ -6,13 +6,14 @@ import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from famkd.data.balance import drawn
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
@@ -38,6 +39,7 @@ class _Form(NamedTuple):
     size: Size
     fits: bool  # whether they are scaled and cut to the size; otherwise all have it already
     background: Colour
+    channels: int
 
 
 def folder_in_memory(
@@ -46,6 +48,7 @@ def folder_in_memory(
     splits: tuple[str, str] = ("train", "test"),
     background: str = "white",
     unreadable: Choice = "refuse",
+    channels: Literal[1, 3, 4] = 3,
 ) -> Images:
     """Your own images: root/train/CLASS/*.png and root/test (or val)/CLASS/*.png; PATH@64 makes them 64 x 64.
 
@@ -56,14 +59,15 @@ def folder_in_memory(
         splits: Folders of training and test images under the root; the same one twice tests on the training images.
         background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
         unreadable: Refuse a data set with image files that cannot be read, or skip these files.
+        channels: 1 makes all images grey, 3 RGB, 4 RGBA, which keeps transparency.
     """
     path, size = path_and_size(root)
     behind = colour(background)
     train, test, classes = _listed(path, splits)
-    form = _Form(size or _common_size([train, test]), size is not None, behind)
+    form = _Form(size or _common_size([train, test]), size is not None, behind, channels)
     total = len(train) + len(test)
     try:
-        must_fit(3 * form.size[0] * form.size[1] * total)
+        must_fit(channels * form.size[0] * form.size[1] * total)
     except ValueError as error:
         raise UserError(f"{path} is too large to be held: {error}. Make it smaller, as in --root PATH@64.") from error
     x_train, y_train, failed = _pixels_and_labels(train, form)
@@ -125,9 +129,9 @@ class FolderSource:
         """Numbers of the images that cannot be read, each with the reason."""
         return find_unreadable(self, workers)
 
-    def order(self, draw: torch.Generator) -> Tensor:
-        """Order of one epoch: any permutation."""
-        return torch.randperm(len(self), generator=draw)
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
+        """Order of one epoch: any permutation, or draws with probabilities like weights (N,)."""
+        return drawn(len(self), draw, weights)
 
 
 def path_and_size(root: str) -> tuple[Path, Size | None]:
@@ -193,9 +197,9 @@ def _differ(*found: tuple[str, Size]) -> UserError:
 
 
 def _pixels_and_labels(source: FolderSource, form: _Form) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """Pixels (N, H, W, 3) and classes (N,) of the readable images, decoded by several threads, and why others fail."""
+    """Pixels (N, H, W, C) and classes (N,) of the readable images, decoded by several threads, and why others fail."""
     height, width = form.size
-    pixels = np.empty((len(source), height, width, 3), np.uint8)
+    pixels = np.empty((len(source), height, width, form.channels), np.uint8)
 
     def decode(index: int) -> str:
         try:
@@ -203,14 +207,14 @@ def _pixels_and_labels(source: FolderSource, form: _Form) -> tuple[np.ndarray, n
         except OSError as error:
             return no_file(source.name(index), error)
         try:
-            image = decoded(data, background=form.background)
+            image = decoded(data, form.channels, form.background)
         except Exception as error:  # every decoder raises its own
             return reason(io.BytesIO(data), error)
         if image.size != (width, height):
             if not form.fits:
                 raise _differ((source.name(0), form.size), (source.name(index), (image.height, image.width)))
             image = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
-        pixels[index] = np.asarray(image)
+        pixels[index] = np.asarray(image).reshape(height, width, form.channels)
         return ""
 
     with ThreadPoolExecutor() as pool:

@@ -1,6 +1,6 @@
 """Image sets too large to hold: in folders by class, or in WebDataset shards."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge, Le
@@ -28,6 +28,7 @@ def imagenet(
     background: str = "white",
     unreadable: Choice = "refuse",
     label_key: str = "",
+    channels: Literal[1, 3, 4] = 3,
     test_crop: Annotated[float, Ge(0), Le(1)] = 0.0,
     interpolation: Interpolation = "bilinear",
 ) -> Streamed:
@@ -41,6 +42,7 @@ def imagenet(
         gpu_decode: Decode JPEGs on the GPU, and other files on the CPU.
         background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
         unreadable: Refuse a data set with image files that cannot be read, or skip these files.
+        channels: 1 makes all images grey, 3 RGB, 4 RGBA, which keeps transparency.
         label_key: Key of the class in the .json files of WebDataset shards. By default it is found.
         test_crop: Part of the shorter side that the crop of a test image keeps, such as 0.95; 0 for 0.875, or 1 below
             128 pixels.
@@ -51,7 +53,7 @@ def imagenet(
     images = readable(read_imagenet(root, splits, label_key), unreadable, workers)
     return Streamed(
         images, batch_size, device, seed, augment, size=shape, workers=workers, gpu_decode=gpu_decode,
-        background=behind, skip=unreadable == "skip", view=View(test_crop, interpolation),
+        background=behind, skip=unreadable == "skip", channels=channels, view=View(test_crop, interpolation),
     )  # fmt: skip
 
 

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.data.augment import Augment
+from famkd.data.balance import Balance, class_weights, drawn
 from famkd.data.small import Images
 from famkd.data.split import read_split
+from famkd.data.transforms import as_rgb
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -55,6 +57,8 @@ class InMemory:
         self._test, self._test_labels = self._on_device(images.x_test, images.y_test)
         self._val, self._val_labels = self._test[:0], self._test_labels[:0]
         self._read_split = images.read_split
+        self._balance: Balance = "none"
+        self._class_weights: Tensor | None = None  # (classes,) in the student's own loss
         self._train_on(*self._on_device(images.x_train, images.y_train))
         scale = 1 / (255 * torch.tensor(images.std))
         self._scale = scale.to(self.device)
@@ -82,6 +86,11 @@ class InMemory:
         pixels = self._train_pixels()
         self._val, self._val_labels = pixels[held_out], self.labels[held_out]
         self._train_on(pixels[kept], self.labels[kept])
+
+    def balance(self, how: Balance) -> None:
+        """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
+        self._balance = how
+        self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
 
     def augment_by(self, augment: Augment) -> None:
         """Leave the border around training images out: a random resized crop of the image itself follows."""
@@ -111,7 +120,9 @@ class InMemory:
     def plan(self, epoch: int) -> Draws:
         """All draws of an epoch, made at once on the CPU so that they are the same on every device."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        index = torch.randperm(len(self.labels), generator=draw)
+        labels = self.labels.cpu()
+        weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
+        index = drawn(len(labels), draw, weights)
         if self._views:
             crops = [each[index] for each in self._crops_of_view(self._views.of_epoch(epoch))]
         else:
@@ -164,7 +175,8 @@ class InMemory:
         across = torch.arange(width, device=self.device)
         columns = piece.left[:, None] + torch.where(piece.flip[:, None], width - 1 - across, across)
         pixels = self._train[piece.index[:, None, None], rows[:, :, None], columns[:, None, :]]
-        return Batch(self._normalised(pixels), self.labels[piece.index], piece.index)
+        targets = self.labels[piece.index]
+        return Batch(self._normalised(pixels), targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, for shapes and first statistics."""
@@ -194,7 +206,7 @@ class InMemory:
         """Test images at some positions."""
         rows = torch.tensor([int(i) for i in index], dtype=torch.int64, device=self.device)
         pixels = self._test[rows]
-        return Pictures(self._normalised(pixels), self._test_labels[rows], pixels)
+        return Pictures(self._normalised(pixels), self._test_labels[rows], as_rgb(pixels))
 
     def images(self) -> Images:
         """Training and test images as arrays in the CPU's memory, with the augmentation in use."""
@@ -205,7 +217,7 @@ class InMemory:
         )
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, 3) bytes to (B, 3, H, W) floats, channels last in memory."""
+        """(B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 

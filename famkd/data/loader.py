@@ -37,8 +37,8 @@ class Source(Protocol):
         """Content of an image file."""
         ...
 
-    def order(self, draw: torch.Generator) -> Tensor:
-        """Order of one epoch, (N,)."""
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
+        """Order of one epoch, (N,): each image once, or draws with probabilities like weights (N,)."""
         ...
 
     def unreadable(self, workers: int = -1) -> dict[int, str]:
@@ -73,12 +73,17 @@ class Subset:
         """Content of an image file."""
         return self._source.read(int(self._positions[index]))
 
-    def order(self, draw: torch.Generator) -> Tensor:
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
         """Order of one epoch: that of the source, without the images that are not in the subset."""
-        place = torch.full((len(self._source),), -1)
-        place[torch.from_numpy(self._positions)] = torch.arange(len(self))
-        order = place[self._source.order(draw)]
-        return order[order >= 0]
+        total, positions = len(self._source), torch.from_numpy(self._positions)
+        place = torch.full((total,), -1)
+        place[positions] = torch.arange(len(self))
+        if weights is None:
+            order = place[self._source.order(draw)]
+            return order[order >= 0]
+        order = place[self._source.order(draw, torch.zeros(total).index_copy(0, positions, weights.float()))]
+        kept = torch.randperm(total, generator=draw)[: len(self)]  # the source draws as many as it has itself
+        return order[kept.sort().values]
 
     def unreadable(self, workers: int = -1) -> dict[int, str]:
         """Numbers of the images that cannot be read, each with the reason."""
@@ -96,7 +101,7 @@ def without(source: Source, numbers: list[int]) -> Source:
 class DecodedBatch(NamedTuple):
     """Some images as a worker process returns them: one tensor, because each tensor costs an open file."""
 
-    pixels: Tensor  # (B, H, W, 3) uint8; if the device is to decode, the bytes of all files in a row
+    pixels: Tensor  # (B, H, W, C) uint8; if the device is to decode, the bytes of all files in a row
     index: Tensor  # (B,) numbers of the images
     lengths: tuple[int, ...]  # bytes of each file if the device is to decode, otherwise empty
     failed: tuple[int, ...]  # numbers of images that could not be read
@@ -112,6 +117,7 @@ class FileImages(Dataset):
     Args:
         raw: return the files without decoding them.
         background: colour behind transparent pixels.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
         settings: how images are scaled, cropped and recoloured.
     """
 
@@ -123,11 +129,12 @@ class FileImages(Dataset):
         augment: bool,
         raw: bool = False,
         background: Colour = WHITE,
+        channels: int = 3,
         settings: View = USUAL_VIEW,
     ):
         self.source, self.seed, self.augment, self.raw = source, seed, augment, raw
         self.size: Size = (size, size) if isinstance(size, int) else size
-        self.background, self.settings = background, settings
+        self.background, self.channels, self.settings = background, channels, settings
 
     def __getitems__(self, keys: list[Key]) -> DecodedBatch:
         """The batch of some keys; it is shorter where images are left out."""
@@ -157,14 +164,15 @@ class FileImages(Dataset):
                     opened(io.BytesIO(data))
                     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8)
                 else:
-                    pixels = self.view(decoded(data, background=self.background), epoch, candidate)
+                    image = decoded(data, self.channels, self.background)
+                    pixels = self.view(image, epoch, candidate)
                 return pixels, candidate, candidates[:n]
             except Exception:  # every decoder raises its own
                 continue
         return None, index, candidates
 
     def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
-        """(H, W, 3) bytes of a decoded image."""
+        """(H, W, C) bytes of a decoded image."""
         augmented = epoch > 0 and self.augment
         view = (training_view if augmented else plain_view)(self.size, self.settings)
         return viewed(image, view, seed_of(self.seed, epoch, index))
@@ -172,7 +180,7 @@ class FileImages(Dataset):
     def _joined(self, images: list[Tensor]) -> Tensor:
         if self.raw:
             return torch.cat(images) if images else torch.empty(0, dtype=torch.uint8)
-        return torch.stack(images) if images else torch.empty(0, *self.size, 3, dtype=torch.uint8)
+        return torch.stack(images) if images else torch.empty(0, *self.size, self.channels, dtype=torch.uint8)
 
 
 def make_loader(

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
 from famkd.errors import UserError
 from famkd.files import must_fit
 
+MOST_CHANNELS = 64  # of an image: a larger last axis is its width
 MOST_CLASSES = 100_000  # larger labels are some other numbers, and would make a classifier of gigabytes
 # Mean and deviation of the training images, cut to 4 digits; for CIFAR-10 the values in common use.
 CIFAR_MEAN, CIFAR_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
@@ -25,7 +26,7 @@ NEEDED = ("x_train", "y_train", "x_test", "y_test")  # arrays of an .npz
 class Images:
     """Training and test images with their classes, and how they may be augmented.
 
-    Pixels are uint8 (N, H, W, 3), labels int64 (N,). `mean` and `std` are per channel, for pixels in 0..1. Training
+    Pixels are uint8 (N, H, W, C), labels int64 (N,). `mean` and `std` are per channel, for pixels in 0..1. Training
     crops from the image with a black border of `pad` pixels. `flip` is whether a mirrored image keeps its class.
     `read_split` reads the images and labels of a further split by its name, where the data set can have one.
     """
@@ -58,7 +59,7 @@ def digits(root: str = "") -> Images:
 
     scans, target = load_digits(return_X_y=True)
     grey = (scans.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
-    x, y = _rgb(grey), target.astype(np.int64)
+    x, y = _with_channels(grey, 3), target.astype(np.int64)
     test = np.arange(len(x)) % 5 == 0
     mean, std = channel_statistics(x[~test])
     classes = [str(n) for n in range(10)]
@@ -75,9 +76,13 @@ def cifar10(root: str = "data") -> Images:
     return Images(*_cifar(Path(root), "CIFAR10"), mean=CIFAR10_MEAN, std=CIFAR10_STD)
 
 
-def npz(root: str = "data.npz") -> Images:
-    """Your own small images: an .npz with x_train, y_train, x_test, y_test[, class_names]."""
-    arrays = _read_npz(Path(root))
+def npz(root: str = "data.npz", *, channels: Literal[1, 3] = 3) -> Images:
+    """Your own small images: an .npz with x_train, y_train, x_test, y_test[, class_names].
+
+    Args:
+        channels: Channels of grey images: 3 repeats them, 1 keeps them grey. Images of several channels keep theirs.
+    """
+    arrays = _read_npz(Path(root), channels)
     mean, std = channel_statistics(arrays.x_train)
     pad = max(1, arrays.x_train.shape[1] // 8)
     read_split = partial(_read_part, Path(root), arrays.x_train.shape[1:], arrays.classes)
@@ -92,7 +97,7 @@ def _read_part(path: Path, shape: tuple[int, ...], classes: list[str], part: str
     stored = _stored(path, needed)
     x, y = (stored[name] for name in needed)
     _check(path, part, x, y)
-    x = _rgb(x)
+    x = _with_channels(x, shape[-1])
     if x.shape[1:] != shape or int(y.max()) >= len(classes):
         raise UserError(
             f"{path}: x_{part} and y_{part} must hold images of {shape[0]} x {shape[1]} and classes below "
@@ -160,7 +165,7 @@ def _cifar(path: Path, name: str) -> _Arrays:
     return _Arrays(train.data, y_train, test.data, y_test, list(train.classes))
 
 
-def _read_npz(path: Path) -> _Arrays:
+def _read_npz(path: Path, channels: int = 3) -> _Arrays:
     """Checked arrays of an .npz file; UserError, one sentence, for what cannot be trained on."""
     stored = _stored(path, NEEDED, "class_names")
     for part in ("train", "test"):
@@ -168,7 +173,10 @@ def _read_npz(path: Path) -> _Arrays:
     y_train, y_test = (stored[f"y_{part}"].astype(np.int64) for part in ("train", "test"))
     count = int(max(y_train.max(), y_test.max())) + 1
     classes = _class_names(path, stored.get("class_names", np.arange(count)), count)
-    return _Arrays(_rgb(stored["x_train"]), y_train, _rgb(stored["x_test"]), y_test, classes)
+    x_train, x_test = (_with_channels(stored[f"x_{part}"], channels) for part in ("train", "test"))
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise UserError(f"{path}: training images are {x_train.shape[1:]} and test images {x_test.shape[1:]}.")
+    return _Arrays(x_train, y_train, x_test, y_test, classes)
 
 
 def _stored(path: Path, needed: tuple[str, ...], *optional: str) -> dict[str, np.ndarray]:
@@ -202,10 +210,11 @@ def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
     if y.ndim != 1:
         raise UserError(f"{path}: y_{part} has shape {y.shape}; give one label each, (N,).")
     grey = x.ndim == 3
-    rgb = x.ndim == 4 and x.shape[-1] in (1, 3)
-    if x.dtype != np.uint8 or not (grey or rgb):
+    several = x.ndim == 4 and x.shape[-1] <= MOST_CHANNELS and not _channels_first(x)
+    if x.dtype != np.uint8 or not (grey or several):
         raise UserError(
-            f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8, (N, H, W) or (N, H, W, 3){_conversion(x)}."
+            f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8 of 1 to {MOST_CHANNELS} channels, such as "
+            f"(N, H, W) or (N, H, W, 3){_conversion(x)}."
         )
     if x.size == 0 or len(x) != len(y):
         raise UserError(
@@ -225,13 +234,18 @@ def _conversion(x: np.ndarray) -> str:
             expression = '(x * 255).round().astype("uint8")'
         elif low >= 0 and high <= 255:
             expression = 'x.round().astype("uint8")'
-    if x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[-1] not in (1, 3):
+    if _channels_first(x):
         expression += ".transpose(0, 2, 3, 1)"
     return "" if expression == "x" else f": save {expression}"
 
 
-def _rgb(x: np.ndarray) -> np.ndarray:
-    """(N, H, W) or (N, H, W, 1 or 3) to (N, H, W, 3)."""
+def _channels_first(x: np.ndarray) -> bool:
+    """Whether images are probably (N, 1 or 3, H, W)."""
+    return x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[-1] not in (1, 3)
+
+
+def _with_channels(x: np.ndarray, channels: int) -> np.ndarray:
+    """(N, H, W) or (N, H, W, C) to (N, H, W, C): grey images are repeated to so many channels, others are kept."""
     if x.ndim == 3:
         x = x[..., None]
-    return x if x.shape[-1] == 3 else np.repeat(x, 3, -1)
+    return np.repeat(x, channels, -1) if x.shape[-1] == 1 else x

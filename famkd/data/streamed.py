@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.data.augment import Augment
+from famkd.data.balance import Balance, class_weights
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -26,12 +27,14 @@ from famkd.data.loader import (
 )
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import USUAL_VIEW, Size, View, decoded_on, turned
+from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_or_none, turned, with_channels
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
+# Of ImageNet's training images, by number of channels. Grey has the means of the three colours; alpha is in 0..1.
+MEAN = {1: (0.449,), 3: (0.485, 0.456, 0.406), 4: (0.485, 0.456, 0.406, 0.5)}
+STD = {1: (0.226,), 3: (0.229, 0.224, 0.225), 4: (0.229, 0.224, 0.225, 0.5)}
 SIZE = 224  # pixels
 PROBE = 64  # most images in a probe
 TEST_BATCH = 250
@@ -40,7 +43,7 @@ TEST_BATCH = 250
 class _Piece(NamedTuple):
     """One process's part of a step, ready to be normalised."""
 
-    pixels: Tensor  # (B, H, W, 3) uint8
+    pixels: Tensor  # (B, H, W, C) uint8
     targets: Tensor  # (B,)
     index: Tensor  # (B,)
 
@@ -57,13 +60,13 @@ class Streamed:
         gpu_decode: decode JPEGs on the GPU, and other files on the CPU.
         background: colour behind transparent pixels.
         skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
+        channels: 1 for grey, 3 for RGB, 4 for RGBA.
+        mean, std: of each channel, for pixels in 0..1; by default those of ImageNet.
         view: how images are scaled, cropped and recoloured.
     """
 
     task: ClassVar[str] = "classification"
     streamed: bool = True
-    mean: tuple[float, ...] = MEAN
-    std: tuple[float, ...] = STD
 
     def __init__(
         self,
@@ -78,16 +81,20 @@ class Streamed:
         gpu_decode: bool = False,
         background: Colour = WHITE,
         skip: bool = False,
+        channels: int = 3,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
         view: View = USUAL_VIEW,
     ):
         self.device = torch.device(device)
+        self.mean, self.std = tuple(mean or MEAN[channels]), tuple(std or STD[channels])
         self.seed = seed
         self.classes = splits.classes
         self.size, self.skip = size, skip
         self._raw = gpu_decode and _device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
         self._views: Views | None = None
-        self._background, self._view = background, view
+        self._background, self._channels, self._view = background, channels, view
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -95,14 +102,17 @@ class Streamed:
         self._failed: dict[FileImages, set[int]] = defaultdict(set)
         self._warned: dict[FileImages, int] = defaultdict(int)  # how many unreadable images a warning has named
         self._probe: Batch | None = None
+        self._balance: Balance = "none"
+        self._class_weights: Tensor | None = None  # (classes,) in the student's own loss
         self._train_on(splits.train)
-        scale = 1 / (255 * torch.tensor(STD))
+        scale = 1 / (255 * torch.tensor(self.std))
         self._scale = scale.to(self.device)
-        self._shift = (-torch.tensor(MEAN) * 255 * scale).to(self.device)
+        self._shift = (-torch.tensor(self.mean) * 255 * scale).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed
-        return FileImages(source, self.size, seed, self._augment, self._raw, self._background, self._view)
+        options = (self._raw, self._background, self._channels, self._view)
+        return FileImages(source, self.size, seed, self._augment, *options)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
@@ -125,6 +135,11 @@ class Streamed:
         held_out = split.draw(source.labels)
         self._val = self._files(Subset(source, held_out))
         self._train_on(Subset(source, np.delete(np.arange(len(source)), held_out)))
+
+    def balance(self, how: Balance) -> None:
+        """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
+        self._balance = how
+        self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
 
     def repeat_views(self, count: int, seed: int = 0) -> None:
         """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
@@ -160,7 +175,9 @@ class Streamed:
     def plan(self, epoch: int) -> Tensor:
         """The order of an epoch's images; how each is cut follows from (seed, epoch, index)."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        return self._train.source.order(draw)
+        labels = torch.from_numpy(self._train.source.labels)
+        weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
+        return self._train.source.order(draw, weights)
 
     def epoch(self, number: int, done: int = 0) -> Iterator[_Piece]:
         """This process's pieces of an epoch, counted from 1, without the first `done` steps."""
@@ -181,8 +198,9 @@ class Streamed:
         self._warn(self._train, "training")
 
     def take(self, piece: _Piece) -> Batch:
-        """Normalise a piece: (B, H, W, 3) bytes to (B, 3, H, W) floats, channels last in memory."""
-        return Batch(self._normalised(piece.pixels), piece.targets, piece.index)
+        """Normalise a piece: (B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
+        images = self._normalised(piece.pixels)
+        return Batch(images, piece.targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at most 64, for shapes and first statistics."""
@@ -212,19 +230,21 @@ class Streamed:
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = self._piece(loaded, items, 0)
             if len(piece.index):
-                yield self.take(piece)
+                yield Batch(self._normalised(piece.pixels), piece.targets, piece.index)
         self._warn(items, part)
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, read in this process, without unreadable ones."""
         loaded = self._test.__getitems__([(0, int(i)) for i in index])
         piece = self._piece(loaded, self._test, 0)
-        return Pictures(self._normalised(piece.pixels), piece.targets, piece.pixels)
+        return Pictures(self._normalised(piece.pixels), piece.targets, as_rgb(piece.pixels))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
-    def _piece(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> _Piece:
+    def _piece(self, loaded: DecodedBatch | UserError, items: FileImages, epoch: int) -> _Piece:
+        if isinstance(loaded, UserError):
+            raise loaded
         if self._raw:
             loaded = self._decoded(loaded, items, epoch)
         if loaded.failed and not self.skip:
@@ -239,40 +259,26 @@ class Streamed:
 
     def _decoded(self, loaded: DecodedBatch, items: FileImages, epoch: int) -> DecodedBatch:
         """Decode files on the device; one that it does not decode as the CPU does is decoded on the CPU."""
-        reader = FileImages(
-            items.source, items.size, items.seed, items.augment, background=items.background, settings=items.settings
-        )
+        options = (False, items.background, items.channels, items.settings)
+        reader = FileImages(items.source, items.size, items.seed, items.augment, *options)
         files = loaded.pixels.split(loaded.lengths)
         own = [file for file, turn in zip(files, loaded.turns) if turn]
-        images = iter(self._decoded_on_device(own))
+        images = iter(decoded_or_none(own, self.device))
         shown: list[Tensor] = []
         numbers: list[int] = []
         failed = list(loaded.failed)
         for turn, index in zip(loaded.turns, loaded.index.tolist()):
             image = next(images) if turn else None
             if image is not None:
-                pixels = reader.view(turned(image, turn), epoch, index)
+                pixels = reader.view(with_channels(turned(image, turn), items.channels), epoch, index)
             else:
                 pixels, index, unreadable = reader.one(epoch, index)
                 failed += unreadable
             if pixels is not None:
                 shown.append(pixels.to(self.device))
                 numbers.append(index)
-        pixels = torch.stack(shown) if shown else torch.empty(0, *self.size, 3, dtype=torch.uint8)
+        pixels = torch.stack(shown) if shown else torch.empty(0, *self.size, items.channels, dtype=torch.uint8)
         return DecodedBatch(pixels, torch.tensor(numbers, dtype=torch.int64), (), tuple(failed))
-
-    def _decoded_on_device(self, files: list[Tensor]) -> list[Tensor | None]:
-        """The image of each file; None for one that is damaged."""
-        try:
-            return list(decoded_on(files, self.device)) if files else []
-        except RuntimeError:  # one of them is refused: find out which
-            return [self._one_decoded_on_device(file) for file in files]
-
-    def _one_decoded_on_device(self, file: Tensor) -> Tensor | None:
-        try:
-            return decoded_on([file], self.device)[0]
-        except RuntimeError:
-            return None
 
     def _warn(self, items: FileImages, part: str) -> None:
         """Warn of images that could not be read, if they are more than at the last warning."""

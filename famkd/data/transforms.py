@@ -22,6 +22,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 WITH_MARGIN = 128  # pixels; smaller test images belong to small data sets, which are tested without a margin
 LONGEST = 64  # sides of the size; without it a line of pixels would be scaled to gigabytes before its centre is cut out
+LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey, by ITU-R 601
 END_OF_JPEG = b"\xff\xd9"
 # Dimensions of a (3, H, W) image to flip for an orientation of EXIF, after height and width are swapped for 5 to 8.
 FLIPS = {1: (), 2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}
@@ -56,6 +57,26 @@ def turned(image: Tensor, orientation: int) -> Tensor:
     return image.flip(FLIPS[orientation])
 
 
+def as_rgb(pixels: Tensor) -> Tensor:
+    """Images (B, H, W, C) uint8 as people look at them, (B, H, W, 3): grey is repeated, alpha lies on white.
+
+    Of five or more channels the first three are shown, of two the first one.
+    """
+    channels = pixels.shape[-1]
+    if channels == 4:
+        alpha = pixels[..., 3:].float() / 255
+        return (pixels[..., :3] * alpha + 255 * (1 - alpha)).round().to(torch.uint8)
+    return pixels[..., :3] if channels >= 3 else pixels[..., :1].expand(*pixels.shape[:-1], 3)
+
+
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """A (3, H, W) uint8 image in the channels that `famkd.data.pixels.converted` makes: grey, RGB or RGBA."""
+    if channels == 1:
+        luma = torch.tensor(LUMA, device=image.device)
+        return (image.float() * luma[:, None, None]).sum(0, keepdim=True).round().to(torch.uint8)
+    return image if channels == 3 else torch.cat((image, torch.full_like(image[:1], 255)))
+
+
 def decoded_on(data: list[Tensor], device: torch.device) -> list[Tensor]:
     """JPEG files, (bytes,) uint8 each, as (3, H, W) images on a device, by its own decoder where it has one."""
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -64,8 +85,16 @@ def decoded_on(data: list[Tensor], device: torch.device) -> list[Tensor]:
     return list(images)
 
 
+def decoded_or_none(data: list[Tensor], device: torch.device) -> list[Tensor | None]:
+    """Files as `decoded_on` decodes them; None for one that is damaged."""
+    try:
+        return list(decoded_on(data, device)) if data else []
+    except RuntimeError:  # one of them is refused: find out which
+        return [None if len(data) == 1 else decoded_or_none([each], device)[0] for each in data]
+
+
 def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -> Tensor:
-    """One image through a transform whose draws follow from a seed alone: (H, W, 3) bytes."""
+    """One image through a transform whose draws follow from a seed alone: (H, W, C) bytes."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds the GPUs, a hundred times as slow
     try:
@@ -74,7 +103,8 @@ def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -
         torch.set_rng_state(state)
     if isinstance(image, Tensor):
         return image.permute(1, 2, 0)
-    return torch.from_numpy(np.array(image))
+    pixels = torch.from_numpy(np.array(image))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 @dataclass(frozen=True)

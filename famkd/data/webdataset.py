@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from famkd import distributed
+from famkd.data.balance import drawn
 from famkd.data.loader import TrainTest
 from famkd.data.shard_files import file_system, find_tars, listing, place_of
 from famkd.data.shard_index import Index, index_bytes, index_of, read_index
@@ -71,13 +72,16 @@ class ShardSource:
         """Numbers of the images that cannot be read, each with the reason, as the index says."""
         return self._unreadable
 
-    def order(self, draw: torch.Generator) -> Tensor:
-        """Order of one epoch: random within each window of shards, the windows one after the other."""
+    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
+        """Order of one epoch: random within each window of shards, the windows one after the other.
+
+        With weights (N,), images are drawn with probabilities like these.
+        """
         shuffled = torch.randperm(len(self.shards), generator=draw)
         ranked = torch.empty_like(shuffled)
         ranked[shuffled] = torch.arange(len(shuffled))
         window = ranked[torch.from_numpy(self._shard)] // WINDOW
-        order = torch.randperm(len(self), generator=draw)
+        order = drawn(len(self), draw, weights)
         return order[window[order].argsort(stable=True)]
 
     def number_classes(self, numbers: dict[str, int]) -> None:

@@ -11,6 +11,7 @@ from famkd.errors import UserError
 from famkd.features.answer import Answer, Wanted, find_answer
 from famkd.features.taps import Tapped, default_head, default_taps
 
+Shape = tuple[int, ...]
 Losses = dict[str, dict[str, Tensor]]  # "task" and each method's name -> loss name -> scalar
 
 
@@ -80,11 +81,14 @@ class Distiller(nn.Module):
         labels: Tensor | None,
     ) -> None:
         self.methods = nn.ModuleDict()
+        self.tap_shapes: dict[str, tuple[list[Shape], list[Shape]]] = {}  # of one image, at each method's taps
         if not methods:
             return
         student, teacher = self._probe(probe)
         for name, method in methods.items():
             own_views = self._view(name, student, teacher)
+            own, others = ([tuple(feat.shape[1:]) for feat in view.feats] for view in own_views)
+            self.tap_shapes[name] = (own, others)
             built = self.methods[name] = method(Probe(*own_views, labels), **options.get(name, {}))
             if method.deploy_as is Method.deploy_as:
                 continue

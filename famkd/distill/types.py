@@ -22,10 +22,11 @@ class Mixed(NamedTuple):
 class Batch(NamedTuple):
     """One step of data. Images and targets are what the task takes."""
 
-    images: Any  # Tensor (B, 3, H, W) of normalised floats; detection: a list of (3, H, W)
+    images: Any  # Tensor (B, C, H, W) of normalised floats; detection: a list of (3, H, W)
     targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
     index: Tensor  # (B,) position of each image in the training set
     mixed: Mixed | None = None
+    class_weights: Tensor | None = None  # (classes,) of each class in the student's own loss; None where all are 1
     teacher: tuple[Tensor, ...] = ()  # the teacher's logits and features at its taps, where they were stored
 
     def over_labels(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
@@ -39,7 +40,7 @@ class Batch(NamedTuple):
 class Pictures(NamedTuple):
     """Test images of a data set, for looking at: as the networks see them and as people do."""
 
-    images: Tensor  # (B, 3, H, W) normalised floats
+    images: Tensor  # (B, C, H, W) normalised floats
     labels: Tensor  # (B,) class indices
     pixels: Tensor  # (B, H, W, 3) uint8
 
@@ -185,6 +186,13 @@ class Dataset(Protocol):
 
     def val(self, batch_size: int = 0) -> Iterator[Batch]:
         """This process's share of the held-out images, as `test` yields test images."""
+        ...
+
+    def balance(self, how: Literal["none", "sample", "loss"]) -> None:
+        """Show each class equally often, or set `Batch.class_weights`, by the classes' numbers of training images.
+
+        Called once, after `hold_out`.
+        """
         ...
 
     def repeat_views(self, count: int, seed: int = 0) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce, wraps
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Probe
 
 T = TypeVar("T")
+LevelWeights = tuple[Annotated[float, Ge(0)], ...]
 
 
 def precise(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -31,6 +33,20 @@ def _lift(value: Any) -> Any:
     if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
         return value.float()
     return value
+
+
+def for_levels(weights: Sequence[float], levels: int) -> tuple[float, ...]:
+    """The weights of some levels' losses; ValueError unless there are none or one for each level."""
+    if weights and len(weights) != levels:
+        raise ValueError(f"level_weights has {len(weights)} numbers, and there are {levels} levels")
+    if weights and not any(weights):
+        raise ValueError("all level_weights are 0, so that nothing would be learned")
+    return tuple(weights)
+
+
+def weigh(losses: Sequence[Tensor], weights: Sequence[float]) -> list[Tensor]:
+    """Losses times their weights; the losses themselves where there are no weights."""
+    return [weight * loss for weight, loss in zip(weights, losses)] if weights else list(losses)
 
 
 def add_up(losses: Iterable[Tensor]) -> Tensor:

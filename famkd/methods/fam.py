@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
-from famkd.methods.common import add_up, pair_maps
+from famkd.methods.common import LevelWeights, add_up, for_levels, pair_maps, weigh
 
 
 def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]) -> dict[str, str]:
@@ -57,18 +57,22 @@ class FAMLayers(Method):
     """Each stage goes through its own frequency attention module and is compared with the teacher's by MSE.
 
     Source: Pham et al., Frequency Attention for Knowledge Distillation, WACV 2024.
+
+    Args:
+        level_weights: weight of each stage's loss, shallow to deep; by default all are 1.
     """
 
     wants = "stages"
     warmup = 20
 
-    def __init__(self, probe: Probe, *, filter: FilterOptions = FilterOptions()):
+    def __init__(self, probe: Probe, *, level_weights: LevelWeights = (), filter: FilterOptions = FilterOptions()):
         super().__init__()
         self.options = filter
         self.stages = nn.ModuleList(
             leave_by_fam(own.shape[1], target, filter)
             for own, target in pair_maps(probe.student.feats, probe.teacher.feats)
         )
+        self.level_weights = for_levels(level_weights, len(self.stages))
 
     def compared(self) -> list[nn.Module]:
         return list(self.stages)
@@ -82,4 +86,4 @@ class FAMLayers(Method):
         for fam, (s, t) in zip(self.stages, pairs, strict=True):
             resized = resize(s, (t.shape[2], t.shape[3]))
             losses.append(F.mse_loss(fam(resized), t))
-        return {"mse": add_up(losses)}
+        return {"mse": add_up(weigh(losses, self.level_weights))}

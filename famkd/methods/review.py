@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
-from famkd.methods.common import add_up, pair_maps
+from famkd.methods.common import LevelWeights, add_up, for_levels, pair_maps, weigh
 from famkd.methods.fam import filters_in, idle_filter_options, leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
@@ -48,6 +48,7 @@ class Review(Method):
     wants = "stages+embed"
     warmup = 20
     levels: nn.ModuleList
+    level_weights: tuple[float, ...] = ()
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
         """How far a level's output is from the teacher's map, both (B, C, H, W)."""
@@ -63,7 +64,7 @@ class Review(Method):
         for level, (stage, target) in zip(reversed(self.levels), reversed(pairs), strict=True):
             own, deeper = level(stage, deeper, (target.shape[2], target.shape[3]))
             losses.append(self.compare(own, target))
-        return {"review": add_up(losses)}
+        return {"review": add_up(weigh(losses[::-1], self.level_weights)[::-1])}
 
 
 class ReviewKD(Review):
@@ -99,6 +100,7 @@ class FAMReview(Review):
     Args:
         fuse: how a stage is fused with the deeper feature: cross (local 3x3 cross attention) or sigmoid (ReviewKD's
             gate).
+        level_weights: weight of each level's loss, shallow to deep, the embedding last; by default all are 1.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class FAMReview(Review):
         probe: Probe,
         *,
         fuse: Literal["cross", "sigmoid"] = "cross",
+        level_weights: LevelWeights = (),
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
@@ -121,6 +124,7 @@ class FAMReview(Review):
             level = Level(enter, bring, fusion(width) if below else None, leave)
             self.levels.insert(0, level)
             below = width
+        self.level_weights = for_levels(level_weights, len(self.levels))
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(own, target)

@@ -1,4 +1,4 @@
-"""Networks that the literature on distillation compares, and those of timm and torchvision by prefix."""
+"""Networks that the literature on distillation compares, and those of timm, torchvision and the hub by prefix."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from torch import nn
 from famkd.errors import UserError, nearest
 from famkd.models.builders import DEFAULTS, call_builder
 from famkd.models.detection import DETECTORS
+from famkd.models.hub import PREFIX
 from famkd.models.libraries import build_timm, build_torchvision
 from famkd.models.mobilenet import MobileNetV1, MobileNetV2
 from famkd.models.options import BuildOptions, refuse_all
@@ -53,12 +54,12 @@ MODELS: dict[str, Callable[[int], nn.Module]] = {
 
 def must_be_known(name: str) -> None:
     """Raise UserError, with the nearest names, for a model that is neither in a table here nor of a library."""
-    if name in MODELS or name in DETECTORS or re.match("(timm|torchvision):.", name):
+    if name in MODELS or name in DETECTORS or re.match("(timm|torchvision):.|hf-hub:.+/.", name):
         return
     hint = nearest(name, [*MODELS, *DETECTORS])
     raise UserError(
-        f"There is no model {name!r}.{hint} See `famkd ls models`, use timm:NAME or torchvision:NAME, or name the file "
-        "that registers it with --plugins."
+        f"There is no model {name!r}.{hint} See `famkd ls models`, use timm:NAME, torchvision:NAME or "
+        "hf-hub:OWNER/NAME, or name the file that registers it with --plugins."
     )
 
 
@@ -71,7 +72,7 @@ def build_model(
     channels: int = 3,
     options: BuildOptions = DEFAULTS,
 ) -> nn.Module:
-    """Build the network `name`: one of `MODELS` or `DETECTORS`, `timm:NAME` or `torchvision:NAME`.
+    """Build the network `name`: one of `MODELS` or `DETECTORS`, `timm:NAME`, `torchvision:NAME` or `hf-hub:OWNER/NAME`.
 
     Args:
         pretrained: True for a library's best weights, or the name of some, such as IMAGENET1K_V1 of torchvision. There
@@ -91,6 +92,11 @@ def build_model(
         refuse_all(name, options)
         return models[name](num_classes, pretrained=pretrained)
     library, _, rest = name.partition(":")
+    if name.startswith(PREFIX):
+        if isinstance(pretrained, str):
+            raise UserError(f"A model of the hub has one set of weights: leave :{pretrained} out.")
+        must_be_known(name)
+        return build_timm(name, num_classes, pretrained, size, channels, options)
     if library == "timm" and rest:
         if isinstance(pretrained, str):
             raise UserError(f"timm names weights after a dot, as in {name}.{pretrained}: leave :{pretrained} out.")

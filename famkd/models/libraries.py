@@ -1,19 +1,16 @@
 """Networks of timm and torchvision, with errors that say what to do."""
 
 import contextlib
-import socket
-from collections.abc import Iterator
 from functools import partial
 from inspect import signature
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import torch
 from torch import nn
 
 from famkd.errors import UserError, nearest
 from famkd.features.run_once import undisturbed
+from famkd.models.hub import PREFIX, hub_settings, without_waiting
 from famkd.models.options import REFUSED, BuildOptions, build_with
 
 Size = tuple[int, int]  # height and width of images
@@ -28,13 +25,30 @@ def build_timm(
     channels: int = 3,
     own: BuildOptions = DEFAULTS,
 ) -> nn.Module:
-    """Build timm's network `name`, which may end in `.tag` to choose between its weights.
+    """Build timm's network `name`, which may end in `.tag` to choose between its weights, or be `hf-hub:OWNER/NAME`.
 
     Args:
         size: height and width of the images, for a network that is built for one size.
         channels: of the images.
         own: options of the network.
     """
+    label, config = (name, hub_settings(name)) if name.startswith(PREFIX) else _settings(name, pretrained)
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
+    made_for = None if config is None else (config.input_size[1], config.input_size[2])
+    if size and config is not None and config.fixed_input_size:
+        options["img_size"] = size
+
+    def build(**named: Any) -> nn.Module:
+        return _create_timm(label, pretrained, size, made_for, options | named)
+
+    model = build_with(build, label, own)
+    if size:
+        _must_run(model, label, size, channels, made_for)
+    return model
+
+
+def _settings(name: str, pretrained: bool) -> tuple[str, Any]:
+    """The full name of a network of timm, and timm's settings of its weights; UserError if timm does not have it."""
     import timm
 
     names = [*timm.list_models(), *timm.list_pretrained()]
@@ -42,37 +56,26 @@ def build_timm(
         raise UserError(f"timm has no model {name!r}.{nearest(name, names)}")
     if pretrained and not timm.is_model_pretrained(name):
         raise UserError(f"timm has no weights for {name!r}.{nearest(name, timm.list_pretrained())}")
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
-    config: Any = timm.get_pretrained_cfg(name)
-    made_for = None if config is None else (config.input_size[1], config.input_size[2])
-    if size and config is not None and config.fixed_input_size:
-        options["img_size"] = size
-
-    def build(**named: Any) -> nn.Module:
-        return _create_timm(name, pretrained, size, made_for, options | named)
-
-    model = build_with(build, f"timm:{name}", own)
-    if size:
-        _must_run(model, f"timm:{name}", size, channels, made_for)
-    return model
+    return f"timm:{name}", timm.get_pretrained_cfg(name)
 
 
 def _create_timm(
-    name: str, pretrained: bool, size: Size | None, made_for: Size | None, options: dict[str, Any]
+    label: str, pretrained: bool, size: Size | None, made_for: Size | None, options: dict[str, Any]
 ) -> nn.Module:  # fmt: skip
     import timm
 
+    name = label.removeprefix("timm:")
     try:
-        with _without_waiting() if pretrained else contextlib.nullcontext():
+        with without_waiting() if pretrained or name.startswith(PREFIX) else contextlib.nullcontext():
             return timm.create_model(name, pretrained=pretrained, **options)
     except (RuntimeError, AssertionError, ArithmeticError, TypeError, IndexError) as error:
         if REFUSED.search(str(error)):
             raise
-        raise _unfit(f"timm:{name}", size, error, made_for) from error
+        raise _unfit(label, size, error, made_for) from error
     except Exception as error:  # the hub's client raises exceptions of its own when the network is down
         if not pretrained:
-            raise _unfit(f"timm:{name}", size, error, made_for) from error
-        raise _not_downloaded(f"timm:{name}", error) from error
+            raise _unfit(label, size, error, made_for) from error
+        raise _not_downloaded(label, error) from error
 
 
 def _must_run(model: nn.Module, name: str, size: Size, channels: int = 3, made_for: Size | None = None) -> None:
@@ -83,23 +86,6 @@ def _must_run(model: nn.Module, name: str, size: Size, channels: int = 3, made_f
             model.eval()(images)
     except Exception as error:  # whatever a network raises on a map that became too small
         raise _unfit(name, size, error, made_for) from error
-
-
-@contextlib.contextmanager
-def _without_waiting() -> Iterator[None]:
-    """Use only the hub's cache if the hub's host name cannot be resolved: its client would retry for a minute."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    try:
-        if not getproxies():  # a proxy may resolve names that this machine cannot
-            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def build_torchvision(

@@ -48,10 +48,10 @@ class MobileNetV2(nn.Module):
         (6, 160, 1, 1),
     )
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, in_chans: int = 3):
         super().__init__()
         channels = 16
-        self.conv1 = nn.Sequential(*_conv(3, channels, 3, stride=2))
+        self.conv1 = nn.Sequential(*_conv(in_chans, channels, 3, stride=2))
         self.blocks = nn.Sequential()
         for expand, out, depth, stride in self.STAGES:
             stage = nn.Sequential()
@@ -92,10 +92,10 @@ class MobileNetV1(nn.Module):
         (1024, 1),
     )
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int, in_chans: int = 3):
         super().__init__()
         channels = 32
-        self.model = nn.Sequential(nn.Sequential(*_conv(3, channels, 3, stride=2)))
+        self.model = nn.Sequential(nn.Sequential(*_conv(in_chans, channels, 3, stride=2)))
         for out, stride in self.PAIRS:
             depthwise = _conv(channels, channels, 3, stride, groups=channels)
             self.model.append(nn.Sequential(*depthwise, *_conv(channels, out, 1)))

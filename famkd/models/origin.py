@@ -9,6 +9,7 @@ import safetensors
 
 from famkd.features.prepare import INTERPOLATIONS, Pixels
 from famkd.models.file_kinds import is_safetensors
+from famkd.models.hub import PREFIX, hub_settings
 from famkd.models.weight_files import hub_config
 
 CLOSEST = {"lanczos": "bicubic", "hamming": "bilinear", "box": "area", "random": "bilinear"}  # filters of Pillow
@@ -26,7 +27,11 @@ UNKNOWN = Origin()
 
 
 def library_origin(name: str, pretrained: bool | str) -> Origin:
-    """What the weights of a library's model were trained with, by `timm:NAME` or `torchvision:NAME`."""
+    """What the weights of a library's model were trained with, by `timm:NAME`, `torchvision:NAME` or `hf-hub:...`."""
+    if name.startswith(PREFIX):
+        settings = hub_settings(name)
+        names = settings.label_names
+        return Origin(_pixels(settings.to_dict()), settings.num_classes, tuple(names) if names else None)
     library, _, rest = name.partition(":")
     if library == "timm":
         return _timm_origin(rest)

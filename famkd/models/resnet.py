@@ -81,9 +81,10 @@ class ResNet(nn.Module):
         num_classes: int,
         shortcut: str,
         head: str,
+        in_chans: int = 3,
     ):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_chans, stem, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU()
         stages = tuple(f"layer{i + 1}" for i in range(len(widths)))
@@ -112,11 +113,11 @@ class ResNet(nn.Module):
         return getattr(self, self.head)(self.avgpool(x))
 
 
-def resnet_3_stages(depth: int, stem: int, widths: tuple[int, int, int], num_classes: int) -> ResNet:
+def resnet_3_stages(depth: int, stem: int, widths: tuple[int, int, int], num_classes: int, in_chans: int = 3) -> ResNet:
     """ResNet for CIFAR: 6n+2 layers in three stages."""
-    return ResNet(BasicBlock, ((depth - 2) // 6,) * 3, stem, widths, num_classes, "downsample", "fc")
+    return ResNet(BasicBlock, ((depth - 2) // 6,) * 3, stem, widths, num_classes, "downsample", "fc", in_chans)
 
 
-def resnet_4_stages(block: Block, depths: tuple[int, int, int, int], num_classes: int) -> ResNet:
+def resnet_4_stages(block: Block, depths: tuple[int, int, int, int], num_classes: int, in_chans: int = 3) -> ResNet:
     """ResNet of ImageNet for small images: a 3x3 stem of stride 1, no max pooling."""
-    return ResNet(block, depths, 64, (64, 128, 256, 512), num_classes, "shortcut", "linear")
+    return ResNet(block, depths, 64, (64, 128, 256, 512), num_classes, "shortcut", "linear", in_chans)

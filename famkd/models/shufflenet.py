@@ -29,9 +29,9 @@ class ShuffleNet(nn.Module):
     }
     head = "linear"
 
-    def __init__(self, unit: Callable[[int, int, int], nn.Module], widths: tuple[int, int, int]):
+    def __init__(self, unit: Callable[[int, int, int], nn.Module], widths: tuple[int, int, int], in_chans: int = 3):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 24, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_chans, 24, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(24)
         self.relu = nn.ReLU()
         for stage, depth, channels, out in zip(self.taps["stages"], (4, 8, 4), (24, *widths), widths):
@@ -78,8 +78,8 @@ class UnitV1(nn.Module):
 class ShuffleV1(ShuffleNet):
     """ShuffleNet V1 for small images: three groups, stages of 240, 480 and 960 channels."""
 
-    def __init__(self, num_classes: int):
-        super().__init__(UnitV1, (240, 480, 960))
+    def __init__(self, num_classes: int, in_chans: int = 3):
+        super().__init__(UnitV1, (240, 480, 960), in_chans)
         self.linear = nn.Linear(960, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -147,8 +147,8 @@ def _unit_v2(channels: int, out: int, stride: int) -> nn.Module:
 class ShuffleV2(ShuffleNet):
     """ShuffleNet V2 for small images: stages of 116, 232 and 464 channels, then a 1x1 convolution to 1024."""
 
-    def __init__(self, num_classes: int):
-        super().__init__(_unit_v2, (116, 232, 464))
+    def __init__(self, num_classes: int, in_chans: int = 3):
+        super().__init__(_unit_v2, (116, 232, 464), in_chans)
         self.conv2 = nn.Conv2d(464, 1024, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(1024)
         self.relu2 = nn.ReLU()

@@ -27,9 +27,9 @@ class VGG(nn.Module):
     }
     head = "classifier"
 
-    def __init__(self, depths: tuple[int, int, int, int, int], num_classes: int):
+    def __init__(self, depths: tuple[int, int, int, int, int], num_classes: int, in_chans: int = 3):
         super().__init__()
-        for i, (channels, out, depth) in enumerate(zip((3, *CHANNELS), CHANNELS, depths)):
+        for i, (channels, out, depth) in enumerate(zip((in_chans, *CHANNELS), CHANNELS, depths)):
             self.add_module(f"block{i}", _block(channels, out, depth))
             self.add_module(f"relu{i}", nn.ReLU())
             self.add_module(f"pool{i}", nn.MaxPool2d(2) if i < 4 else nn.Identity())

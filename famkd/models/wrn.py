@@ -43,10 +43,10 @@ class WideResNet(nn.Module):
     }
     head = "fc"
 
-    def __init__(self, depth: int, widen: int, num_classes: int):
+    def __init__(self, depth: int, widen: int, num_classes: int, in_chans: int = 3):
         super().__init__()
         blocks = (depth - 4) // 6
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_chans, 16, 3, 1, 1, bias=False)
         self.block1 = _stage(blocks, 16, 16 * widen, 1)
         self.block2 = _stage(blocks, 16 * widen, 32 * widen, 2)
         self.block3 = _stage(blocks, 32 * widen, 64 * widen, 2)

@@ -10,8 +10,10 @@ metrics.jsonl          a line per epoch: losses by name, test-set figures, learn
 test.json              with a held-out split: test-set figures, measured once at the end, as {"last": {"epoch": 9,
                         "top1": ...}, "best": ...}; "best" is left out where its network was not kept
 timing.jsonl           a line per epoch: seconds, images/s, peak memory
+loggers.json           the runs of Weights & Biases and MLflow that this training writes to, for --resume
 student.safetensors    state dict of the student after the last epoch; best.safetensors after the best epoch, which is
-                       chosen on the held-out images, without these on the test set
+                       chosen on the held-out images, without these on the test set; with --keep K the K best are
+                       epoch0007.safetensors and so on too
 ema.safetensors        with --ema: state dict of the averaged student after the last epoch; its figures in metrics.jsonl
                        are named ema_top1 and so on. For simkd it includes the projector and the head
 method.safetensors     state dict of the methods; its header holds the format version, the taps, and notes per filter
@@ -19,9 +21,8 @@ filters/0060.safetensors  small summaries of each filter after an epoch
 resume.pt              the state that --resume continues from, for famkd only; resume.previous.pt is the one before;
                        a damaged one is renamed to resume.damaged.pt
 
-resume.pt is written first, so it is never behind the other files, and any of them can be rewritten from it.
-Tensors carry checksums, so that damaged weights are reported and never taken for trained ones. Rows are plain JSON
-lines; a truncated one is reported.
+resume.pt is written first, so it is never behind the other files, and any of them can be rewritten from it. Tensors
+carry checksums, so that damage is reported. Rows are plain JSON lines; a truncated one is reported.
 """
 
 import contextlib

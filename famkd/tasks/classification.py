@@ -43,9 +43,15 @@ class Classification:
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
         assert view.logits is not None
-        logits, smoothing = view.logits, self.label_smoothing
-        loss = batch.over_labels(lambda targets: F.cross_entropy(logits, targets, label_smoothing=smoothing))
-        return {"ce": loss}, view
+        logits, smoothing, weights = view.logits, self.label_smoothing, batch.class_weights
+
+        def loss(targets: Tensor) -> Tensor:
+            if weights is None:
+                return F.cross_entropy(logits, targets, label_smoothing=smoothing)
+            losses = F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+            return (losses * weights[targets]).mean()
+
+        return {"ce": batch.over_labels(loss)}, view
 
     def teach(self, net: Tapped, batch: Batch) -> View:
         logits, feats = net(batch.images)

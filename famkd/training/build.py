@@ -1,5 +1,6 @@
 """From a recipe to live objects: networks with their weights, the distiller, the optimizer, the step."""
 
+import warnings
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -23,6 +24,7 @@ from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models.fold import fold_batch_norms, round_weights
+from famkd.models.freeze import freeze_parts
 from famkd.run.directory import Run
 from famkd.store.data import TaughtData, taught
 from famkd.store.shards import Store
@@ -32,6 +34,7 @@ from famkd.training.facts import facts_of
 from famkd.training.head import with_trained_head
 from famkd.training.networks import Built, load_network, student_of
 from famkd.training.optimizer import build_optimizer, can_be_captured
+from famkd.training.precision import Autocast, ScaledAutocast
 from famkd.training.step import Step, choose_engine
 from famkd.training.stored import must_be_same_weights
 
@@ -43,25 +46,11 @@ def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
     fabric = _fabric(recipe.accelerator, None, devices, nodes)
     device = fabric.device.type
     supported = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if recipe.precision == "16-mixed":
+        return _fabric(recipe.accelerator, ScaledAutocast(device), devices, nodes)
     if recipe.precision == "bf16-mixed" or (recipe.precision == "auto" and supported):
         return _fabric(recipe.accelerator, Autocast(device), devices, nodes)
     return fabric
-
-
-class Autocast(Precision):
-    """Matrix products in bfloat16 and nothing else.
-
-    Fabric's own plug-in also casts the inputs of a step, such as the boxes of detection, and hooks the losses, which
-    splits a compiled step.
-    """
-
-    precision = "bf16-mixed"
-
-    def __init__(self, device: str):
-        self.device = device
-
-    def forward_context(self) -> torch.autocast:
-        return torch.autocast(self.device, torch.bfloat16)
 
 
 def one_device(accelerator: str) -> Fabric:
@@ -83,9 +72,11 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     several = devices * nodes > 1
     strategy = DDPStrategy(**options) if several else "auto"
     try:
-        return Fabric(
-            accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The `srun` command")  # a machine of a cluster also trains by itself
+            return Fabric(
+                accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
+            )  # fmt: skip
     except Exception as error:  # Lightning raises exceptions of its own
         if several:
             reason = " ".join(str(error).split())[:200]
@@ -99,7 +90,7 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     options = {name: getattr(data, name) for name in data_options(data.name)}
     built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
-        val_seed=data.val_seed, views=data.views, views_seed=data.views_seed, **options,
+        val_seed=data.val_seed, balance=data.balance, views=data.views, views_seed=data.views_seed, **options,
     )  # fmt: skip
     if recipe.augment == NOTHING:
         return built
@@ -131,6 +122,8 @@ def build_networks(
         rehearsal: whether nothing is to be trained.
     """
     student = load_network(recipe.student, data, recipe.task, runs, weights=weights, who="student")
+    if recipe.student.freeze:
+        freeze_parts(student.model, recipe.student.freeze)
     if recipe.sync_bn:
         student = student._replace(model=distributed.to_sync_batchnorm(student.model, data.device))
     if not recipe.method_names or isinstance(data, TaughtData):
@@ -226,7 +219,8 @@ def build_step(
 ) -> Step:
     """The training step, with distiller and optimizer set up by Fabric."""
     steps = data.steps * recipe.optim.epochs
-    engine = choose_engine(recipe.engine, fabric.device, steps, can_be_captured(recipe.optim.name))
+    captured = can_be_captured(recipe.optim.name) and recipe.precision != "16-mixed"  # a scaler waits for the device
+    engine = choose_engine(recipe.engine, fabric.device, steps, captured)
     averaged = Averaged(distiller.deployed, recipe.ema) if recipe.ema else None
     wrapped, wrapped_optimizer = fabric.setup(distiller, optimizer)
     return Step(wrapped, wrapped_optimizer, data, fabric, recipe, engine, averaged)

@@ -9,9 +9,11 @@ from famkd.distill.distiller import Distiller
 from famkd.errors import UserError
 from famkd.files import reading
 from famkd.run.directory import FORMAT, LOG, Run
+from famkd.run.kept import keep_best
 from famkd.run.scores import best_row
 from famkd.run.summaries import notes_of
 from famkd.training.optimizer import load_state
+from famkd.training.resume import refused_changes
 from famkd.training.step import Step
 
 
@@ -20,7 +22,7 @@ class TrainingState:
 
     def __init__(self, run: Run, recipe: Recipe, distiller: Distiller, step: Step):
         self.run, self.recipe, self.distiller = run, recipe, distiller
-        self.optimizer, self.averaged = step.optimizer, step.averaged
+        self.optimizer, self.averaged, self.scaler = step.optimizer, step.averaged, step.scaler
         self.metrics: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
 
@@ -39,6 +41,8 @@ class TrainingState:
             load_state(self.optimizer, saved["optimizer"])
             if self.averaged is not None:
                 self.averaged.set_state(saved["ema"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(saved["scaler"])
             self.metrics, self.timing, partial = saved["metrics"], saved["timing"], saved["partial"]
         if not partial:
             distributed.on_rank_zero(self._write_run)
@@ -70,6 +74,8 @@ class TrainingState:
         }
         if self.averaged is not None:
             state["ema"] = self.averaged.state()
+        if self.scaler is not None:
+            state["scaler"] = self.scaler.state_dict()
         self.run.write_resume(state)
 
     def _write_run(self) -> None:
@@ -79,6 +85,8 @@ class TrainingState:
         notes = {"taps": taps, "modules": notes_of(methods)}
         student, epochs = self.distiller.student.model, self.recipe.optim.epochs
         average = self.averaged.network if self.averaged is not None else None
+        if self.recipe.keep > 1:
+            keep_best(self.run.path, self.metrics, student.state_dict(), self.recipe.keep)
         self.run.write_epoch(self.metrics, self.timing, student, methods, notes, best, epochs, average)
 
     def _check_empty(self) -> None:
@@ -93,18 +101,21 @@ class TrainingState:
 def needs_training(run: Run, recipe: Recipe, resume: bool) -> bool:
     """Whether a run directory needs training: it is new, or `resume` is set and it is unfinished or damaged.
 
+    With `resume`, a finished run needs more training too if the recipe has more epochs, and a look at its files if they
+    have moved.
+
     Errors: UserError where it holds something else, or an unfinished run without `resume`.
     """
     if not run.begun:
         _check_new(run)
         return True
     changed = differences(run.recipe, recipe)
-    if changed:
+    if refused := refused_changes(run, recipe) if resume else changed:
         raise UserError(
-            f"{run.path} holds a run of another recipe ({', '.join(changed[:3])} differ): pass another --out or --name."
+            f"{run.path} holds a run of another recipe ({', '.join(refused[:3])} differ): pass another --out or --name."
         )
     if resume:
-        return not (run.intact and run.finished)
+        return bool(changed) or not (run.intact and run.finished)
     if not run.finished:
         raise UserError(f"{run.path} holds an unfinished run: pass --resume to continue, or another --out.")
     return False

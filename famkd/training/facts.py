@@ -1,5 +1,6 @@
 """What was found before the first epoch, kept in the run for its readers and for a resumed training."""
 
+import json
 from typing import Any
 
 from famkd.distill.types import Dataset
@@ -9,6 +10,7 @@ from famkd.run.directory import Run
 from famkd.training.networks import Built
 
 DATA = ("classes", "images", "labels")  # what tells one data set from another, wherever it lies
+PIXELS = ("size", "mean", "std")  # of images held in memory, mean and std are those of the training images
 
 
 def facts_of(data: Dataset, student: Built, teacher: Built | None) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def same_data(one: Run, other: Run | None) -> bool:
 
 def must_be_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """UserError where a resumed training would go on with other data or another teacher than it began with."""
-    for key in DATA:
+    now = json.loads(json.dumps(now))  # as the run has kept them
+    for key in (*DATA, *PIXELS):
         if key in before and before[key] != now[key]:
             raise UserError(
                 f"The data set has other {key} than when this run began, so it is another one: name the run's own data "

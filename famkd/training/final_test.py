@@ -35,3 +35,8 @@ def measure_test(
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         console.print(f"{title}  test set, {which} epoch ({figures['epoch']})  {text}")
     return named
+
+
+def forget_test(run: Run) -> None:
+    """Remove the test-set figures of a run that is trained further."""
+    (run.path / "test.json").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """A teacher's classifier for classes that its weights do not know: refused, or trained before it teaches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import cos, pi
 
 import torch
@@ -44,6 +44,8 @@ def with_trained_head(
     if saved:
         teacher.model.load_state_dict(saved, strict=False)
         return teacher._replace(new_head="", head=saved)
+    if teacher.new_head:
+        start_at_zero(layers.values())
     loss = train_head(teacher.model, layers, data, recipe)
     epochs = recipe.teacher.finetune_head
     remark = f"its classifier was trained for {epochs} epochs, with a loss of {loss:.3f} in the last one"
@@ -54,6 +56,17 @@ def head_state(model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[str, T
     """State dict of some layers, by the names of the whole model."""
     prefixes = tuple(f"{path}." for path in layers)
     return {name: value.clone() for name, value in model.state_dict().items() if name.startswith(prefixes)}
+
+
+def start_at_zero(layers: Iterable[nn.Module]) -> None:
+    """Set the parameters of new classifiers to 0, so that every class starts with the same probability.
+
+    The random weights that libraries draw can be so large (timm's for EfficientNet) that some hundred steps do not
+    outgrow them.
+    """
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
 
 
 def train_head(model: nn.Module, layers: Mapping[str, nn.Module], data: Dataset, recipe: Recipe) -> float:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
 from famkd.training.average import measure
 from famkd.training.build import Training, build_step, build_training, round_teacher
+from famkd.training.callbacks import Callbacks, Moment
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.facts import must_be_same
-from famkd.training.final_test import measure_test
+from famkd.training.final_test import forget_test, measure_test
 from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.places import default_run
@@ -38,14 +39,26 @@ from famkd.training.step import Step
 from famkd.training.stop import EpochInterrupted, stop_requests, until_requested
 from famkd.training.teacher import measure_teacher, teacher_to_train
 
+NO_CALLBACKS = Callbacks()
 
-def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False, runs: str | Path = "runs") -> Run:
+
+def train(
+    recipe: Recipe,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    runs: str | Path = "runs",
+    callbacks: Iterable[Any] = (),
+) -> Run:
     """Train a recipe's student, after its teacher and its baseline where these are asked for and missing.
 
     Args:
         out: the run directory; by default <runs>/<recipe>/<method>-seed<seed>.
-        resume: continue from where the run ended, with the same result as an uninterrupted one.
+        resume: continue from where the run ended, with the same result as an uninterrupted one. The recipe may have
+            more epochs, where its schedule does not depend on their number, and other places of the same files.
         runs: the folder of run directories.
+        callbacks: functions named on_train_begin, on_epoch_begin, on_step_end, on_epoch_end or on_train_end, and
+            objects with methods of these names. Each is called with a `Moment`, in every process.
 
     A recipe for several processes is trained in new ones, unless torchrun or SLURM started this process. Then all of
     them call this; rank 0 alone writes and prints.
@@ -53,9 +66,11 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
-    idle, recipe = idle_settings(recipe), validated(recipe)
+    idle, recipe, called = idle_settings(recipe), validated(recipe), Callbacks(callbacks)
     run = Run(out) if out else default_run(recipe, runs)
     if must_start_processes(recipe):
+        if called.given:
+            raise UserError("Callbacks cannot be sent to other processes: start this program with torchrun.")
         start_processes(recipe, run, resume, runs)
         return run
     with contextlib.ExitStack() as stack:
@@ -72,12 +87,18 @@ def train(recipe: Recipe, *, out: str | Path | None = None, resume: bool = False
             train_teacher(recipe, runs)
             if recipe.baseline and recipe.method_names:
                 train(without_teacher(recipe), resume=True, runs=runs)
-            train_student(recipe, run, fabric, resume, runs, requested)
+            train_student(recipe, run, fabric, resume, runs, requested, called)
     return run
 
 
 def train_student(
-    recipe: Recipe, run: Run, fabric: Fabric, resume: bool, runs: str | Path, requested: Callable[[], str]
+    recipe: Recipe,
+    run: Run,
+    fabric: Fabric,
+    resume: bool,
+    runs: str | Path,
+    requested: Callable[[], str],
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> None:
     """Train epoch after epoch into a run directory, from the start or from where the run stopped.
 
@@ -93,24 +114,33 @@ def train_student(
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
     distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
     if not run.begun:
-        distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller)))
+        distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller, recipe.keep)))
     state = TrainingState(run, recipe, distiller, step)
     interrupted = state.restore() if resume else None
     if begun:
         distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
+        if not training_over(recipe, state.metrics):
+            forget_test(run)
         _write_beginning(run, recipe, training, str(fabric.device))
     print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
         measure_teacher(title, run, training, known=begun is not None)
         round_teacher(distiller, fabric)
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
-    with open_loggers(log_to, run.path) as log, reporting(title, recipe.optim.epochs, data.steps) as report:
+    with (
+        open_loggers(log_to, run.path, resumed=begun is not None) as log,
+        reporting(title, recipe.optim.epochs, data.steps) as report,
+    ):
         report.resume(len(state.metrics))
+        moment = Moment(run, recipe, data, distiller, step.optimizer, state.metrics, len(state.metrics))
+        callbacks("on_train_begin", moment)
         while not training_over(recipe, state.metrics):
             epoch = len(state.metrics) + 1
             try:
-                row, timing = train_epoch(epoch, recipe, step, distiller, data, report, requested, interrupted)
+                row, timing = train_epoch(
+                    epoch, recipe, step, distiller, data, report, requested, interrupted, callbacks, moment
+                )  # fmt: skip
             except EpochInterrupted as stop:
                 average_batchnorms(step, distiller)
                 state.save_partial(step.state() if step.count else None)
@@ -121,10 +151,12 @@ def train_student(
             interrupted = None
             log(row | timing)
             state.save_epoch(row, timing)
+            callbacks("on_epoch_end", moment)
         if recipe.data.val:
             _print_early_stop(title, recipe, state)
             figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
             log({"epoch": len(state.metrics), **figures})
+        callbacks("on_train_end", moment)
     distributed.barrier()  # the next training may read this one's files
 
 
@@ -137,6 +169,8 @@ def train_epoch(
     report: Reporter,
     requested: Callable[[], str] = str,
     interrupted: dict[str, Any] | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
+    moment: Moment | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """One pass over the training set and one evaluation: a row of metrics and a row of timing.
 
@@ -150,10 +184,16 @@ def train_epoch(
     if interrupted:
         step.set_state(interrupted)
     distiller.train()
+    if moment is not None:
+        moment.epoch, moment.step = epoch, step.count
+        callbacks("on_epoch_begin", moment)
     for piece in until_requested(data.epoch(epoch, step.count), requested, step.count):
         step.set_lr(learning_rate(recipe.optim, epoch, step.count, data.steps))
         step(piece)
         report.step()
+        if moment is not None:
+            moment.step = step.count
+            callbacks("on_step_end", moment)
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
     average_batchnorms(step, distiller)

@@ -71,7 +71,7 @@ def rehearse(
         distiller = build_distiller(recipe, used, runs, fold=True, networks=networks)
         build_optimizer(distiller, recipe.optim)
         rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val))
-        return data, bytes_of_run(distiller)
+        return data, bytes_of_run(distiller, recipe.keep)
 
 
 def rehearse_evaluation(distiller: Distiller, data: Dataset, held_out: bool) -> None:
@@ -103,11 +103,12 @@ def _must_take_runs(recipe: Recipe, run: Run, runs: str | Path) -> None:
         must_be_writable(_existing(place.path))
 
 
-def bytes_of_run(distiller: Distiller) -> int:
-    """The least that a run directory takes: student, best, methods, and resume.pt three times while it is written."""
+def bytes_of_run(distiller: Distiller, keep: int = 1) -> int:
+    """The least that a run directory takes: student, best epochs, methods, and resume.pt three times while written."""
     student, methods = _bytes(distiller.student.model), _bytes(distiller.methods)
     resume = 2 * (student + methods)  # with the momentum of each parameter
-    return 2 * student + methods + 3 * resume
+    kept = keep + 1 if keep > 1 else 1  # best.safetensors too
+    return (1 + kept) * student + methods + 3 * resume
 
 
 def must_have_room(path: Path, needed: int, what: str = "1 run") -> None:

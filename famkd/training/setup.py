@@ -11,6 +11,7 @@ from famkd.console import console, size_of
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.training.build import Networks
+from famkd.training.found import found
 from famkd.training.optimizer import can_be_captured
 from famkd.training.step import Step
 
@@ -18,13 +19,18 @@ from famkd.training.step import Step
 def print_setup(
     title: str, recipe: Recipe, networks: Networks, data: Dataset, distiller: Distiller, step: Step
 ) -> None:
-    """Print what is unusual about the networks, how steps run, and a line for each setting that has no effect."""
+    """Print what was found: data, networks and time, what is unusual about them, and settings without effect."""
+    for line in found(recipe, data, networks, distiller, step.fabric):
+        console.print(f"{title}  {line}")
     for who, net in zip(("student", "teacher"), networks):
         remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
         for remark in filter(None, remarks):
             console.print(f"{title}  {who}: {remark}")
-    captured = data.device.type != "cuda" or can_be_captured(recipe.optim.name)
-    reason = "" if captured else f", because a CUDA graph cannot capture {recipe.optim.name}"
+    hindrance = "" if can_be_captured(recipe.optim.name) else recipe.optim.name
+    if step.scaler is not None:
+        hindrance = "a gradient scaler"
+    captured = data.device.type != "cuda" or not hindrance
+    reason = "" if captured else f", because a CUDA graph cannot capture {hindrance}"
     console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.val:
         console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
@@ -49,6 +55,8 @@ def notices(recipe: Recipe, data: Dataset, distiller: Distiller) -> Iterator[str
         yield "--sync_bn has no effect on one process."
     elif recipe.sync_bn and not norms:
         yield "--sync_bn has no effect: there is no batch norm."
+    if recipe.student.freeze and not recipe.student.weights:
+        yield "--student.freeze keeps random weights: pass --student.weights to begin with trained ones."
     for name, method in distiller.methods.items():
         for option, why in method.idle_options().items():  # pyright: ignore[reportCallIssue]  (it is a Method)
             yield f"--{name}.{option} has no effect: {why}."

@@ -56,6 +56,7 @@ class Step:
         self.distiller, self.optimizer, self.data, self.fabric = distiller, optimizer, data, fabric
         self.engine, self.accumulate, self.clip_grad = engine, recipe.optim.accumulate, recipe.optim.clip_grad
         self.averaged = averaged
+        self.scaler: torch.amp.GradScaler | None = getattr(fabric.strategy.precision, "scaler", None)  # of float16
         self.groups = ["task", *recipe.method_names]  # of losses, in the order of `weights`
         self.weights = torch.zeros(len(self.groups), device=data.device)
         self.monitor = Monitor(data.device)
@@ -111,6 +112,8 @@ class Step:
                 self.fabric.backward(total / len(parts))
             self.monitor.note(losses, outputs, len(parts))
         if self.clip_grad:
+            if self.scaler is not None:
+                self.fabric.strategy.precision.unscale_gradients(getattr(self.optimizer, "optimizer", self.optimizer))
             clip_grad_norm_([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_grad)
         self.optimizer.step()
 

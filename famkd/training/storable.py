@@ -145,7 +145,7 @@ def header_of(
         data=_listed(settings),
         views=recipe.data.views,
         views_seed=recipe.data.views_seed,
-        precision="bf16-mixed" if isinstance(fabric.strategy.precision, Autocast) else "32-true",
+        precision=fabric.strategy.precision.precision,
         topk=options.topk,
         settings=_listed(teacher_settings(recipe)),
         kinds=teacher.kinds,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
-from famkd.console import console
+from famkd.console import console, output
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
 from famkd.files import must_be_writable, write_tensors
@@ -93,7 +93,7 @@ def _write(recipe: Recipe, folder: Path, options: StoreOptions, runs: str | Path
         write_tensors(folder / "reference.safetensors", _reference(data, teacher, probe))
         write_header(folder, header)
         _write_shards(folder, header, data, teacher, missing)
-    console.print(f"{folder}: train with --teacher.store {folder}")
+    output.print(f"{folder}: train with --teacher.store {folder}")
 
 
 def _must_agree(folder: Path, header: Header) -> None:

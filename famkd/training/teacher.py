@@ -44,7 +44,8 @@ def teacher_to_train(recipe: Recipe, runs: str | Path = "runs") -> Recipe | None
             "runs/mine/teacher/none-seed0."
         )
     run = default_run(own, runs)
-    if run.begun and (changed := differences(run.recipe, own)):
+    changed = [name for name in differences(run.recipe, own) if name != "data.root"] if run.begun else []
+    if changed:
         raise UserError(
             f"{run.path} is not a run of the recipe {name} ({', '.join(changed[:3])} differ): pass --teacher.weights "
             f"{run.path} to use it nevertheless, or another --runs."

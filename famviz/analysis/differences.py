@@ -13,7 +13,7 @@ from famviz.analysis.amplitude import Relative, Stage, Stages, stages_of
 from famviz.analysis.compare_networks import Sources, compare_networks
 from famviz.analysis.network_comparison import NetworkComparison
 from famviz.analysis.stage_spectra import Spectra, run_spectra
-from famviz.networks import Source, classification_run, run_images, student_alone
+from famviz.networks import Source, run_of, student_alone, task_images
 
 
 def amplitude_difference(
@@ -29,7 +29,8 @@ def amplitude_difference(
             what `compare_networks` returned. Unequal numbers of stages pair from the deepest, unequal sizes at the
             lowest frequencies that both have.
         images: normalised (B, 3, H, W), and their `labels`; by default the first `count` test images of the run. With
-            networks by name also in any form that `compare_networks` takes.
+            networks by name also in any form that `compare_networks` takes. Of detectors the stages are the levels of
+            the pyramid, and images are in 0..1; by default the upper left part that the test images have in common.
         draws, seed: of the bootstrap.
         root: where the data of the run is, if it was moved since the training.
         relative: what is taken out of each spectrum: its mean in dB (so that shapes compare), its DC, or nothing.
@@ -53,11 +54,11 @@ def differences_table(
     """A row for each run, stage and network: RMS differences from the teacher in dB, offsets, accuracy.
 
     `rms_db` is of the radial curves and `plane_rms_db` of the planes. `level_db` and `dc_db` say how much louder the
-    network is than the teacher. `top1` is the accuracy of the run's student, or of the student alone in its rows. A
+    network is than the teacher. `top1`, or AP for detection, is of the run's student, or of the student alone. A
     run without a teacher has nothing to be compared with, so it has no row.
     """
     rows = []
-    for run in map(classification_run, runs):
+    for run in map(run_of, runs):
         for stage in amplitude_difference(run, images, count=count, root=root, relative=relative, window=window):
             rows += _rows(run, stage)
     return rows
@@ -70,6 +71,7 @@ def _rows(run: Run, stage: Stage) -> list[dict[str, object]]:
     for name in stage.others:
         own = alone if alone and name == "student alone" else run
         level, dc = stage.offsets(name)
+        score = result(own)
         rows.append(
             {
                 "run": str(run.path),
@@ -81,7 +83,7 @@ def _rows(run: Run, stage: Stage) -> list[dict[str, object]]:
                 "plane_rms_db": stage.plane_rms_db(name),
                 "level_db": level,
                 "dc_db": dc,
-                "top1": result(own).last,
+                score.figure: score.last,
             }
         )
     return rows
@@ -91,9 +93,9 @@ def _spectra_of_runs(
     sources: Sequence[Source], images: Any, labels: Any, count: int, root: str, window: bool
 ) -> dict[str, Spectra]:
     """Spectra of each network by its name. With several runs, students and outputs are named by their method."""
-    runs = [classification_run(source) for source in sources]
+    runs = [run_of(source) for source in sources]
     if images is None:
-        images, labels, *_ = run_images(runs[0], count, root)
+        images, labels = task_images(runs[0], count, root)
     labels = None if labels is None else torch.as_tensor(labels)
     if len(runs) == 1:
         return run_spectra(runs[0], images, labels, root, window)

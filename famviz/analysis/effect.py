@@ -19,7 +19,7 @@ from famkd.layers.fourier import FAM, FourierFilter
 from famviz.analysis.amplitude import FLOOR, without_dc
 from famviz.analysis.stage_spectra import method_of, walk
 from famviz.load import open_runs
-from famviz.networks import Source, classification_run, run_images, trained_distiller
+from famviz.networks import Source, run_of, task_images, trained_distiller
 from famviz.spectra import LOWEST, decibel, radial_profile
 
 AT_ONCE = 64  # input channels whose response is measured together
@@ -97,12 +97,12 @@ def effects(
         images: normalised (B, 3, H, W), and their `labels`; by default the first `count` test images of the run.
         root: where the data of the run is, if it was moved since the training.
     """
-    run = classification_run(source)
+    run = run_of(source)
     white = {each.path: each.total_share() for each in open_runs(run).filters}
     if not white:
         return []
     if images is None:
-        images, labels, *_ = run_images(run, count, root)
+        images, labels = task_images(run, count, root)
     if labels is None:
         labels = torch.zeros(len(images), dtype=torch.long)
     distiller = trained_distiller(run, root)
@@ -149,7 +149,7 @@ def measured_effects(source: Source | Sequence[Source] | Sequence[Effect], **opt
             found.append(each)
         else:
             own = effects(each, **options)
-            name = classification_run(each).path.name
+            name = run_of(each).path.name
             found += own if len(source) == 1 else [replace(one, name=f"{name}, {one.name}") for one in own]
     return found
 

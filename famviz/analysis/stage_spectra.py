@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from famkd.distill.distiller import Distiller
-from famkd.distill.types import Batch, Method, View
+from famkd.distill.types import Batch, Method, Task, View
 from famkd.errors import UserError
 from famkd.features.taps import Tapped, default_taps
 from famkd.run.directory import Run
@@ -15,6 +15,7 @@ from famviz.analysis.amplitude import image_spectra
 from famviz.networks import student_alone, trained_distiller, untouched
 
 CHUNK = 100  # images in one forward pass
+FEW = 4  # the same of a detector, whose images are larger
 Spectra = list[tuple[str, np.ndarray]]  # name and (N, H, W) dB of each map that has frequencies, shallow to deep
 
 
@@ -26,6 +27,21 @@ def network_spectra(model: nn.Module, images: Tensor, taps: Sequence[str] = (), 
         tapped = Tapped(model.eval(), taps)
         try:
             chunks = [tapped(part)[1] for part in images.split(CHUNK)]
+        finally:
+            tapped.remove()
+    return _joined(taps, chunks, window)
+
+
+def spectra_in(task: Task, model: nn.Module, images: Tensor, taps: Sequence[str], window: bool = False) -> Spectra:
+    """`network_spectra` of a network of any task: of a detector its pyramid, on images in 0..1."""
+    if task.returns_logits:
+        return network_spectra(model, images, taps, window)
+    taps = taps or default_taps(model, "stages", images)
+    with untouched(model), torch.no_grad():
+        tapped = Tapped(model.eval(), taps)
+        try:
+            parts = images.split(FEW)
+            chunks = [task.teach(tapped, Batch(part, None, torch.arange(len(part)))).feats for part in parts]
         finally:
             tapped.remove()
     return _joined(taps, chunks, window)
@@ -60,28 +76,33 @@ def run_spectra(run: Run, images: Tensor, labels: Tensor | None, root: str, wind
     own_taps, teacher_taps = distiller.taps(names[0]) if names else ((), ())
     found: dict[str, Spectra] = {}
     if distiller.teacher:
-        found["teacher"] = network_spectra(distiller.teacher.model, images, teacher_taps, window)
+        found["teacher"] = spectra_in(distiller.task, distiller.teacher.model, images, teacher_taps, window)
     alone = student_alone(run)
     if alone:
         model = trained_distiller(alone, root).student.model
-        found["student alone"] = network_spectra(model, images, own_taps, window)
-    found["student"] = network_spectra(distiller.student.model, images, own_taps, window)
+        found["student alone"] = spectra_in(distiller.task, model, images, own_taps, window)
+    found["student"] = spectra_in(distiller.task, distiller.student.model, images, own_taps, window)
     for name in names:
         found[f"{name} output"] = level_spectra(distiller, name, images, labels, window)
     return found
 
 
 def walk(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> Iterator[View]:
-    """Run a method over all images, a chunk at a time, for hooks to see; yields the teacher's view of each chunk."""
+    """Run a method over all images, a chunk at a time, for hooks to see; yields the teacher's view of each chunk.
+
+    Images are what the task of the run takes: normalised for classification, in 0..1 for detection.
+    """
     if distiller.teacher is None:
         raise UserError("This run has no teacher, so its method compares nothing.")
     own_taps, teacher_taps = distiller.taps(name)
     method = method_of(distiller, name)
+    size = CHUNK if distiller.task.returns_logits else FEW
     with torch.no_grad():
-        for part, classes in zip(images.split(CHUNK), labels.split(CHUNK)):
-            student = _view(distiller.student, own_taps, part)
-            teacher = _view(distiller.teacher, teacher_taps, part)
-            method(student, teacher, Batch(part, classes, torch.arange(len(part))))
+        for part, classes in zip(images.split(size), labels.split(size)):
+            batch = Batch(part, classes, torch.arange(len(part)))
+            student = _view(distiller.task, distiller.student, own_taps, batch)
+            teacher = _view(distiller.task, distiller.teacher, teacher_taps, batch)
+            method(student, teacher, batch)
             yield teacher
 
 
@@ -92,9 +113,10 @@ def method_of(distiller: Distiller, name: str) -> Method:
     return method
 
 
-def _view(net: Tapped, taps: Sequence[str], images: Tensor) -> View:
-    logits, feats = net(images)
-    return View(logits, [feats[net.taps.index(tap)] for tap in taps], net.head)
+def _view(task: Task, net: Tapped, taps: Sequence[str], batch: Batch) -> View:
+    """What a method sees of a network, at some of its taps."""
+    view = task.teach(net, batch)
+    return View(view.logits, [view.feats[net.taps.index(tap)] for tap in taps], view.head)
 
 
 def _joined(taps: Sequence[str], chunks: Sequence[Sequence[Tensor]], window: bool) -> Spectra:

@@ -70,7 +70,7 @@ def grid_figure(
         axes = figure.subplots(rows, columns, squeeze=False)
         axes[0, 0].set_title("input", fontsize=9)
         for row in range(rows):
-            _draw_input(axes[row, 0], shown, row)
+            draw_input(axes[row, 0], shown, row)
         for column, name in enumerate(shown.results, 1):
             _draw_column(list(axes[:, column]), shown, name, scale, overlay)
         _draw_bar(figure, axes[:, 1:], shown, scale)
@@ -117,7 +117,7 @@ def _draw_column(axes: Sequence[Axes], shown: Comparison, name: str, scale: Scal
     coarse = result.evidence.shape[1] < shown.pixels.shape[1]
     over = coarse if overlay is None else overlay
     for row, ax in enumerate(axes):
-        _draw_map(ax, shown, result, row, _highest(shown, result, row, scale), over)
+        draw_map(ax, shown, result, row, _highest(shown, result, row, scale), over)
     heading = f"{name}\n{_agreement(shown, name)}"
     if scale == "network":
         heading += f"\nrange 0 to {result.maps.max():.3g}"
@@ -153,7 +153,8 @@ def _highest(shown: Comparison, result: CamResult, row: int, scale: Scale) -> fl
     return float(result.maps.max() if scale == "network" else result.maps[row].max())
 
 
-def _draw_input(ax: Axes, shown: Comparison, row: int) -> None:
+def draw_input(ax: Axes, shown: Comparison, row: int) -> None:
+    """An image, with its mask outlined and its class beside it."""
     ax.imshow(shown.pixels[row])
     _outline(ax, shown, row)
     first = next(iter(shown.results.values()))
@@ -161,7 +162,7 @@ def _draw_input(ax: Axes, shown: Comparison, row: int) -> None:
     ax.set_ylabel(_called(shown, labels[row]), fontsize=8)
 
 
-def _draw_map(ax: Axes, shown: Comparison, result: CamResult, row: int, highest: float, over: bool) -> None:
+def draw_map(ax: Axes, shown: Comparison, result: CamResult, row: int, highest: float, over: bool) -> None:
     """A map, over its image if asked for: strong evidence covers the image, none leaves it as it is."""
     values = result.maps[row]
     highest = highest or 1.0

@@ -10,11 +10,14 @@ from famviz.networks.runs import (
     networks,
     networks_of_runs,
     run_images,
+    run_of,
     student_alone,
     trained_distiller,
 )
+from famviz.networks.scenes import BoxScores, Scene, common_part, has_boxes, scenes, task_images
 
 __all__ = [
-    "MovedRun", "Pictures", "Source", "classification_run", "device_of", "located", "logits_of", "networks",
-    "networks_of_runs", "returning_logits", "run_images", "student_alone", "trained_distiller", "untouched",
+    "BoxScores", "MovedRun", "Pictures", "Scene", "Source", "classification_run", "common_part", "device_of",
+    "has_boxes", "located", "logits_of", "networks", "networks_of_runs", "returning_logits", "run_images", "run_of", "scenes",
+    "student_alone", "task_images", "trained_distiller", "untouched",
 ]  # fmt: skip

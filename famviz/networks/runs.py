@@ -46,15 +46,23 @@ class MovedRun(Run):
         return replace(recipe, teacher=replace(recipe.teacher, weights=self.teacher_weights))
 
 
-def classification_run(source: Source) -> Run:
-    """A run of classification; UserError for other tasks, whose images have no common size and no single class."""
+def run_of(source: Source) -> Run:
+    """The run of a source; UserError for a bare checkpoint."""
     if isinstance(source, LoadedRun):
         if source.run is None:
             raise UserError(f"{source.name} is a bare checkpoint without its networks and data: pass a run directory.")
         source = source.run
-    run = source if isinstance(source, Run) else Run.open(source)
+    return source if isinstance(source, Run) else Run.open(source)
+
+
+def classification_run(source: Source) -> Run:
+    """A run of classification; UserError for other tasks, whose images have no common size and no single class."""
+    run = run_of(source)
     if not TASKS[run.recipe.task].returns_logits:
-        raise UserError(f"Activation maps and stage spectra are for classification, not {run.recipe.task}.")
+        raise UserError(
+            f"{run.path} is a run of {run.recipe.task}, and this is for classification: famviz.boxes shows maps of "
+            "detectors, famviz.features.differences_figure their spectra."
+        )
     return run
 
 
@@ -66,7 +74,7 @@ def networks(source: Source, root: str = "") -> dict[str, nn.Module]:
 
     Errors: UserError if the data or the weights of the teacher are missing.
     """
-    run = classification_run(source)
+    run = run_of(source)
     distiller = trained_distiller(run, root)
     found: dict[str, nn.Module] = {}
     if distiller.teacher:
@@ -107,7 +115,7 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
 
     The state of torch's random number generator does not change.
     """
-    run = classification_run(source)
+    run = run_of(source)
     recipe = run.recipe
     data = replace(recipe.data, root=root or located(recipe.data.root, run))
     weights = recipe.teacher.weights

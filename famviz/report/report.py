@@ -40,7 +40,7 @@ class Section(NamedTuple):
 
 def write_report(
     runs: Source | LoadedRun | Sequence[Source | LoadedRun], path: str | Path = "report.html", *,
-    root: str = "", teacher: str = "", images: int = 6,
+    root: str = "", teacher: str = "", images: int = 4,
 ) -> Path:  # fmt: skip
     """Write the report of one run, or of several, of which the first is shown first; returns its path.
 
@@ -130,10 +130,10 @@ def effect_section(runs: list[LoadedRun], root: str = "") -> Markup:
     return _from_networks(holding, "effect", "effect_figure", words, root=root)
 
 
-def cam_section(runs: list[LoadedRun], root: str = "", images: int = 6) -> Markup:
+def cam_section(runs: list[LoadedRun], root: str = "", images: int = 4) -> Markup:
     """Class activation maps, if the data and the weights are there."""
     words = "Test images, one in each row, and next to each the class activation map of every network of {}."
-    return _from_networks(runs, "cam", "grid_figure", words, root=root, images=images)
+    return _from_networks(runs, "maps", "maps_figure", words, root=root, images=images)
 
 
 def recipe_section(runs: list[LoadedRun]) -> Markup:

@@ -184,6 +184,7 @@ def test_bench_refuses_a_step_that_training_would():
         bench(load_recipe("quickstart", "--optim.accumulate", "3"), noise=True)
 
 
+@pytest.mark.slow
 def test_costs_are_of_compiled_code_at_every_size(monkeypatch):
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compile(f, backend="eager", **options))

@@ -8,27 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from helpers.runs import write_run
 
-from famkd.compare import compare, paired
+from famkd.compare import compare, holm, paired
 from famkd.compare.groups import find_runs, group_scores, read_scores
 from famkd.compare.published import published_figures
-from famkd.config.load import load_recipe
 from famkd.errors import UserError
-from famkd.files import write_rows
 from famkd.methods import METHODS
 
 SCORES = {"none": {0: 50.0, 1: 52.0, 2: 51.0}, "kd": {0: 55.0, 1: 54.0, 2: 58.0}}
-
-
-def write_run(path: Path, *flags: str, recipe="quickstart", last=50.0, best=60.0, epochs=5) -> Path:
-    path.mkdir(parents=True)
-    (path / "recipe.yaml").write_text(load_recipe(recipe, *flags).to_yaml())
-    scores = [best, *[last] * (epochs - 1)]
-    rows = [{"epoch": n + 1, "task.ce": 1.0, "top1": score, "top5": 99.0, "lr": 0.1} for n, score in enumerate(scores)]
-    clocks = [{"epoch": n + 1, "seconds": 2.0 + n, "images_per_s": 1.0, "peak_mib": None} for n in range(epochs)]
-    write_rows(path / "metrics.jsonl", rows)
-    write_rows(path / "timing.jsonl", clocks)
-    return path
 
 
 @pytest.fixture
@@ -209,3 +197,17 @@ def test_the_data_file_holds_no_figure_of_our_own_paper_and_only_known_words():
         assert figure.epoch in ("best epoch", "last epoch", "not stated")
         assert 55 < float(figure.top1) < 82
         assert figure.source
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.02, math.nan, 0.5], [0.04, math.nan, 0.5]),
+        ([0.6, 0.7], [1.0, 1.0]),
+    ],
+)
+def test_p_is_corrected_for_the_number_of_groups(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted, nan_ok=True)

@@ -62,6 +62,7 @@ def test_every_method_can_be_chosen_and_round_trips(method, tmp_path):
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_pair_with_every_method_round_trips(name, tmp_path):
     recipe = load_recipe(name, "--method", "+".join(METHODS))
@@ -69,6 +70,7 @@ def test_every_pair_with_every_method_round_trips(name, tmp_path):
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", CLASSIFY)
 def test_every_method_takes_one_step_on_every_pair(name):
     """All at once on one pair of networks: each method sees its own taps, all gradients add up."""
@@ -98,6 +100,7 @@ def slow_unless_small(name):
     return name if name.startswith("cifar100/") else pytest.param(name, marks=pytest.mark.slow)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", map(slow_unless_small, MODERN))
 def test_modern_recipes_train(name):
     """Two steps on images of the right shape, with every method that is listed, as a training takes them."""
@@ -127,6 +130,7 @@ def test_modern_recipes_are_for_every_size_of_images():
         assert [False, True] in is_vit, kind
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", PAIRS)
 def test_listed_weights_reach_the_loss(name):
     tree = yaml.safe_load(RECIPES[name].read_text())

@@ -184,7 +184,7 @@ BAD = {
     "floats to 255": ({"x_test": np.full((4, 8, 8, 3), 9.5)}, r': save x\.round\(\)\.astype\("uint8"\)\.$'),
     "floats of other ranges": ({"x_test": np.full((4, 8, 8, 3), -1.5)}, r"\(N, H, W, 3\)\.$"),
     "channels first": ({"x_test": np.zeros((4, 3, 8, 8), np.uint8)}, r": save x\.transpose\(0, 2, 3, 1\)\.$"),
-    "two channels": ({"x_test": np.zeros((4, 8, 8, 2), np.uint8)}, "x_test is uint8"),
+    "two channels": ({"x_test": np.zeros((4, 8, 8, 2), np.uint8)}, "and test images .8, 8, 2."),
     "vectors": ({"x_test": np.zeros((4, 64), np.uint8)}, "x_test is uint8"),
     "empty": ({"x_test": np.zeros((0, 8, 8, 3), np.uint8), "y_test": np.zeros(0, int)}, "holds 0 images"),
     "too few labels": ({"y_train": np.array([0, 1])}, "one label each"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.processes import finish, wait_for_epochs
+from helpers.processes import finish, spoken, wait_for_epochs
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -390,6 +390,7 @@ def test_shards_that_cannot_be_trained_on(shards):
 # training --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*cannot be read and are skipped")
 def test_a_student_learns_from_folders_and_resumes_exactly(damaged, found_late, small, monkeypatch):
     flags = ("--data", "imagenet", "--root", str(damaged), "--data.size", "16", "--data.batch_size", "5",
@@ -415,6 +416,7 @@ def test_a_student_learns_from_folders_and_resumes_exactly(damaged, found_late, 
     assert len(run_images(whole).images) == 8
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_job_saves_the_step(tree, small, background):
     """As SLURM sends it: the workers that read images hear it too, and must live on until the step is saved."""
     flags = ("--data", "imagenet", "--root", str(tree), "--data.size", "16", "--data.batch_size", "4",
@@ -426,7 +428,7 @@ def test_a_signal_to_all_processes_of_a_job_saves_the_step(tree, small, backgrou
     os.killpg(job.pid, signal.SIGTERM)
     code, _, err = finish(job)
     assert code == 75, err
-    assert re.fullmatch(r"famkd: stopped by SIGTERM .*\n", err), err
+    assert re.fullmatch(r"famkd: stopped by SIGTERM .*\n", spoken(err)), err
     assert Run("cut").metrics()[0] == whole.metrics()[0]
 
 

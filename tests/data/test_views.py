@@ -93,6 +93,7 @@ AUGMENTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("flags", AUGMENTS, ids=lambda flags: flags[1] if flags[0].endswith("policy") else flags[0])
 @pytest.mark.parametrize("kind", ["npz", "imagenet"])
 def test_further_augmentation_of_single_images_is_repeated_too(kind, flags, roots):

@@ -53,6 +53,7 @@ def distiller_of(names, nets: str, options=None, **taps) -> tuple[Distiller, Bat
     ), batch
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("nets", NETS)
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_on_every_kind_of_pair(name, nets):

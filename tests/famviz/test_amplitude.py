@@ -173,6 +173,7 @@ def runs(trained_runs):
     return trained_runs
 
 
+@pytest.mark.slow
 def test_networks_of_a_run_are_those_that_training_left(runs):
     found = networks(runs["fam"])
     assert list(found) == ["teacher", "student alone", "student"]
@@ -184,6 +185,7 @@ def test_networks_of_a_run_are_those_that_training_left(runs):
     assert not any(m.training or m._forward_hooks for net in found.values() for m in net.modules())
 
 
+@pytest.mark.slow
 def test_a_student_without_a_teacher_is_listed_once(runs):
     everyone = ["teacher", "student alone", "student by fam", "student by fam_review"]
     alone = student_alone(runs["fam"])
@@ -224,6 +226,7 @@ def test_a_review_shows_every_level_that_has_frequencies(runs):
     assert all(set(s.planes) == {"teacher", "student alone", "student", "fam_review output"} for s in stages)
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_run_stage_and_network(runs):
     rows = differences_table(runs.values(), count=30)
     assert len(rows) == 2 * 3 * 3

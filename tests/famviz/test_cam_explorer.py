@@ -206,6 +206,7 @@ def test_a_page_holds_as_many_images_as_fit_and_the_chosen_one_always(explorer):
     assert '"held": ["GradCAM||true", "LayerCAM||each"]' in one
 
 
+@pytest.mark.slow
 def test_runs_are_taken_as_networks_are(trained_runs):
     explorer = famviz.CamExplorer(list(trained_runs.values()), 5, other="student by fam")
     assert explorer.comparison.names == ["teacher", "student alone", "student by fam", "student by fam_review"]

@@ -343,6 +343,7 @@ def test_figures_draw_what_was_measured(shown):
     assert len(confusion_figure(many).axes[0].patches) == 15  # bars
 
 
+@pytest.mark.slow
 def test_runs_compare_as_networks_do(trained_runs):
     run = trained_runs["fam"]
     shown = famviz.compare_networks(run, 6)

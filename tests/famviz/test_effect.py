@@ -54,6 +54,7 @@ def moving(maps):
     return float(np.square(maps.numpy() - maps.numpy().mean((2, 3), keepdims=True)).sum() / len(maps))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("size", [(8, 8), (8, 13)])  # as in training, and not square, beyond the filter's frequencies
 @pytest.mark.parametrize("method", ["fam", "fam_review"])
 def test_every_part_equals_numpy_on_what_hooks_caught(trained_runs, method, size):

@@ -102,6 +102,7 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
     text = report.write_report(run.path, tmp_path / "report.html").read_text()
     for title in ("How amplitudes differ", "What filters do to features", "Where networks look"):
@@ -128,6 +129,7 @@ def test_what_users_write_is_never_markup(tmp_path, page):
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_the_report_command_says_where_the_page_is(run, tmp_path, capsys):
     main(["report", str(run.path), "-o", str(tmp_path / "r.html")])
     assert re.search(r"r\.html: \d\.\d MB, opens without a network", capsys.readouterr().out)
@@ -179,7 +181,7 @@ def test_flags_reach_the_sections_that_need_networks(trained_runs, tmp_path, mon
 
         return draw
 
-    for module, function in (("amplitude", "differences_figure"), ("effect", "effect_figure"), ("cam", "grid_figure")):
+    for module, function in (("amplitude", "differences_figure"), ("effect", "effect_figure"), ("maps", "maps_figure")):
         monkeypatch.setattr(f"famviz.figures.{module}.{function}", figure(module))
     moved = tmp_path / "teacher.pth"
     moved.touch()
@@ -187,7 +189,7 @@ def test_flags_reach_the_sections_that_need_networks(trained_runs, tmp_path, mon
     main(["report", str(trained_runs["fam"].path), "-o", str(tmp_path / "r.html"), *flags])
     root = {"root": str(tmp_path)}
     assert seen == {
-        "amplitude": (str(moved), root), "effect": (str(moved), root), "cam": (str(moved), {**root, "images": 3})
+        "amplitude": (str(moved), root), "effect": (str(moved), root), "maps": (str(moved), {**root, "images": 3})
     }  # fmt: skip
 
 

@@ -36,6 +36,7 @@ def a_batch(side: int, classes: int = 5, n: int = 2) -> Batch:
     return Batch(images, torch.randint(classes, (n,), generator=draw), torch.arange(n))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_unlike_families_learn_a_step_by_every_kind_of_method(pair):
     *names, side = PAIRS[pair]

@@ -208,6 +208,7 @@ def check(name: str) -> None:
     assert agrees_with_timm(model, side) or name in ELSEWHERE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TROUBLESOME)
 def test_troublesome_networks_of_timm(name):
     check(name)

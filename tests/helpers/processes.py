@@ -46,6 +46,11 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def spoken(err: str) -> str:
+    """What famkd itself says on stderr, without the progress of a training."""
+    return "".join(line for line in err.splitlines(keepends=True) if line.startswith("famkd: "))
+
+
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
     """Wait for an event; fails if `process` ends first, or after HANG seconds."""
     deadline = time.monotonic() + HANG

@@ -4,18 +4,32 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 from torch import nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
+from famkd.config.load import load_recipe
+from famkd.config.validate import validated
+from famkd.models import DETECTORS
 from famkd.models.faster_rcnn import adapt_detector
 
 KINDS = [{"id": 7, "name": "blue"}, {"id": 3, "name": "red"}]  # out of order and with gaps, as COCO's numbers are
 COLOURS = {3: (230, 20, 20), 7: (20, 20, 230)}
 SIZES = [(80, 100), (100, 80), (90, 90), (80, 120), (120, 80)]  # height, width
 EMPTY, CROWDED = 2, 3  # images without a box, and with a crowd beside its own
+TEXT = """# a tiny detector taught by a wider one
+task: detection
+student: {model: fasterrcnn_tiny}
+teacher: {model: fasterrcnn_wide, weights: teacher.pt}
+method: fam
+data: {name: coco, root: coco, batch_size: 2, sides: [64, 96], longest: 160, workers: 0}
+optim: {epochs: 3, lr: 0.01, steps: [2], warmup_steps: 2}
+fam: {warmup: 2}
+"""
 
 
 def make_coco(root: Path, count: int = 5) -> Path:
@@ -59,3 +73,16 @@ def tiny_detector(classes: int, pretrained: bool = False, width: int = 8) -> nn.
         backbone, box_head=TwoMLPHead(32 * 49, 64), box_predictor=FastRCNNPredictor(64, classes + 1),
         box_batch_size_per_image=32, **few,
     ))  # fmt: skip
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """A directory with data, a teacher and tiny.yaml; called with flags it answers the recipe."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(DETECTORS, "fasterrcnn_tiny", tiny_detector)
+    monkeypatch.setitem(DETECTORS, "fasterrcnn_wide", lambda n, pretrained=False: tiny_detector(n, width=24))
+    make_coco(Path("coco"))
+    torch.manual_seed(5)
+    torch.save(tiny_detector(2, width=24).state_dict(), "teacher.pt")
+    Path("tiny.yaml").write_text(TEXT)
+    return lambda *flags: validated(load_recipe("tiny.yaml", *flags))

@@ -30,6 +30,7 @@ def test_attention_equals_its_definition_forward_and_backward(shape):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fused_kernels_are_the_same_function(dtype):
     torch.manual_seed(0)

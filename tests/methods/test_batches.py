@@ -35,6 +35,7 @@ def test_parts_of_a_batch_are_the_same_step_unless_the_method_says_otherwise(nam
     assert close(whole, gradients.gradients(name, parts=4)) == (name not in RELATING)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_gradient_of_one(tmp_path):
     worker = str(Path(gradients.__file__))
     for process in [start(worker, rank, str(tmp_path), *METHODS) for rank in "01"]:

@@ -137,6 +137,7 @@ def test_weights_are_the_published_ones():
     assert {name: ours[name] for name in published} == published
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", METHODS)
 def test_no_method_breaks_the_graph_or_waits_for_the_device(name):
     # one full graph: no loop over data, no item(), no shape that depends on values

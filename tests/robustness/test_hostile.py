@@ -161,7 +161,7 @@ def test_printed_text_does_not_control_the_terminal(text, capsys):
     for form in ("markdown", "csv", "html"):
         print(write_table(form, [text], [[text]], [text]))
     print(UserError(f"There is no {text}."))
-    shown = capsys.readouterr().out
+    shown = "".join(capsys.readouterr())
     assert inert(shown.replace("\n", "")) == shown.replace("\n", "")
     assert inert(text) in shown
     assert not [line for line in shown.splitlines() if line.startswith("famkd: ")]
@@ -170,7 +170,7 @@ def test_printed_text_does_not_control_the_terminal(text, capsys):
 @pytest.mark.parametrize("text", MARKUP)
 def test_printed_text_is_not_read_as_markup(text, capsys):
     print_everywhere(text)
-    assert capsys.readouterr().out.count(text) == 8
+    assert "".join(capsys.readouterr()).count(text) == 8
 
 
 @pytest.mark.parametrize("text", ["![x](http://x/x.png)", "[x](javascript:x)", "<img src=x>", "a\\|b", "a|b", "\\"])
@@ -182,6 +182,7 @@ def test_text_stays_in_its_cell_of_a_markdown_table(text):
     assert line.replace("\\\\", "").replace("\\|", "").count("|") == 3
 
 
+@pytest.mark.slow
 def test_the_report_of_a_hostile_run_shows_its_texts_as_texts(tmp_path):
     run = make_run(tmp_path / f"run {REVERSED} <b>", "--data.root", "nowhere", shapes=((2, 5), (2, 4)))
     machine = {**run.machine, "device": f"<script>{TITLE}{REVERSED}", "\x1b[2J": [1]}
@@ -195,6 +196,7 @@ def test_the_report_of_a_hostile_run_shows_its_texts_as_texts(tmp_path):
     assert not any(bad in page for bad in ("\x1b", "\x07", "\u202e"))
 
 
+@pytest.mark.slow
 def test_a_damaged_file_leaves_the_rest_of_a_report(tmp_path):
     run = make_run(tmp_path / "run", "--data.root", "nowhere", shapes=((2, 5), (2, 4)))
     (run.path / "machine.json").write_text("[")

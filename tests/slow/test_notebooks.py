@@ -17,8 +17,8 @@ names = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 CELL_SECONDS = 600  # a cell may train a teacher on a starved machine; on two idle cores none takes a minute
 
 
-def test_all_nine_are_there():
-    assert [path.stem[:2] for path in SOURCES] == [f"{n:02d}" for n in range(1, 10)]
+def test_all_ten_are_there():
+    assert [path.stem[:2] for path in SOURCES] == [f"{n:02d}" for n in range(1, 11)]
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == {path.stem for path in SOURCES}
 
 

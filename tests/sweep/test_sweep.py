@@ -53,6 +53,7 @@ def test_flags_of_a_sweep_are_settings(cell):
         plan([{"recipe": "quickstart", **cell}], Path("runs"), "mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["methods", "ablations"])
 def test_shipped_sweeps_can_be_planned(name):
     todo = plan(read_grid(builtin_sweeps()[name]), Path("runs"), name)
@@ -78,7 +79,7 @@ def test_one_failing_run_is_listed_and_the_others_finish_and_are_not_repeated(sm
     before = (good / "train.log").read_text()
     with pytest.raises(SystemExit):
         main(["sweep", "grid.yaml"])
-    assert "2 runs, 1 finished before, 1 to go" in capsys.readouterr().out
+    assert "2 runs, 1 finished before, 1 to go" in capsys.readouterr().err
     assert (good / "train.log").read_text() == before
 
 

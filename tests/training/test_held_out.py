@@ -53,11 +53,11 @@ def test_each_epoch_is_measured_on_held_out_images_and_the_end_on_the_test_set(p
     best = max(range(4), key=lambda n: (rows[n]["val_top1"], -n))
     assert set(run.test) == {"last", "best"}
     for which, epoch in (("last", 4), ("best", best + 1)):
-        figures, _ = evaluate_run("run", best=which == "best")
+        figures = evaluate_run("run", best=which == "best")[0]
         assert run.test[which] == {"epoch": epoch, **figures}
-        held_out, _ = evaluate_run("run", best=which == "best", split="val")
+        held_out = evaluate_run("run", best=which == "best", split="val")[0]
         assert held_out == {"top1": rows[epoch - 1]["val_top1"], "top5": rows[epoch - 1]["val_top5"]}
-    assert "12 held-out images choose the best epoch; the test set is for the end" in capsys.readouterr().out
+    assert "12 held-out images choose the best epoch; the test set is for the end" in capsys.readouterr().err
 
 
 def test_the_test_set_is_not_looked_at_before_the_end(pair, scored):
@@ -84,11 +84,12 @@ def test_patience_stops_early_and_resuming_leaves_it_so(pair, scored, capsys):
     assert len(run.metrics()) == 4
     assert run.finished
     assert run.test["best"] == {"epoch": 2, "top1": 8.0, "top5": 99.0}
-    assert "stopped after epoch 4: 2 epochs without a better figure" in capsys.readouterr().out
+    assert "stopped after epoch 4: 2 epochs without a better figure" in capsys.readouterr().err
     assert len(train(recipe, out="run", resume=True).metrics()) == 4
     assert len(seen) == 6
 
 
+@pytest.mark.slow
 def test_a_run_with_held_out_images_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
     recipe = pair(*FAM, *VAL, "--epochs", "2", "--patience", "1")
     whole = train(recipe, out="whole")
@@ -165,7 +166,7 @@ def test_figures_of_the_end_reach_the_loggers(pair, monkeypatch):
     sent: list[dict] = []
     monkeypatch.setitem(
         __import__("famkd.training.loggers", fromlist=["OPENERS"]).OPENERS, "tensorboard",
-        lambda recipe, path, stack: lambda figures, epoch: sent.append(figures | {"epoch": epoch}),
+        lambda recipe, path, stack, known: (lambda figures, epoch: sent.append(figures | {"epoch": epoch}), {}),
     )  # fmt: skip
     run = train(pair(*VAL, "--log", "tensorboard"), out="run")
     assert [row["epoch"] for row in sent] == [1, 2, 3, 4, 4]
@@ -182,7 +183,7 @@ def test_two_processes_hold_the_same_images_out(pair, python):
     assert two.finished
     assert json.loads(Path("two/test.json").read_text())["last"]["epoch"] == 2
     for which in ("last", "best"):
-        figures, _ = evaluate_run("two", best=which == "best")
+        figures = evaluate_run("two", best=which == "best")[0]
         assert two.test[which] == {"epoch": two.test[which]["epoch"], **figures}
-    held_out, _ = evaluate_run("two", split="val")
+    held_out = evaluate_run("two", split="val")[0]
     assert held_out["top1"] == two.metrics()[-1]["val_top1"]

@@ -5,12 +5,13 @@ import os
 import re
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from helpers import ddp_worker
-from helpers.processes import HANG, finish, wait_for_epochs, wait_until
+from helpers.processes import HANG, finish, spoken, wait_for_epochs, wait_until
 from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -22,6 +23,7 @@ from famkd.errors import ROLE, UserError
 from famkd.models import MODELS, build_model
 from famkd.run.directory import Run
 from famkd.training import launch
+from famkd.training.build import one_device
 from famkd.training.loop import train
 from famkd.training.processes import processes
 from famkd.training.step import split
@@ -66,10 +68,10 @@ def test_two_processes_of_torchrun_train_as_one(plain, python):
     flags = (*TAUGHT, "--method", "kd+at", "--epochs", "2")
     one = train(plain(*flags), out="one")
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", WORKER, "small.yaml")
-    code, out, err = python(*command, "--out", "two", *flags, "--optim.accumulate", "2", "--accelerator", "cpu")
+    code, _, err = python(*command, "--out", "two", *flags, "--optim.accumulate", "2", "--accelerator", "cpu")
     assert code == 0, err
     alike()
-    assert out.count("epoch 1/2") == 1  # one speaks
+    assert err.count("epoch 1/2") == 1  # one speaks
     close(one, Run("two"))
 
 
@@ -78,6 +80,7 @@ def test_accumulation_alone_is_the_same_step(plain):
     close(train(plain(*flags), out="one"), train(plain(*flags, "--optim.accumulate", "4"), out="parts"))
 
 
+@pytest.mark.slow
 def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
     """CRD's memory of the whole training set is the same everywhere, though each process saw half of each step."""
     tasks = []
@@ -132,7 +135,8 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks f
 
 
 @linux
-@pytest.mark.parametrize("rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, rank):
     flags = (*PAIR, "--epochs", "40")
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *flags)
@@ -144,6 +148,7 @@ def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, ra
     assert code == 2
     before = Run("run").metrics()
     assert 3 <= len(before) < 40
+    err = spoken(err)
     assert err.startswith("famkd: A process of this training has ended, so it cannot continue. ")
     assert f" run holds epoch {len(before)}; the same command with --resume continues" in err
     assert err.count("\n") == 1
@@ -166,6 +171,7 @@ def test_processes_without_their_launcher_save_and_end(pair, background):
     assert len(Run("run").read_resume()["metrics"]) == done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "to_all"),
     [("SIGTERM", False), pytest.param("SIGUSR1", True, marks=[linux, pytest.mark.slow])],
@@ -179,7 +185,9 @@ def test_processes_told_to_stop_leave_together_at_the_same_step(pair, background
         os.kill(receiver, getattr(signal, name))
     code, _, err = finish(process)
     assert code == 75, err
-    assert re.fullmatch(rf"famkd: stopped by {name} in epoch \d+ after step 0 of 3; run holds the state.*\n", err), err
+    assert re.fullmatch(
+        rf"famkd: stopped by {name} in epoch \d+ after step 0 of 3; run holds the state.*\n", spoken(err)
+    ), err
     done = len(Run("run").metrics())
     assert 1 <= done < 400
     assert len(Run("run").read_resume()["metrics"]) == done
@@ -194,27 +202,29 @@ def test_ctrl_c_ends_all_processes(pair, background):
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130
-    assert re.fullmatch(r"famkd: interrupted; the run directory holds the last finished epoch, .*\n", err), err
+    assert re.fullmatch(r"famkd: interrupted; the run directory holds the last finished epoch, .*\n", spoken(err)), err
     assert all_gone(*started)
 
 
+@pytest.mark.slow
 def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
     Path("teacher.yaml").write_text(Path("small.yaml").read_text().replace("epochs: 3", "epochs: 1"))
     flags = (*PAIR, "--teacher.model", "resnet8x0.5", "--teacher.weights", "recipe:teacher.yaml", "--baseline")
     command = ("train", "small.yaml", "--out", "run", *flags, "--epochs", "1", "--optim.steps")
     code, out, err = python("-m", "famkd", *command)
-    assert (code, err) == (0, "")
-    assert out.count("epoch 1/1") == 3
+    assert code == 0
+    assert err.count("epoch 1/1") == 3
     assert out.count("student resnet8x0.5 by fam: run") == 1  # one closing table
     for path in ("runs/teacher/none-seed0", "runs/small/none-seed0", "run"):
         assert Run(path).machine["processes"] == 2
         assert Run(path).machine["command"] == " ".join(("famkd", *command))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_out_is_told_once(pair, python):
     code, out, err = python("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--data.batch_size", "15")
     assert code == 2
-    assert "epoch 1" not in out
+    assert "epoch 1" not in out + err
     assert err.count("\n") == 1
     assert err.startswith("famkd: A step of 15 images cannot be cut into 2 equal parts")
     assert "multiple of 2" in err
@@ -223,8 +233,8 @@ def test_what_cannot_be_shared_out_is_told_once(pair, python):
 @pytest.mark.slow
 def test_nobody_reading_on_ends_all_processes_without_a_word(pair, background):
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "400")
-    process.stdout.close()
-    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.stdout.read() == ""
     assert process.wait(HANG) == 141
     assert len(Run("run").metrics()) < 400
 
@@ -363,3 +373,12 @@ def test_synchronised_batch_norm(monkeypatch):
 def test_a_piece_in_parts():
     plan = Draws(*(torch.arange(6) for _ in range(4)))
     assert [part.index.tolist() for part in split(plan, 3)] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_training_on_a_machine_with_slurm_needs_no_srun(tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_device("cpu")

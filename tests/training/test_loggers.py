@@ -1,5 +1,6 @@
 """What is sent elsewhere can be read back there; what is not installed is told in a sentence."""
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -45,7 +46,7 @@ def test_no_logger_is_no_work(small, tmp_path):
 def test_wandb_is_given_names_figures_and_an_end(small, monkeypatch, tmp_path):
     calls = []
     session = SimpleNamespace(
-        log=lambda figures, step: calls.append((step, figures)), finish=lambda: calls.append("end")
+        id="a1", log=lambda figures, step: calls.append((step, figures)), finish=lambda: calls.append("end")
     )
     stand_in = SimpleNamespace(init=lambda **options: calls.append(options) or session)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
@@ -64,11 +65,13 @@ def test_mlflow_is_given_figures_by_step(small, monkeypatch, tmp_path):
     class Session:
         def __enter__(self):
             calls.append("start")
+            return SimpleNamespace(info=SimpleNamespace(run_id="a1"))
 
         def __exit__(self, *error):
             calls.append("end")
 
     stand_in = SimpleNamespace(
+        MlflowException=ValueError,
         start_run=lambda run_name: Session(),
         log_dict=lambda tree, name: calls.append((name, tree["seed"])),
         log_metrics=lambda figures, step: calls.append((step, figures["top1"])),
@@ -78,6 +81,52 @@ def test_mlflow_is_given_figures_by_step(small, monkeypatch, tmp_path):
         for row in ROWS:
             log(row)
     assert calls == ["start", ("recipe.yaml", 3), (1, 10.0), (2, 30.0), "end"]
+
+
+def resumed_after_an_epoch(small, logger: str, *callbacks) -> Run:
+    """A training of one epoch, and its continuation to three."""
+    flags = ("--log", logger, "--optim.steps", "1")
+    train(small(*flags, "--epochs", "1"), out="run", callbacks=callbacks)
+    return train(small(*flags, "--epochs", "3"), out="run", resume=True, callbacks=callbacks)
+
+
+@pytest.mark.parametrize("project", ["", "digits"])
+def test_wandb_itself_goes_on_in_the_same_run_and_heeds_its_project(small, monkeypatch, project):
+    wandb = pytest.importorskip("wandb")
+    seen = []
+
+    def on_train_begin(now):
+        seen.append((wandb.run.id, wandb.run.project))
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    if project:
+        monkeypatch.setenv("WANDB_PROJECT", project)
+    run = resumed_after_an_epoch(small, "wandb", on_train_begin)
+    kept = json.loads((run.path / "loggers.json").read_text())["wandb"]
+    assert kept["project"] == (project or "famkd")
+    assert seen == [(kept["id"], kept["project"])] * 2
+    folders = sorted((run.path / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2  # wandb joins parts of one id when it sends them
+    assert {folder.name.rpartition("-")[2] for folder in folders} == {kept["id"]}
+
+
+def test_mlflow_itself_goes_on_in_the_same_run(small, monkeypatch, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    for name, value in (("TRACKING_URI", (tmp_path / "mlruns").as_uri()), ("ALLOW_FILE_STORE", "true")):
+        monkeypatch.setenv(f"MLFLOW_{name}", value)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "digits")
+    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
+    run = resumed_after_an_epoch(small, "mlflow")
+    client = mlflow.MlflowClient()
+    (experiment,) = [each for each in client.search_experiments() if each.name == "digits"]
+    (found,) = client.search_runs([experiment.experiment_id])
+    sent = [(each.step, each.value) for each in client.get_metric_history(found.info.run_id, "top1")]
+    assert sent == [(row["epoch"], pytest.approx(row["top1"])) for row in run.metrics()]
+    (run.path / "loggers.json").write_text(json.dumps({"mlflow": {"id": "0" * 32}}))
+    recipe = small("--log", "mlflow", "--optim.steps", "1", "--epochs", "4")
+    with pytest.raises(UserError, match=r"MLflow does not know the run 0{32}"):
+        train(recipe, out="run", resume=True)
 
 
 def test_the_run_directory_is_complete_whatever_is_logged(small):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.processes import finish, wait_for_epochs
+from helpers.processes import finish, spoken, wait_for_epochs
 from helpers.run_files import Killed, files, kill_after_each_epoch, kill_at_write, same
 
 from famkd.config.load import load_recipe
@@ -40,6 +40,7 @@ def pair(small):
 # resuming --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
     recipe = pair(*FAM, "--fam_review.warmup", "3")
     whole = train(recipe, out="whole")
@@ -54,6 +55,7 @@ def test_a_run_killed_at_any_write_goes_on_as_if_undisturbed(pair, monkeypatch):
         same(whole, train(recipe, out=run.path, resume=True))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("options", [FAM, (), (*FAM[:1], "crd+kd", *FAM[2:])], ids=["fam_review", "none", "crd+kd"])
 def test_stopping_after_every_epoch_changes_nothing(pair, monkeypatch, options):
     recipe = pair(*options)
@@ -454,6 +456,7 @@ def test_plain_training_forgets_the_teacher(pair):
 # asked to stop ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("options", [FAM, (), ("--method", "crd+kd", *FAM[2:])], ids=["fam_review", "none", "crd+kd"])
 def test_stopped_between_any_two_steps_goes_on_as_if_undisturbed(pair, monkeypatch, options):
     """48 images in steps of 16: a signal before each step of three epochs, each training resumed from the last."""
@@ -497,7 +500,7 @@ def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
     code, _, err = finish(process)
     assert code == 75
     assert re.fullmatch(
-        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds the state, .*--resume.*\n", err
+        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds the state, .*--resume.*\n", spoken(err)
     )
     assert Run("told").read_resume() is not None
 

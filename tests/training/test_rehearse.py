@@ -92,7 +92,7 @@ def test_a_teacher_that_cannot_be_loaded_is_told_before_the_baseline_is_trained(
 
 
 def test_another_run_in_the_place_of_the_baseline_is_told_before_the_teacher_is_trained(school, small):
-    train(small("--epochs", "2", "--optim.steps"), out="runs/small/none-seed0")
+    train(small("--epochs", "2", "--optim.steps", "--lr", "0.01"), out="runs/small/none-seed0")
     with pytest.raises(UserError, match="none-seed0 holds a run of another recipe"):
         train(school("--baseline"))
     assert not Path("runs/big").exists()

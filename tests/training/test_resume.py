@@ -114,6 +114,7 @@ def contents(run) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("case", CASES)
 def test_resumed_in_an_epoch_equals_undisturbed(tiny, monkeypatch, case):
     compare(tiny(*CASES[case]), monkeypatch)
@@ -144,6 +145,7 @@ STREAMED = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("case", STREAMED)
 def test_resumed_in_an_epoch_of_images_from_files(tiny, files, monkeypatch, case):
     data = ("--data", "imagenet", "--root", files, "--data.size", "16", "--data.workers", "0")

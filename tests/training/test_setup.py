@@ -1,8 +1,12 @@
 """What is printed before the first step about settings that have no effect on these data and networks."""
 
+import re
+
 import pytest
 import torch
+from helpers.run_files import same
 
+from famkd.errors import UserError
 from famkd.models import build_model
 from famkd.training.build import build_distiller, build_recipe_data
 from famkd.training.loop import train
@@ -65,9 +69,51 @@ def test_two_classes_leave_nothing_to_compare_besides_the_target(classes, option
 
 def test_a_training_prints_both_kinds_before_its_first_epoch(small, capsys):
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert "small none  --optim.steps 2 has no effect in 1 epochs: the learning rate stays at 0.05." in lines
     first = next(place for place, line in enumerate(lines) if "epoch 1/1" in line)
     assert any("batch norms average over parts of 8 images" in line for line in lines[:first])
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")  # finished: nothing to tell
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_was_found_is_printed_before_the_first_epoch(small, capsys):
+    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
+    run = train(small(*TAUGHT, "fam", "--epochs", "2", "--data.val", "0.25"), out="run")
+    lines = capsys.readouterr().err.splitlines()
+    first = next(place for place, line in enumerate(lines) if "epoch 1/2" in line)
+    told = [line.removeprefix("small fam  ") for line in lines[:first]]
+    count = sum(p.numel() for p in build_model("resnet8x0.5", 3).parameters())
+    facts = run.facts["student"]
+    mean, std = (" ".join(f"{value:.4g}" for value in facts[key]) for key in ("mean", "std"))
+    for line in (
+        "images       36 training, 12 held out, 32 test; 3 channels, 8x8",
+        "classes      3: 0, 1, 2; 12 training images each",
+        "step         16 images, 2 steps an epoch",
+        f"student      resnet8x0.5, {count:,} parameters; 8x8, mean {mean}, std {std}",
+        "taps of fam  student: layer1 8x8x8, layer2 16x4x4, layer3 32x2x2",
+        "taps of fam  teacher: layer1 16x8x8, layer2 32x4x4, layer3 64x2x2",
+    ):
+        assert line in told
+    assert any(
+        re.fullmatch(r"time         about [\d.]+ s for 2 epochs: .* s a step, uncompiled", line) for line in told
+    )
+
+
+@pytest.mark.parametrize("method", ["fam_review", "crd", "ofd", "simkd"])
+def test_estimating_the_time_changes_nothing(small, monkeypatch, method):
+    torch.manual_seed(5)
+    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
+    recipe = small(*TAUGHT, method, "--epochs", "1")
+    timed = train(recipe, out="timed")
+    monkeypatch.setattr("famkd.training.found._estimate", lambda *_: "")
+    untimed = train(recipe, out="untimed")
+    same(timed, untimed)
+
+
+def test_a_step_that_cannot_run_is_reported_by_the_step_itself(small, capsys):
+    """One image and one value per channel: the batch norms of the embedding have nothing to average."""
+    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
+    with pytest.raises(UserError, match="batch"):
+        train(small(*TAUGHT, "reviewkd", "--epochs", "1", "--data.batch_size", "1"), out="run")
+    assert "  time  " not in capsys.readouterr().err

@@ -148,6 +148,7 @@ def test_compiled_steps_are_eager_steps():
     assert not torch.allclose(trained["fc.weight"], start["fc.weight"], atol=1e-3)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("half", [False, True], ids=["single", "half"])
 @pytest.mark.parametrize("methods", [("kd",), ("fam_review", "crd"), ("fam", "sp")], ids="+".join)
 def test_the_whole_step_is_one_graph_to_the_compiler(methods, half):

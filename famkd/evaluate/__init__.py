@@ -1,31 +1,32 @@
-"""Evaluation of a run or a checkpoint, and the table that ends a training."""
+"""Evaluation of a run or a checkpoint."""
 
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
-from famkd.config.load import differences, with_data, without_teacher
+from famkd.config.load import with_data
 from famkd.config.recipe import Net, Recipe
-from famkd.console import console
 from famkd.data import build_data
 from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
+from famkd.evaluate.answers import Recorder
+from famkd.evaluate.closing import closing_table as closing_table
+from famkd.evaluate.noise import Noise
+from famkd.evaluate.show import Evaluation
+from famkd.evaluate.teacher import teacher_of
 from famkd.methods import METHODS
 from famkd.models import load_weights
 from famkd.run.directory import Run
-from famkd.run.scores import Result, best_is_chosen, result
-from famkd.tables import rich_table
+from famkd.run.kept import file_name, kept_epochs
+from famkd.run.scores import result
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
-from famkd.training.facts import same_data
 from famkd.training.networks import build_network, student_of
-from famkd.training.teacher import teacher_run
 
-Evaluation = tuple[dict[str, float], dict[str, float]]  # figures, and the leading figure by class
 Split = Literal["test", "val"]
 
 
@@ -36,9 +37,12 @@ def evaluate_run(
     *,
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
     split: Split = "test",
     batch_size: int = 0,
     accelerator: str = "auto",
+    agreement: bool = False,
+    teacher_weights: str = "",
 ) -> Evaluation:
     """Figures of a run's student on the test set, or on its held-out images.
 
@@ -46,15 +50,21 @@ def evaluate_run(
         data, root: another data set, or another place of the same one.
         best: weights of the best epoch instead of the last.
         ema: the averaged student (EMA) of the last epoch.
+        epoch: weights of one of the best epochs, of a run that was trained with --keep.
         split: "val" for the images that the run held out of training.
+        agreement: show the same images to the run's teacher too.
+        teacher_weights: where the teacher's weights are, if they have moved.
     """
     run = Run.open(path)
     if split == "val" and not run.recipe.data.val:
         raise UserError(f"{run.path} was trained without held-out images: leave --split out.")
     if split == "val" and data not in ("", run.recipe.data.name):
         raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
-    network, images = load_deployed(run, one_device(accelerator).device, data, root, best, ema)
-    return _evaluate(network, images, run.recipe.task, batch_size, split)
+    device = one_device(accelerator).device
+    network, images = load_deployed(run, device, data, root, best, ema, epoch)
+    teacher = teacher_of(run, images, teacher_weights) if agreement else None
+    names = _class_names(run, images)
+    return _evaluate(network, images, run.recipe.task, batch_size, split, names=names, teacher=teacher)
 
 
 def evaluate_checkpoint(
@@ -85,12 +95,38 @@ def evaluate_checkpoint(
     return _evaluate(network, chosen, task, batch_size)
 
 
-def _evaluate(network: nn.Module, images: Dataset, task: str, batch_size: int, split: Split = "test") -> Evaluation:
+def _evaluate(
+    network: nn.Module,
+    images: Dataset,
+    task: str,
+    batch_size: int,
+    split: Split = "test",
+    *,
+    names: list[str] | None = None,
+    teacher: nn.Module | None = None,
+) -> Evaluation:
     if batch_size < 0:
         raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
     batches = images.val(batch_size) if split == "val" else images.test(batch_size)
-    figures, by_class = TASKS[task].evaluate(network, batches)
-    return figures, dict(zip(images.classes, by_class, strict=True)) if by_class else {}
+    names = names or images.classes
+    if task != "classification":
+        figures, by_class = TASKS[task].evaluate(network, batches)
+        return Evaluation(figures, dict(zip(names, by_class, strict=True)) if by_class else {})
+    recorder = Recorder(network, teacher)
+    figures = TASKS[task].evaluate(network, recorder.watch(batches)).figures
+    answers = recorder.answers(names)
+    return Evaluation(figures, dict(zip(names, answers.accuracy_by_class())), answers)
+
+
+def _class_names(run: Run, images: Dataset) -> list[str]:
+    """The names of the classes that a run was trained on, in the order of its logits.
+
+    Errors: UserError for images of the same classes in another order, whose labels would mean other classes.
+    """
+    known = run.facts.get("classes") or images.classes
+    if known != images.classes and sorted(known) == sorted(images.classes):
+        raise UserError(f"The data has the classes of {run.path} in another order: give them the order of the run.")
+    return known if len(known) == len(images.classes) else images.classes
 
 
 def load_deployed(
@@ -100,6 +136,8 @@ def load_deployed(
     root: str = "",
     best: bool = False,
     ema: bool = False,
+    epoch: int = 0,
+    noise: bool = False,
 ) -> tuple[nn.Module, Dataset]:
     """The network that a run is measured by and exported as, in eval mode, and its data.
 
@@ -110,26 +148,27 @@ def load_deployed(
         best: the student after its best epoch. Methods save their last state only, so this is refused where a method
             changes the deployed network.
         ema: the averaged student (EMA) of the last epoch.
+        epoch: the student after one of the epochs that --keep kept, under the same condition as `best`.
+        noise: where the images cannot be read, return `Noise` in their place, with a line on standard error.
 
     Errors: UserError for weights that the run does not have.
     """
     recipe = run.recipe
-    if best and ema:
-        raise UserError("The average is kept of the last epoch only: leave --best out, or --ema.")
+    chosen = _weights_name(run, best, ema, epoch)
     average = run.ema_state() if ema else {}
     if not run.finished:
         print(f"{run.path} has finished {len(run.metrics())} of {recipe.optim.epochs} epochs", file=sys.stderr)
     if best:
         print(best_epoch_note(run), file=sys.stderr)
     recipe = replace(with_data(recipe, data, root), student=student_of(run))
-    images = build_recipe_data(recipe, device)
+    images = _images(run, recipe, device, noise)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
         network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
-        name = "ema" if ema else "best" if best else "student"
-        load_weights(network, run.path / f"{name}.safetensors")
+        load_weights(network, run.path / chosen)
         return network.eval(), images
-    if best:
-        raise UserError(f"{recipe.method} adds to the student a part that only its last epoch has: leave --best out.")
+    if best or epoch:
+        flag = "best" if best else "epoch"
+        raise UserError(f"{recipe.method} adds to the student a part that only its last epoch has: leave --{flag} out.")
     distiller = build_distiller(recipe, images, weights=False)
     distiller.student.model.load_state_dict(run.student_state())
     distiller.methods.load_state_dict(run.method_state()[0])
@@ -138,69 +177,33 @@ def load_deployed(
     return distiller.eval().deployed.eval(), images
 
 
+def _weights_name(run: Run, best: bool, ema: bool, epoch: int) -> str:
+    """The file of the student that is asked for; UserError where several are, or where an epoch was not kept."""
+    if epoch and (best or ema):
+        raise UserError(f"--epoch {epoch} names one student: leave --best and --ema out.")
+    if best and ema:
+        raise UserError("The average is kept of the last epoch only: leave --best out, or --ema.")
+    kept = kept_epochs(run.path)
+    if epoch and epoch not in kept:
+        known = f"it holds {', '.join(map(str, kept))}" if kept else "train with --keep to keep the best ones"
+        raise UserError(f"{run.path} does not hold the student of epoch {epoch}: {known}.")
+    if epoch:
+        return file_name(epoch)
+    return f"{'ema' if ema else 'best' if best else 'student'}.safetensors"
+
+
+def _images(run: Run, recipe: Recipe, device: torch.device | str, noise: bool) -> Dataset:
+    """The data set of a recipe, or what the run knows of it."""
+    try:
+        return build_recipe_data(recipe, device)
+    except UserError as error:
+        if not noise or not run.facts.get("size"):
+            raise
+        print(f"{error} The network is checked on noise instead of images.", file=sys.stderr)
+        return cast(Any, Noise(run.facts, device))
+
+
 def best_epoch_note(run: Run) -> str:
     """Which epoch of a run is its best, and what it was chosen on."""
     found = result(run)
     return f"{run.path}: epoch {found.best_epoch} is the best on {found.chosen_on}"
-
-
-def closing_table(run: Run, runs: str | Path = "runs") -> None:
-    """Print the teacher, the student alone where such a run is finished, and this run: last epoch first, then best."""
-    recipe = run.recipe
-    if not run.finished:
-        return
-    figure = result(run).figure
-    teacher = teacher_run(recipe, runs)
-    shown: list[tuple[str, Run]] = []
-    if alone := _student_alone(recipe, runs):
-        shown.append((f"student {recipe.student.model} alone", alone))
-    shown.append((_role(recipe), run))
-    results = [result(each) for _, each in shown]
-    rows = [row for (role, each), found in zip(shown, results) for row in _rows(role, each, found)]
-    if recipe.method_names:
-        rows.insert(0, _teacher_row(run, teacher, figure))
-    name = figure.replace("top1", "top-1") + " %"
-    header = ["", f"last {name}", f"best {name}", "seconds"]
-    console.print(rich_table(f"{recipe.name}, seed {recipe.seed}", header, rows))
-    if recipe.method_names:
-        console.print(f"teacher {recipe.teacher.model}: {teacher.path if teacher else recipe.teacher.weights}")
-    for role, each in shown:
-        console.print(f"{role}: {each.path}")
-    console.print(best_is_chosen((role, found.chosen_on) for (role, _), found in zip(shown, results)))
-
-
-def _teacher_row(run: Run, teacher: Run | None, figure: str) -> list[str]:
-    """Last and best figure of the teacher, measured on the student's test set, and the seconds of its own training.
-
-    The best figure is of the teacher's own run, so it is shown only if that was tested on the same images. Runs of
-    older versions did not measure a teacher that came from a run; its own figures are shown for those.
-    """
-    role = f"teacher {run.recipe.teacher.model}"
-    own = _rows(role, teacher, result(teacher))[0] if teacher else [role, "–", "–", "–"]
-    if teacher and not run.teacher and not run.facts:
-        return own
-    measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else "–"
-    best = own[2] if measured == own[1] and same_data(run, teacher) else "–"
-    return [role, measured, best, own[3]]
-
-
-def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:
-    """The finished run of the same student without a teacher, if there is one under the same protocol."""
-    alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
-    if not recipe.method_names or not (alone.path / "recipe.yaml").is_file() or not alone.finished:
-        return None
-    return None if differences(alone.recipe, without_teacher(recipe)) else alone
-
-
-def _role(recipe: Recipe) -> str:
-    return f"student {recipe.student.model} by {recipe.method}" if recipe.method_names else recipe.student.model
-
-
-def _rows(role: str, run: Run, found: Result) -> list[list[str]]:
-    """Last and best value of the leading figure, and the seconds of all epochs; then those of the averaged student."""
-    seconds = sum(row["seconds"] for row in run.timing())
-    best = "–" if found.best is None else f"{found.best:.2f}"
-    rows = [[role, f"{found.last:.2f}", best, f"{seconds:.1f}"]]
-    if found.ema is not None:
-        rows.append([f"{role}, EMA {run.recipe.ema:g}", f"{found.ema:.2f}", "–", "–"])
-    return rows
