@@ -18,6 +18,6 @@ from famviz.networks.scenes import BoxScores, Scene, common_part, has_boxes, sce
 
 __all__ = [
     "BoxScores", "MovedRun", "Pictures", "Scene", "Source", "classification_run", "common_part", "device_of",
-    "has_boxes", "located", "logits_of", "networks", "networks_of_runs", "returning_logits", "run_images", "run_of", "scenes",
-    "student_alone", "task_images", "trained_distiller", "untouched",
+    "has_boxes", "located", "logits_of", "networks", "networks_of_runs", "returning_logits", "run_images", "run_of",
+    "scenes", "student_alone", "task_images", "trained_distiller", "untouched",
 ]  # fmt: skip
