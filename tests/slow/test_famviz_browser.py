@@ -520,6 +520,11 @@ def test_pictures_have_names_and_the_readout_speaks(shown, page):
     box = page.locator(".fv-curve").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
     assert page.locator(".fv-read").inner_text().startswith("ring 2 of 4: ")
+    page.focus(".fv-curve")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".fv-read").inner_text().startswith("ring 3 of 4: ")
+    page.locator(".fv-thumb canvas").nth(1).hover()
+    assert re.match("phase, rad at kx 0, ky 0: ", page.locator(".fv-read").inner_text())
     page.mouse.move(0, 0)
     settled(page)
     assert page.locator(".fv-read").inner_text() == chosen

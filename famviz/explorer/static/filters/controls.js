@@ -31,7 +31,7 @@ export function buildPage(app) {
   const ui = {
     nav: panel("nav", { role: "application" }), main: panel("main"), second: panel("b"), change: panel("diff"),
     thumbs: Object.keys(VIEWS).map((view) => buildThumb(app, view)),
-    curve: h("svg", { class: "fv-curve", viewBox: "0 0 300 170", role: "img", "aria-label": "radial profile" }),
+    curve: buildCurve(),
     names: h("div", { className: "fv-names" }),
     shares: h("div", { className: "fv-shares" }),
     options: h("div", { className: "fv-options" }),
@@ -60,6 +60,13 @@ function layOut(ui) {
     h("div", { className: "fv-row" }, ...ui.panels.map((p) => p.root), side),
     h("div", { className: "fv-say" }, ui.readout, h("span", {}, ui.save, " ", ui.values)),
     ui.wall.root, ui.effect.root, ui.tableRoot);
+}
+
+function buildCurve() {
+  const svg = h("svg", { class: "fv-curve", viewBox: "0 0 300 170", role: "application", tabindex: 0 });
+  svg.setAttribute("aria-label", "radial profile; arrow keys read values");
+  svg.setAttribute("data-lm-suppress-shortcuts", "true");
+  return svg;
 }
 
 function buildThumb(app, view) {

@@ -28,8 +28,15 @@ export function connect(app) {
     onRead(p, read, forget);
     onReadKeys(p, read, forget);
   }
-  curve.onpointermove = (event) => readCurve(app, event);
-  curve.onpointerleave = () => readChoice(app);
+  for (const thumb of app.ui.thumbs) readThumb(app, thumb);
+  let ring = 0;
+  curve.onpointermove = curve.onpointerdown = (event) => readCurve(app, (ring = ringUnder(app, event)));
+  curve.onpointerleave = (event) => event.pointerType !== "touch" && readChoice(app);
+  curve.onblur = () => readChoice(app);
+  onStep(curve, ([i, j]) => {
+    const last = (app.curves[0]?.length ?? 1) - 1;
+    readCurve(app, (ring = clamp(ring + (j || i), 0, last)));
+  });
   save.onclick = () => savePicture(app);
   app.ui.values.onclick = () => saveValues(app);
   app.receive = (content, buffers) => {
@@ -62,14 +69,30 @@ function readChoice(app) {
   app.ui.curve.lastChild?.setAttribute("r", 0);
 }
 
-// Show the values of the ring under the pointer, and a dot on the first curve.
-function readCurve(app, event) {
+// Read the small picture of a view under the pointer.
+function readThumb(app, thumb) {
+  const { canvas, view } = thumb;
+  canvas.onpointermove = (event) => {
+    if (!thumb.say) return;
+    const [i, j] = pixelAt(event, canvas), k = view === "kernel" ? "" : "k";
+    const [x, y] = [j - (canvas.width >> 1), i - (canvas.height >> 1)].map((value) => num(value, 0));
+    app.ui.readout.textContent = `${VIEWS[view]} at ${k}x ${x}, ${k}y ${y}: ${thumb.say(i * canvas.width + j)}`;
+  };
+  canvas.onpointerleave = () => readChoice(app);
+}
+
+// The ring of the curve under the pointer.
+function ringUnder({ curves, ui }, event) {
+  const last = (curves[0]?.length ?? 1) - 1, box = ui.curve.getBoundingClientRect();
+  const x = (event.clientX - box.left) / box.width * 300; // in units of the SVG
+  return clamp(Math.round((x - CURVE.left) / (CURVE.right - CURVE.left) * last), 0, last);
+}
+
+// Show the values of a ring, and a dot on the first curve.
+function readCurve(app, ring) {
   const { curves, ui, meta } = app;
   if (!curves.length) return;
   const { floor } = app.shown, last = curves[0].length - 1;
-  const box = ui.curve.getBoundingClientRect();
-  const x = (event.clientX - box.left) / box.width * 300; // in units of the SVG
-  const ring = clamp(Math.round((x - CURVE.left) / (CURVE.right - CURVE.left) * last), 0, last);
   const values = curves.map((values) => (values[ring] > floor ? num(values[ring], 1) + " dB" : below(floor)));
   if (values.length > 1) values[1] = `${meta.runs[readState(app).other]} ${values[1]}`;
   ui.readout.textContent = `ring ${ring} of ${last}: ${values.join(", ")}`;

@@ -124,11 +124,15 @@ function clearComparison(app, s, b) {
 
 // One small picture of each view. Of an epoch there is only the amplitude, because a run keeps no phases of it.
 function showThumbs(app, s, z, kernel, top) {
-  for (const { view, canvas, button } of app.ui.thumbs) {
+  for (const thumb of app.ui.thumbs) {
+    const { view, canvas, button } = thumb;
+    thumb.say = null;
     button.disabled = s.epoch > 0;
     button.setAttribute("aria-pressed", view === s.view);
     if (z && (view === "amplitude" || !s.epoch)) {
-      paint(canvas, s.L.H, s.L.W, shade(app.tables, s, view, z, kernel, top).colour);
+      const look = shade(app.tables, s, view, z, kernel, top);
+      thumb.say = look.say;
+      paint(canvas, s.L.H, s.L.W, look.colour);
     } else {
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     }
