@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from famkd.config.load import differences, without_teacher
+from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
 from famkd.run.directory import Run
@@ -28,6 +29,21 @@ class Pictures(NamedTuple):
     labels: Tensor  # (B,) class indices
     pixels: np.ndarray  # (B, H, W, 3) uint8
     classes: list[str]
+
+
+class MovedRun(Run):
+    """A run whose teacher lies elsewhere now."""
+
+    def __init__(self, path: str | Path, teacher: str):
+        super().__init__(path)
+        self.teacher_weights = teacher
+
+    @property
+    def recipe(self) -> Recipe:
+        recipe = super().recipe
+        if not recipe.teacher.weights:
+            return recipe
+        return replace(recipe, teacher=replace(recipe.teacher, weights=self.teacher_weights))
 
 
 def run_of(source: Source) -> Run:

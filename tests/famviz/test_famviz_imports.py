@@ -23,7 +23,7 @@ MAY = {
     "analysis": ("filter load networks spectra tables", "data distill features layers run"),
     "figures": ("analysis filter load networks spectra", ""),
     "explorer": ("analysis figures filter load networks spectra tables", "run"),
-    "report": ("explorer figures filter load", "run"),
+    "report": ("explorer figures filter load networks", "run"),
     "lab": ("load", ""),
     "cli": ("lab report", "command_line"),
 }

@@ -14,7 +14,7 @@ import famviz
 from famkd.files import write_rows
 from famviz import figures as plots
 from famviz import report
-from famviz.cli import main
+from famviz.cli import lab, main
 from famviz.lab.prepare import prepare_notebook
 
 pytest_plugins = ("helpers.browser", "helpers.famviz_trained")
@@ -157,6 +157,62 @@ def test_mistakes_end_in_a_sentence_and_code_two(argv, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_a_wrong_path_is_refused_before_anything_slow_is_imported(python, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code = "import sys\nfrom famviz.cli import main\ntry:\n  main(sys.argv[1:])\nexcept SystemExit as e:\n"
+    code += "  print(e.code, {'torch', 'matplotlib'} & set(sys.modules))"
+    for argv, words in (
+        (["report", "nowhere"], "nothing at nowhere"),
+        (["lab", str(tmp_path / "empty")], "no run dir"),
+    ):
+        _, out, err = python("-c", code, *argv)
+        assert (out.strip(), words in err) == ("2 set()", True)
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--root", "nowhere"], "There is no folder nowhere: pass the folder with the data of the runs."),
+    (["--teacher", "nowhere"], "There is nothing at nowhere: pass the weights of the teacher"),
+    (["--images", "0"], "--images must be at least 1, not 0."),
+])  # fmt: skip
+def test_wrong_places_of_data_and_teacher_end_in_a_sentence(run, flags, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(run.path), "-o", str(tmp_path / "r.html"), *flags])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_flags_reach_the_sections_that_need_networks(trained_runs, tmp_path, monkeypatch):
+    seen = {}
+
+    def figure(name):
+        def draw(run, **options):
+            seen[name] = (run.recipe.teacher.weights, options)
+            return famviz.style.figure()
+
+        return draw
+
+    for module, function in (("amplitude", "differences_figure"), ("effect", "effect_figure"), ("maps", "maps_figure")):
+        monkeypatch.setattr(f"famviz.figures.{module}.{function}", figure(module))
+    moved = tmp_path / "teacher.pth"
+    moved.touch()
+    flags = ["--root", str(tmp_path), "--teacher", str(moved), "--images", "3"]
+    main(["report", str(trained_runs["fam"].path), "-o", str(tmp_path / "r.html"), *flags])
+    root = {"root": str(tmp_path)}
+    assert seen == {
+        "amplitude": (str(moved), root), "effect": (str(moved), root), "maps": (str(moved), {**root, "images": 3})
+    }  # fmt: skip
+
+
+def test_a_kept_notebook_lies_beside_the_run_and_is_opened_again(tmp_path):
+    kept = make_run(tmp_path / "run", epochs=1, **SMALL)
+    path = lab((str(kept.path),), keep=True)
+    assert path == kept.path.resolve() / "look.ipynb"
+    path.write_text("mine")
+    assert lab((str(kept.path),), keep=True) == path
+    assert path.read_text() == "mine"
+    assert lab((str(kept.path),)).parent != kept.path
+
+
 def test_help_names_the_commands(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
@@ -206,6 +262,7 @@ def test_lab_hands_further_flags_to_jupyterlab(run, monkeypatch):
     assert command[1:3] == ["-m", "jupyterlab"]
     assert command[-2:] == ["--no-browser", "--port=1"]
     assert command[3].endswith("look.ipynb")
+    assert "--LabApp.default_url=/lab/tree/look.ipynb" in command
     with pytest.raises(Became) as became:
         main(["lab", str(run.path), str(run.path), "--port", "1"])
     assert became.value.args[0][-2:] == ["--port", "1"]
