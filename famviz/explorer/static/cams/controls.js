@@ -184,8 +184,9 @@ export function showControls(app, s) {
   setOptions(inputs.target, targets(app, s));
   inputs.target.value = oneClass ? OTHER_CLASS : s.target;
   Object.assign(labels.search, { hidden: !oneClass });
-  if (oneClass && document.activeElement !== inputs.search) inputs.search.value = called(app, +s.target);
-  if (document.activeElement !== inputs.class) inputs.class.value = s.class < 0 ? "" : called(app, s.class);
+  const { activeElement } = app.ui.root.getRootNode(); // some hosts keep a widget in a shadow tree
+  if (oneClass && activeElement !== inputs.search) inputs.search.value = called(app, +s.target);
+  if (activeElement !== inputs.class) inputs.class.value = s.class < 0 ? "" : called(app, s.class);
   inputs.areas.checked = s.areas;
   inputs.other.value = s.other;
   inputs.of.value = s.of;
