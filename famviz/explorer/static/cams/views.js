@@ -31,7 +31,7 @@ export function buildViews(app) {
   };
   const hint = h("p", { className: "fv-hint" });
   const bodies = Object.values(parts).map((part) => part.root);
-  const bar = h("div", { className: "fv-bar" }, labelled("views", "all images:", choose));
+  const bar = h("div", { className: "fv-bar" }, labelled("all", "all images:", choose));
   return { choose, parts, hint, root: h("div", { className: "fv-views" }, bar, ...bodies, hint) };
 }
 
