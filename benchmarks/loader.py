@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import timm.data
 import torch
@@ -43,8 +44,9 @@ def torchvision_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
 
 def timm_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
     """timm's loader with its plainest augmentation, which normalises whole batches."""
-    loader = timm.data.create_loader(
-        timm.data.create_dataset("", str(folder)), (3, SIZE, SIZE), BATCH, is_training=True, no_aug=False,
+    data: Any = timm.data  # its annotations are narrower than what it takes
+    loader = data.create_loader(
+        data.create_dataset("", str(folder)), (3, SIZE, SIZE), BATCH, is_training=True, no_aug=False,
         color_jitter=None, interpolation="bilinear", mean=MEAN, std=STD, num_workers=workers, pin_memory=False,
         persistent_workers=workers > 0, device=torch.device("cpu"),
     )  # fmt: skip
