@@ -70,6 +70,8 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
     several = devices * nodes > 1
+    # Lightning says so wherever SLURM is installed. A training of one process does not need srun.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     strategy = DDPStrategy(**options) if several else "auto"
     try:
         with warnings.catch_warnings():
