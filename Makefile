@@ -2,7 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-EXTRAS := test,viz,photos,detection,export,log,ray,tune,docs
+EXTRAS := test,viz,hosts,photos,detection,export,log,ray,tune,docs
 FAST := -m "not slow" -n 2 --dist worksteal  # worksteal: a worker that is idle takes tests from the other
 
 .PHONY: quickstart test test-all cluster-test lint type format faults minimum audit notebooks bench docs docs-notebooks dist clean

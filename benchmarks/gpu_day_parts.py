@@ -168,7 +168,12 @@ def seeds(rows: Rows, tiny: bool, released: str) -> None:
 def write_noise(folder: Path, count: int) -> None:
     """An .npz of random images."""
     made = noise_images(count)
-    arrays = {"x_train": made.x_train, "y_train": made.y_train, "x_test": made.x_test[:16], "y_test": made.y_test[:16]}
+    arrays: Any = {
+        "x_train": made.x_train,
+        "y_train": made.y_train,
+        "x_test": made.x_test[:16],
+        "y_test": made.y_test[:16],
+    }
     np.savez(folder / "noise.npz", **arrays)
 
 

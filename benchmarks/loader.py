@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import timm.data
 import torch
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from famkd.data.folders import FolderSource
+from famkd.data.folder_source import of_classes
 from famkd.data.loader import TrainTest
 from famkd.data.streamed import MEAN, SIZE, STD, Streamed
 from famkd.data.tree import class_folders
@@ -43,8 +44,9 @@ def torchvision_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
 
 def timm_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
     """timm's loader with its plainest augmentation, which normalises whole batches."""
-    loader = timm.data.create_loader(
-        timm.data.create_dataset("", str(folder)), (3, SIZE, SIZE), BATCH, is_training=True, no_aug=False,
+    data: Any = timm.data  # its annotations are narrower than what it takes
+    loader = data.create_loader(
+        data.create_dataset("", str(folder)), (3, SIZE, SIZE), BATCH, is_training=True, no_aug=False,
         color_jitter=None, interpolation="bilinear", mean=MEAN, std=STD, num_workers=workers, pin_memory=False,
         persistent_workers=workers > 0, device=torch.device("cpu"),
     )  # fmt: skip
@@ -52,8 +54,9 @@ def timm_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
 
 
 def our_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
-    source = FolderSource(folder, list(class_folders(folder)))
-    data = Streamed(TrainTest(source, source, list(class_folders(folder))), BATCH, workers=workers)
+    classes = list(class_folders(folder))
+    source = of_classes(folder, classes)
+    data = Streamed(TrainTest(source, source, classes), BATCH, workers=workers)
     epochs = itertools.count(1)
     return lambda: map(data.take, data.epoch(next(epochs)))
 

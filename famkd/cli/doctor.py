@@ -22,6 +22,7 @@ OPTIONAL = {
     "log": ("--log tensorboard", ("tensorboard",)),
     "ray": ("famkd sweep --on ray", ("ray",)),
     "tune": ("famkd tune", ("optuna", "matplotlib")),
+    "hosts": ("widgets of famviz in Notebook 7, Voila and marimo", ("notebook", "voila", "marimo")),
 }  # fmt: skip
 # Packages that no extra brings.
 OTHERS = {

@@ -66,10 +66,11 @@ def _value(trial: Any) -> float | None:
 def _row(trial: Any, names: list[str]) -> list[str]:
     value = _value(trial)
     settings = [_text(trial.params.get(name, "–")) for name in names]
-    state = {"COMPLETE": "finished", "FAIL": f"failed: {trial.user_attrs.get(WHY, '')}"}
+    name = str(trial.state.name)
+    state = {"COMPLETE": "finished", "FAIL": f"failed: {trial.user_attrs.get(WHY, '')}"}.get(name, name.lower())
     shown = "–" if value is None else f"{value:.2f}"
     epochs = str(trial.user_attrs.get(EPOCH, 0))
-    return [str(trial.number), shown, epochs, *settings, state.get(trial.state.name, trial.state.name.lower())]
+    return [str(trial.number), shown, epochs, *settings, state]
 
 
 def _text(value: Any) -> str:
@@ -97,7 +98,7 @@ def _picture(study: Study, finished: int) -> Path | None:
         warnings.simplefilter("ignore")  # that the function is experimental
         axes = plot_parallel_coordinate(study.optuna, target_name="held out %")
     axes.set_title(f"{study.folder.name}: settings of {finished} trials and their held-out figures")
-    figure = axes.figure
+    figure: Any = axes.figure
     figure.set_size_inches(10, 5)
     path = study.folder / "parallel.png"
     figure.savefig(path, dpi=150, bbox_inches="tight")

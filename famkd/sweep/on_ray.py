@@ -4,6 +4,7 @@ Ray places the tasks, and starts a task again on another machine where its own i
 from the last epoch in its run directory.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def _connected() -> Any:
         raise UserError("--on ray needs the package ray: pip install 'famkd[ray]', or leave --on out.") from None
     if not ray.is_initialized():
         try:
-            ray.init(log_to_driver=False, logging_level="warning")
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError) as error:
             raise UserError(f"Ray cannot be reached: {' '.join(str(error).split())[:200]}") from error
     return ray
