@@ -24,8 +24,9 @@ function makeGrid(H, W) {
   return { H, W, ring, direction, last: shorter >> 1, corner, dc: (H >> 1) * W + (W >> 1) };
 }
 
-// Rounded as numpy rounds: from the middle of two whole numbers to the even one.
-function nearestEven(value) {
+// Rounded as numpy rounds: from the middle of two whole numbers, as far as 9 digits tell, to the even one.
+function nearestEven(exact) {
+  const value = Math.round(exact * 1e9) / 1e9;
   const up = Math.round(value);
   return value % 1 === 0.5 && up % 2 ? up - 1 : up;
 }
