@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from famkd.data.folders import FolderSource
+from famkd.data.folder_source import of_classes
 from famkd.data.loader import TrainTest
 from famkd.data.streamed import MEAN, SIZE, STD, Streamed
 from famkd.data.tree import class_folders
@@ -54,8 +54,9 @@ def timm_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
 
 
 def our_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
-    source = FolderSource(folder, list(class_folders(folder)))
-    data = Streamed(TrainTest(source, source, list(class_folders(folder))), BATCH, workers=workers)
+    classes = list(class_folders(folder))
+    source = of_classes(folder, classes)
+    data = Streamed(TrainTest(source, source, classes), BATCH, workers=workers)
     epochs = itertools.count(1)
     return lambda: map(data.take, data.epoch(next(epochs)))
 

@@ -38,7 +38,8 @@ def found(
 
 def _data_rows(data: Dataset) -> Iterator[Row]:
     labels, classes = data.labels, data.classes
-    counts = [] if labels is None else [f"{len(labels):,} training"]
+    trained = getattr(data, "n_train", 0 if labels is None else len(labels))
+    counts = [f"{trained:,} training"] if trained else []
     if held_out := getattr(data, "n_val", 0):
         counts.append(f"{held_out:,} held out")
     if tested := getattr(data, "n_test", 0):

@@ -144,6 +144,8 @@ def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") 
     data = build_recipe_data(replace(recipe, data=replace(recipe.data, root=place)))
     positions = range(min(only, data.n_test)) if isinstance(only, int) else only
     shown = data.pictures(positions)
+    if shown.labels.ndim != 1:
+        raise UserError(f"The images of {run.path} have no single class: famviz shows images of classes only.")
     return Pictures(shown.images, shown.labels, shown.pixels.numpy(), data.classes)
 
 

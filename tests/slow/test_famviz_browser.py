@@ -425,7 +425,7 @@ def test_the_wall_shows_filters_on_one_scale(shown, page, runs, wall, view):
 def test_the_table_is_searched_and_saved_whole(shown, page, runs, tmp_path):
     explorer = shown(level=1)
     rows = explorer.table().rows
-    assert page.locator(".fv-scroll tbody tr").count() == len(rows) == 48
+    assert page.locator(".fv-scroll tbody tr").count() == len(rows) == 36
     middle = sorted(row["centroid"] for row in rows)[30]
     wanted = [row for row in rows if row["centroid"] > middle and row["out"] <= 3]
     page.fill("input[type=search]", f"cent > {middle:.6f}, out <= 3")
