@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, watched
+from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, watched, write_notebook
 from helpers.cam_networks import comparison
 from helpers.cam_pages import STUDENT
 from helpers.famviz_runs import make_run
@@ -57,9 +57,8 @@ def run(tmp_path_factory):
 def notebook(run, tmp_path) -> Path:
     """A notebook with a cell for each widget."""
     shown = [f"{name} = {code}\n{name}" for name, code in WIDGETS.items()]
-    cells = [f"{START}\nRUN = {str(run.path)!r}", *shown, "'the last cell'"]
     path = tmp_path / "widgets.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    write_notebook(path, [f"{START}\nRUN = {str(run.path)!r}", *shown, "'the last cell'"])
     return path
 
 
