@@ -37,7 +37,8 @@ def _console(stderr: bool) -> PlainConsole:
     )  # fmt: skip
 
 
-console = _console(stderr=True)  # progress
+# Progress. A notebook shows standard error as a warning, so there it goes to standard output.
+console = _console(stderr="ipykernel" not in sys.modules)
 output = _console(stderr=False)  # results
 
 

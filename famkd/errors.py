@@ -63,13 +63,14 @@ def is_first_process() -> bool:
 
 @contextlib.contextmanager
 def quiet_on_closed_pipe() -> Iterator[None]:
-    """Exit quietly with 141 (SIGPIPE) when standard output is closed, for example by `| head`."""
+    """Exit quietly with 141 (SIGPIPE) when standard output or error is closed, for example by `| head`."""
     try:
         try:
             yield
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes standard output at exit, so it needs a file that accepts the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The interpreter flushes both streams at exit, so they need a file that accepts the rest.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         sys.exit(141)

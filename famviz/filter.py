@@ -1,5 +1,6 @@
 """The learned filter of one level, with the options that it was built with."""
 
+import html
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ STARTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Filter:
     """The learned filter of one level, as it acts on real feature maps."""
 
@@ -29,6 +30,16 @@ class Filter:
     local: np.ndarray | None = None  # weights (C_out, C_in) of the 1x1 convolution of the local branch
     raw: np.ndarray | None = None  # the stored plane (C_out, C_in, H, W), DC in the middle; only in released files
     options: dict[str, Any] = field(default_factory=dict)  # filter, highpass, cutoff, order, init; only what is known
+
+    def __repr__(self) -> str:
+        """The title, the channels and the size, in place of the numbers."""
+        (c_out, c_in), (height, width) = self.channels, self.size
+        return f"Filter({self.title!r}, {c_in} to {c_out} channels, {height} x {width})"
+
+    def _repr_html_(self) -> str:
+        (c_out, c_in), (height, width) = self.channels, self.size
+        words = f"<b>{html.escape(self.title)}</b>: {c_in} to {c_out} channels, {height} x {width}"
+        return words + (f"; {html.escape(self.caption)}" if self.caption else "")
 
     @property
     def channels(self) -> tuple[int, int]:

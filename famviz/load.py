@@ -3,6 +3,7 @@
 Nothing here needs the data or the networks: filters are rebuilt from their saved state and notes alone.
 """
 
+import html
 import math
 import os
 from collections.abc import Sequence
@@ -28,13 +29,22 @@ NOT_OPTIONS = ("size", "channels")  # keys of a filter's note that say how large
 Summary = dict[str, np.ndarray]  # of a filter after one epoch: amplitude (H, W // 2 + 1), energy (C_out, C_in)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedRun:
     """A run or checkpoint and its filters: none before the first epoch or without frequency attention."""
 
     name: str
     run: Run | None  # None for a bare checkpoint
     filters: list[Filter]
+
+    def __repr__(self) -> str:
+        return f"LoadedRun({self.name!r}, {len(self.filters)} filters)"
+
+    def _repr_html_(self) -> str:
+        """The name and a line for each filter, in place of the numbers that they hold."""
+        items = "".join(f"<li>{each._repr_html_()}</li>" for each in self.filters)
+        where = "" if self.run is None else f" in <code>{html.escape(str(self.run.path))}</code>"
+        return f"<p><b>{html.escape(self.name)}</b>{where}: {len(self.filters)} filters</p><ul>{items}</ul>"
 
     def filter(self, where: int | str) -> Filter:
         """A filter by position, or by the name of its student tap; UserError lists the filters that there are."""

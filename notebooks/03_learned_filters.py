@@ -49,7 +49,8 @@ for each in run.filters:
 #
 # The map on the left shows the energy of each filter. A row is an output channel and a column is an input channel.
 # Click on a filter, or click on the map and use the arrow keys; all views show the chosen filter. With the menus you
-# choose the level, the view and another run. The slider shows earlier epochs.
+# choose the level, the view and another run. The menu "wall" shows many filters at once. The slider shows earlier
+# epochs.
 
 # %%
 explorer = famviz.FilterExplorer(run)
@@ -58,9 +59,9 @@ explorer
 # %% [markdown]
 # How to read the views:
 #
-# - **amplitude** $|H|$: which frequencies this filter passes, in dB of the largest value of the level. The centre is
-#   the mean of the map (DC), the border the finest stripes. The red outline is the high-pass: nothing inside it
-#   passes.
+# - **amplitude** $|H|$: which frequencies this filter passes, in dB of its largest value; with a number in "floor", of
+#   the largest value of the level. The centre is the mean of the map (DC), the border the finest stripes. The red
+#   outline is the high-pass: nothing inside it passes.
 # - **phase**: how far each frequency is shifted. A filter with random phase scrambles positions.
 # - **complex**: both at once. The hue is the phase, the brightness the amplitude.
 # - **kernel**: the same filter as a convolution kernel. A single dot is a 1x1 convolution. A pattern that is spread

@@ -177,3 +177,17 @@ def test_the_documentation_quotes_the_examples(name):
     quoted = (EXAMPLES / f"{name}.py").read_text().partition("# --- quoted in the documentation\n")[2]
     page = (EXAMPLES.parent / "docs" / "own_loop.md").read_text()
     assert f"```python\n{quoted}```" in page
+
+
+def test_the_method_of_the_documentation_teaches(pair, batch):
+    text = (EXAMPLES.parent / "docs/own_method.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    try:
+        module = famkd.distill(*pair, "cosine+kd", example=batch, options={"cosine": {"power": 2}})
+        loss = module(*batch)
+        assert 0 < loss.parts["cosine.cosine"] < 4
+        loss.total.backward()
+        with pytest.raises(UserError, match=r"cosine.power"):
+            famkd.distill(*pair, "cosine", example=batch, options={"cosine": {"power": 0}})
+    finally:
+        del METHODS["cosine"]

@@ -37,7 +37,7 @@ def licence(package: str) -> Row:
     ]
     free = (meta["License"] or "").strip().splitlines()
     named = meta["License-Expression"] or ", ".join(classified) or (free[0] if free else "") or "not stated"
-    return package, meta["Version"], named
+    return package, meta["Version"], "not stated" if named == "UNKNOWN" else named
 
 
 def page() -> str:

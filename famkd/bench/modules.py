@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from famkd.bench.reference import ReferenceCrossAttention, use_reference
 from famkd.bench.timer import Call, Timer
 from famkd.config.recipe import Engine, Recipe
-from famkd.console import console
+from famkd.console import output
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention, Gate
 from famkd.tables import rich_table
@@ -112,4 +112,4 @@ def _print_milliseconds(rows: list[dict[str, Any]]) -> None:
     times = {(row["module"], (row["channels"], row["side"])): row["ms"] for row in rows}
     header = ["ms", *(f"{channels} ch {side} px" for channels, side in sizes)]
     cells = [[name, *(f"{times[name, size]:.1f}" for size in sizes)] for name in names]
-    console.print(rich_table("", header, cells))
+    output.print(rich_table("", header, cells))

@@ -20,10 +20,12 @@ OPTIONAL = {
     "detection": ("detectors on COCO", ("pycocotools",)),
     "export": ("famkd export --to onnx", ("onnx", "onnxruntime", "onnxscript")),
     "log": ("--log tensorboard", ("tensorboard",)),
+    "ray": ("famkd sweep --on ray", ("ray",)),
+    "tune": ("famkd tune", ("optuna", "matplotlib")),
+    "hosts": ("widgets of famviz in Notebook 7, Voila and marimo", ("notebook", "voila", "marimo")),
 }  # fmt: skip
 # Packages that no extra brings.
 OTHERS = {
-    "ray": "famkd sweep --on ray",
     "wandb": "--log wandb",
     "mlflow": "--log mlflow",
     "pandas": ".frame() as a DataFrame",
@@ -80,10 +82,7 @@ def _devices() -> dict[str, str]:
         return rows | {"torch": f"cannot be imported: {type(error).__name__}: {error}"}
     rows["cpu"] += f", {torch.get_num_threads()} threads of PyTorch"
     if not torch.cuda.is_available():
-        built = (
-            f"PyTorch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "PyTorch is built without it"
-        )
-        rows["cuda"] = f"none; {built}"
+        rows["cuda"] = f"none; PyTorch is built for CUDA {torch.version.cuda or 'of no version'}"
     for number in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(number)
         rows[f"cuda:{number}"] = f"{about.name}, {about.total_memory / 2**30:.1f} GiB, CUDA {torch.version.cuda}"

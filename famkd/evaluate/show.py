@@ -136,7 +136,7 @@ def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
-def _named(names: Sequence[str], places: Tensor) -> list[str]:
+def _named(names: list[str], places: Tensor) -> list[str]:
     return [names[place] for place in places.tolist()]
 
 

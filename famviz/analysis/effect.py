@@ -170,7 +170,7 @@ def gain_of(module: FourierFilter, weight: Tensor, size: tuple[int, ...]) -> np.
     return np.fft.fftshift(power.double().sqrt().numpy())
 
 
-class _Level:
+class Level:
     """A level of a method, FAM and batch norm, with hooks that see its maps, and the sums over all images so far."""
 
     def __init__(self, back: int, layers: nn.Sequential, fam: FAM, filter: FourierFilter):
@@ -218,9 +218,9 @@ class _Level:
             self.energy[name] = self.energy.get(name, 0.0) + _energy(maps) / images
 
 
-def _measured(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> list[_Level]:
+def _measured(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> list[Level]:
     """The levels of a method that have a filter, measured on all images."""
-    levels = _levels(method_of(distiller, name).compared())
+    levels = filter_levels(method_of(distiller, name).compared())
     if not levels:
         return []
     hooks = [hook for level in levels for hook in level.watch()]
@@ -234,7 +234,7 @@ def _measured(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -
     return levels
 
 
-def _levels(modules: Sequence[nn.Module]) -> list[_Level]:
+def filter_levels(modules: Sequence[nn.Module]) -> list[Level]:
     """Of the modules that a method compares, those that are FAM with a filter of several frequencies."""
     levels = []
     for at, module in enumerate(modules):
@@ -242,7 +242,7 @@ def _levels(modules: Sequence[nn.Module]) -> list[_Level]:
             continue
         fam = module[0]
         if isinstance(fam, FAM) and fam.filter is not None and min(fam.filter.size) > 1:
-            levels.append(_Level(at - len(modules), module, fam, fam.filter))
+            levels.append(Level(at - len(modules), module, fam, fam.filter))
     return levels
 
 

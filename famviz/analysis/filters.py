@@ -1,5 +1,6 @@
 """One filter of a level, or all of its filters together, as arrays to draw."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ from famviz.load import LoadedRun
 Pair = tuple[int, int]  # (c_out, c_in)
 FLOOR = -60.0  # dB, of an amplitude
 ENERGY_FLOOR = -40.0  # dB, of an energy
+LOWEST_ENERGY = -160.0  # dB, of a filter that is zero, in a table
+DEEPEST = -80.0  # dB, of an automatic floor
+WEAK = 0.02  # share of all amplitudes that lie below an automatic floor
 
 
 def largest(each: Filter) -> float:
@@ -44,6 +48,36 @@ def strongest(each: Filter, count: int) -> list[Pair]:
     order = np.argsort(energy, axis=None)[::-1][:count]
     outs, ins = np.unravel_index(order, energy.shape)
     return [(int(c_out), int(c_in)) for c_out, c_in in zip(outs, ins)]
+
+
+def filter_figures(each: Filter) -> dict[str, np.ndarray]:
+    """Figures of every filter, each (C_out, C_in).
+
+    Energy in dB of the strongest, centroid and bandwidth as fractions of Nyquist, orientation in degrees, and its
+    coherence 0..1.
+    """
+    energy, width = each.energy(), each.size[1]
+    strongest_root = float(np.sqrt(energy.max(initial=0)))
+    rows = []
+    for row in each.response:  # one output channel at a time, since the whole level squared may not fit in memory
+        angle, coherence = spectra.orientation(row, width)
+        rows.append((spectra.centroid_frequency(row, width), spectra.bandwidth(row, width), angle, coherence))
+    columns = [np.stack(column) for column in zip(*rows)]
+    db = spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)
+    return {"energy dB": db, **dict(zip(("centroid", "bandwidth", "angle", "coherence"), columns, strict=True))}
+
+
+def automatic_floor(planes: Sequence[np.ndarray], reference: float) -> float:
+    """dB of a reference below which hardly any amplitude of some planes lies, in steps of 5 dB, -80 to -5.
+
+    Amplitudes that the explorer's bytes cannot tell from nothing do not count.
+    """
+    values = np.sort(np.concatenate([np.ravel(np.abs(plane)) for plane in planes]))
+    values = values[values > reference * 10 ** (DEEPEST / 20)]
+    if not len(values):
+        return FLOOR
+    weak = 20 * np.log10(values[int(len(values) * WEAK)] / reference)
+    return float(np.clip(5 * np.floor(weak / 5), DEEPEST, -5))
 
 
 def energy_db(energy: np.ndarray) -> np.ndarray:

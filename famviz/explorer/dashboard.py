@@ -62,7 +62,7 @@ class Dashboard(Explorer):
             raise UserError("Name a run directory first: the list is empty.")
         self.every = every
         names = unique([each.name for each in self.followed])
-        tables = colour_tables("amplitude")
+        tables = colour_tables("cividis")
         super().__init__(_meta={"runs": names, "tables": tables, "alone": False}, _runs=self._facts())
         for name, value in traits.items():
             setattr(self, name, value)

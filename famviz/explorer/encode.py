@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from famviz import spectra
+from famviz.analysis.filters import filter_figures, strongest
 from famviz.explorer.page import base64_text
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Summary
@@ -16,8 +17,10 @@ from famviz.load import LoadedRun, Summary
 SPAN = 80.0  # dB between the lowest and the highest code
 EPOCHS = 60  # at most, of the history of a level
 HISTORY_BYTES = 1 << 18  # at most, of the history of a level
-TABLE = 200  # strongest filters in the table
-TABLES = {"amplitude": "cividis", "energy": "viridis", "phase": "twilight", "signed": "RdBu_r"}
+WALL = 48  # strongest filters of a level that a page holds in any case
+TABLE = {"energy dB": -400, "centroid": 40000, "bandwidth": 40000, "angle": 100, "coherence": 60000}
+COLORMAPS = ("cividis", "viridis", "magma", "inferno", "gray")  # to choose from, for amplitudes
+TABLES = {"energy": "viridis", "phase": "twilight", "signed": "RdBu_r"}
 
 
 class PageData(NamedTuple):
@@ -46,6 +49,12 @@ def weights(each: Filter, reference: float, row: int | None = None, raw: bool = 
     values = _values(each, raw)
     if row is not None:
         values = values[row : row + 1]
+    return amplitude_codes(np.abs(values), reference).tobytes() + phase_codes(values).tobytes()
+
+
+def strongest_weights(each: Filter, reference: float) -> bytes:
+    """The same of the strongest filters, the strongest first, (2, N, H, W // 2 + 1)."""
+    values = np.stack([each.response[pair] for pair in strongest(each, WALL)])
     return amplitude_codes(np.abs(values), reference).tobytes() + phase_codes(values).tobytes()
 
 
@@ -94,7 +103,6 @@ def level_data(opened: LoadedRun, each: Filter) -> tuple[dict[str, Any], bytes]:
         "gamma": list(each.gamma),
         "ineffective": each.ineffective_share,
         "epochs": epochs,
-        "table": table(each),
         "raw": each.raw is not None,
     }
     return figures, b"".join(part.tobytes() for part in parts)
@@ -121,28 +129,14 @@ def _energy_peak(each: Filter, history: list[Summary]) -> float:
     return float(np.sqrt(max(energies))) or 1.0
 
 
-def table(each: Filter, most: int = TABLE) -> list[list[float]]:
-    """The strongest filters, the strongest first, as rows.
+def table_bytes(each: Filter) -> bytes:
+    """The figures of every filter, uint16 (5, C_out, C_in): energy, centroid, bandwidth, orientation, coherence.
 
-    A row is c_out, c_in, energy in dB of the strongest, centroid and bandwidth as fractions of Nyquist, orientation in
-    degrees, its coherence 0..1.
+    `TABLE` says by how much each is multiplied. The energy is in dB below the strongest.
     """
-    energy = each.energy()
-    order = np.argsort(energy, axis=None)[::-1][:most]
-    outs, ins = np.unravel_index(order, energy.shape)
-    picked, width = each.response[outs, ins], each.size[1]
-    strongest = float(np.sqrt(energy.max()))
-    decibels = spectra.decibel(np.sqrt(energy[outs, ins]), strongest, -2 * SPAN)
-    degrees, coherence = spectra.orientation(picked, width)
-    columns = [
-        decibels.round(1),
-        spectra.centroid_frequency(picked, width).round(3),
-        spectra.bandwidth(picked, width).round(3),
-        degrees.round(),
-        coherence.round(2),
-    ]
-    figures = np.stack(columns, 1).astype(float).tolist()
-    return [[int(c_out), int(c_in), *row] for c_out, c_in, row in zip(outs, ins, figures)]
+    columns = filter_figures(each)
+    codes = [np.rint(np.clip(columns[name] * scale, 0, 65535)) for name, scale in TABLE.items()]
+    return np.stack(codes).astype("<u2").tobytes()
 
 
 def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageData:
@@ -167,12 +161,15 @@ def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageDa
         for at, (each, (figures, base)) in enumerate(zip(run.filters, described)):
             key = f"{r}.{at}"
             whole[f"{key}.base"] = base
-            budget -= len(base)
+            whole[f"{key}.table"] = table_bytes(each)
+            budget -= len(base) + len(whole[f"{key}.table"])
             figures["whole"] = weight_bytes(each) <= budget
             if figures["whole"]:
                 whole[key] = weights(each, figures["reference"])
                 budget -= len(whole[key])
             else:
+                whole[f"{key}.wall"] = strongest_weights(each, figures["reference"])
+                budget -= len(whole[f"{key}.wall"])
                 left.append(_Rows(key, each, figures["reference"], raw=False))
             if figures["raw"]:
                 left.append(_Rows(key, each, figures["reference"], raw=True))
@@ -227,7 +224,8 @@ def _history(opened: LoadedRun, each: Filter) -> tuple[list[int], list[Summary]]
 
 def colour_tables(*names: str) -> dict[str, str]:
     """Colour tables as base64 of (256, 3) bytes; by default all."""
-    tables = {name: spectra.colour_table(TABLES[name]) for name in names or TABLES}
+    maps = {**TABLES, **{name: name for name in COLORMAPS}}
+    tables = {name: spectra.colour_table(maps[name]) for name in names or maps}
     if not names:
         tables["complex"] = spectra.hues()
     return {name: base64_text(_byte(table).tobytes()) for name, table in tables.items()}

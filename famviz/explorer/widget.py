@@ -10,17 +10,33 @@ from matplotlib.figure import Figure
 
 from famkd.errors import UserError
 from famviz import spectra
+from famviz.analysis import filters as values
+from famviz.analysis.effect_image import ImageEffect
+from famviz.analysis.filters import Pair
 from famviz.explorer import encode
 from famviz.explorer.base import Explorer
+from famviz.explorer.filter_messages import EffectMessages
 from famviz.explorer.page import css, fragment, module, page
 from famviz.figures import sheets, style
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Source, open_all
+from famviz.tables import Table
 
 BUDGET = 16 << 20  # bytes of filters that the browser holds at once
 PAGE_BUDGET = 4 << 20  # bytes of filters in a saved page
+WALLS = ("none", "strongest", "output", "input")
 VIEWS = ("amplitude", "phase", "complex", "kernel")
-LINKED = ("level", "c_out", "c_in", "mean", "epoch", "view")
+LINKED = ("level", "c_out", "c_in", "mean", "epoch", "view", "wall")
+
+
+class Level(traitlets.Int):
+    """A level by its position, or by the name of its student tap or its module path."""
+
+    def validate(self, obj: Any, value: Any) -> Any:
+        if isinstance(value, str):
+            opened = obj.runs[0]
+            value = opened.filters.index(opened.filter(value))
+        return super().validate(obj, value)
 
 
 class FilterExplorer(Explorer):
@@ -29,12 +45,13 @@ class FilterExplorer(Explorer):
     Args:
         runs: a run directory, a released .pth, what `famviz.open` returned, or a list of these; the first is shown.
         budget: bytes of quantised filters to send at once; a larger level is sent one output channel at a time.
+        root: where the data of the first run is, if it was moved since the training.
         traits: what to show first, such as `level=1, view="phase"`; by default the strongest filter of the level.
 
     Errors: UserError if the first run holds no filter, or for an argument that is no trait.
     """
 
-    shown = (*LINKED, "raw", "other", "floor")
+    shown = (*LINKED, "raw", "other", "floor", "colormap", "search", "image")
     linked = LINKED
 
     _esm = module("filters")
@@ -43,7 +60,7 @@ class FilterExplorer(Explorer):
     _whole = traitlets.Dict().tag(sync=True)  # bytes by key, sent once
     _rows = traitlets.Dict().tag(sync=True)  # bytes by key, of the chosen output channel
 
-    level = traitlets.Int(0, help="Position among the run's filters.").tag(sync=True)
+    level = Level(0, help="Position among the run's filters, or the name of a tap, such as layer2.").tag(sync=True)
     c_out = traitlets.Int(0, help="Output channel.").tag(sync=True)
     c_in = traitlets.Int(0, help="Input channel.").tag(sync=True)
     mean = traitlets.Bool(False, help="Show all filters of the level together.").tag(sync=True)
@@ -54,21 +71,37 @@ class FilterExplorer(Explorer):
     )
     other = traitlets.Unicode("", help="Name of the run to compare with.").tag(sync=True)
     floor = traitlets.Float(
-        -60.0, max=-1.0, help="dB: weaker amplitudes are drawn darkest, and their phases are left out."
+        0.0,
+        max=0.0,
+        help="dB of the level's largest amplitude: weaker ones are drawn darkest, and their phases are left out. "
+        "0 takes the range of the colours from the filter that is shown.",
     ).tag(sync=True)
+    colormap = traitlets.Enum(encode.COLORMAPS, "cividis", help="Colours of amplitudes.").tag(sync=True)
+    wall = traitlets.Enum(
+        WALLS, "none", help="Small pictures of several filters: the strongest, or of one channel."
+    ).tag(sync=True)
+    image = traitlets.Int(-1, min=-1, help="Show what the filter does to this test image; -1 for none.").tag(sync=True)
+    search = traitlets.Unicode("", help="Rows of the table to show, such as 'out = 3, centroid > 0.5'.").tag(sync=True)
 
-    def __init__(self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *, budget: int = BUDGET, **traits: Any):
+    def __init__(
+        self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *,
+        budget: int = BUDGET, root: str = "", **traits: Any,
+    ):  # fmt: skip
         self.refuse_unknown(traits)
-        self.runs = open_all(runs)
+        self.runs: list[LoadedRun] = open_all(runs)
         if not self.runs or not self.runs[0].filters:
             name = self.runs[0].name if self.runs else "This"
             raise UserError(f"{name} holds no frequency filter (yet): train with fam or fam_review for an epoch first.")
         data = encode.page_data(self.runs, budget)
         super().__init__(_meta=data.meta, _whole=data.whole)
         self.observe(self._send_rows, ["level", "c_out", "raw", "other", "mean"])
-        for name, value in {**self._strongest(traits.get("level", 0)), **traits}.items():
+        if "level" in traits:  # channels are counted in a level
+            self.level = traits["level"]
+        for name, value in {**self._strongest(), **traits}.items():
             setattr(self, name, value)
         self._send_rows()
+        self.messages = EffectMessages(self.runs[0], root)
+        self.on_msg(self._answer)
 
     @property
     def filter(self) -> Filter:
@@ -90,33 +123,80 @@ class FilterExplorer(Explorer):
         It shows every view of a filter of one run, or the chosen view of two runs with their difference. Of an epoch it
         shows what the run saved.
         """
-        data = style.to_bytes(self._still(), "png")
+        data = style.to_bytes(self.to_figure(), "png")
         if path:
             Path(path).write_bytes(data)
         return data
 
-    def _still(self) -> Figure:
-        """A matplotlib figure of the choice."""
+    def to_figure(self) -> Figure:
+        """The same as a matplotlib figure, which `famviz.style.save` writes as png, svg or pdf."""
         first, second = self.filter, self._compared()
         names = (self.runs[0].name, self.other)
         if self.epoch:
             then = self.runs[0].summary(first, self.epoch)
             if then:
                 kept = self.runs[self._other].summary(second, self.epoch) if second else None
+                was = sheets.as_it_was(first, then)
                 if second is None or kept is None:
-                    return sheets.moment(first, self.epoch, then, floor=self.floor)
-                both = sheets.as_it_was(first, then), sheets.as_it_was(second, kept)
-                return sheets.comparison(*both, names=names, epoch=self.epoch, floor=self.floor)
+                    return sheets.moment(first, self.epoch, then, **self._look(was))
+                both = was, sheets.as_it_was(second, kept)
+                return sheets.comparison(*both, names=names, epoch=self.epoch, **self._look(*both))
         pair = None if self.mean else (self.c_out, self.c_in)
         if second:
-            return sheets.comparison(first, second, pair, self.view, names=names, floor=self.floor)
-        return sheets.overview(first, pair, floor=self.floor)
+            look = self._look(first, second, pair=pair)
+            return sheets.comparison(first, second, pair, self.view, names=names, **look)
+        return sheets.overview(first, pair, **self._look(first, pair=pair))
 
-    def _strongest(self, level: int) -> dict[str, int]:
-        """Channels of the strongest filter of a level; {} if there is no such level, which its trait then refuses."""
-        if not 0 <= level < len(self.runs[0].filters):
-            return {}
-        energy = self.runs[0].filters[level].energy()
+    def _look(self, *levels: Filter, pair: Pair | None = None) -> dict[str, Any]:
+        """The range of the colours as the page has it: floor and reference, and the colour map."""
+        if self.floor:
+            return {"floor": self.floor, "colormap": self.colormap}
+        planes = [values.amplitude(each, pair) for each in levels]
+        largest = max(float(plane.max()) for plane in planes) or 1.0
+        floor = values.automatic_floor(planes, largest)
+        return {"floor": floor, "reference": largest, "colormap": self.colormap}
+
+    def table(self) -> Table:
+        """A row for each filter of the level, the strongest first: channels, energy, and where its energy lies."""
+        columns = values.filter_figures(self.filter)
+        pairs = values.strongest(self.filter, columns["centroid"].size)
+        rows = [
+            {"out": pair[0], "in": pair[1], **{name: float(columns[name][pair]) for name in columns}} for pair in pairs
+        ]
+        return Table(rows)
+
+    def frame(self) -> Any:
+        """The rows of `table` as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        return self.table().frame()
+
+    def to_arrays(self, path: str | Path | None = None) -> dict[str, np.ndarray]:
+        """The choice as arrays by name: the plane (H, W), its kernel, frequencies, high-pass; also as a file .npz.
+
+        `plane` is complex with DC in the middle, as `to_numpy` returns it; `kernel` is real with its origin in the
+        middle; `ky` and `kx` are in cycles per map.
+        """
+        plane = self.to_numpy()
+        ky, kx = spectra.wave_numbers((plane.shape[0], plane.shape[1]))
+        acting = spectra.effective(plane)
+        kernel = np.fft.fftshift(np.real(np.fft.ifft2(np.fft.ifftshift(acting))))
+        found = {
+            "plane": plane,
+            "amplitude": np.abs(plane),
+            "phase": np.angle(plane),
+            "kernel": kernel,
+            "ky": ky[:, 0],
+            "kx": kx[0],
+            "highpass": spectra.full_plane(self.filter.gain, self.filter.size[1]),
+            "channels": np.array([-1, -1] if self.mean else [self.c_out, self.c_in]),
+        }
+        if path:
+            with Path(path).open("wb") as file:
+                np.savez(file, **found)
+        return found
+
+    def _strongest(self) -> dict[str, int]:
+        """Channels of the strongest filter of the level."""
+        energy = self.filter.energy()
         c_out, c_in = np.unravel_index(energy.argmax(), energy.shape)
         return {"c_out": int(c_out), "c_in": int(c_in)}
 
@@ -148,7 +228,23 @@ class FilterExplorer(Explorer):
     def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
         """This explorer as a part of a page: its data and its place, without module and style."""
         data = encode.page_data(self.runs, budget, alone=True)
-        return fragment("filters", {"_meta": data.meta, **self.chosen()}, {"_whole": data.whole, "_rows": data.rows})
+        buffers = {"_whole": data.whole, "_rows": data.rows}
+        messages = []
+        if self.image >= 0:
+            messages.append(self.messages.effect(self.level, self.image, self.c_out, self.c_in))
+        return fragment("filters", {"_meta": data.meta, **self.chosen()}, buffers, messages)
+
+    def effect(self) -> ImageEffect:
+        """What the chosen filter does to the chosen image, by default the first one: arrays of each step."""
+        if self.messages.effects is None:
+            raise UserError(f"{self.runs[0].name} is a bare checkpoint, which comes without networks and data.")
+        return self.messages.effects.of(self.filter.path, max(0, self.image), (self.c_out, self.c_in))
+
+    def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
+        """Answer a question of the page."""
+        if content.get("ask") == "effect":
+            reply, parts = self.messages.answer(content)
+            self.send(reply, parts)
 
     def _send_rows(self, change: Any = None) -> None:
         """Send the chosen output channel of every visible level that the browser does not hold."""
@@ -179,12 +275,10 @@ class FilterExplorer(Explorer):
     def _in_range(self, proposal: Any) -> int:
         name, value = proposal["trait"].name, proposal["value"]
         filters = self.runs[0].filters
-        if name == "level":
-            count = len(filters)
-        else:  # the most channels of any level, because a change of the level clamps them only afterwards
-            count = max(each.channels[name == "c_in"] for each in filters)
+        count = len(filters) if name == "level" else self.filter.channels[name == "c_in"]
         if not 0 <= value < count:
-            raise traitlets.TraitError(f"{name} must be 0 .. {count - 1}, not {value}")
+            where = "" if name == "level" else f" in {self.filter.title}"
+            raise traitlets.TraitError(f"{name} must be 0 .. {count - 1}{where}, not {value}")
         return value
 
     @traitlets.validate("other")

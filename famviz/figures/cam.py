@@ -32,6 +32,7 @@ __all__ = [
 Scale = Literal["network", "shared", "own"]
 MAP = "inferno"
 WRONG = "#b00020"
+LETTERS = 13  # of a title in an inch
 BARS = {
     "network": "evidence, of the network's largest",
     "shared": "evidence, units of the class score",
@@ -73,7 +74,7 @@ def grid_figure(
         for column, name in enumerate(shown.results, 1):
             _draw_column(list(axes[:, column]), shown, name, scale, overlay)
         _draw_bar(figure, axes[:, 1:], shown, scale)
-        figure.suptitle(_title(shown, scale), fontsize=9)
+        figure.suptitle(_title(shown, scale, figure.get_figwidth()), fontsize=9)
     return figure
 
 
@@ -131,13 +132,18 @@ def _draw_bar(figure: Figure, axes: np.ndarray, shown: Comparison, scale: Scale)
     bar.outline.set_visible(False)
 
 
-def _title(shown: Comparison, scale: Scale) -> str:
+def _title(shown: Comparison, scale: Scale, width: float) -> str:
+    """What the figure shows, in lines that a figure of `width` inches has room for."""
     method = ", ".join(dict.fromkeys(result.method for result in shown.results.values()))
     layers = ", ".join(sorted({result.layer for result in shown.results.values()}))
     count = len(shown.pixels)
     images = f"mean of the {count} images shown" if count > 1 else "of the one image shown"
-    first = f"{method} at {layers}; {RANGES[scale]}; p: probability of the class"
-    return f"{first}\n{images} (in brackets: by chance)"
+    lines = [
+        f"{method} at {layers}; {RANGES[scale]}; p: probability of the class",
+        f"{images} (in brackets: by chance)",
+    ]
+    most = max(20, int(LETTERS * width))
+    return "\n".join(each for line in lines for each in textwrap.wrap(line, most))
 
 
 def _highest(shown: Comparison, result: CamResult, row: int, scale: Scale) -> float:

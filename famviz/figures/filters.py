@@ -22,7 +22,7 @@ HUES = "hue: phase, brightness: dB"
 @style.styled
 def filter_amplitude(
     each: Filter, pair: Pair | None = None, ax: Axes | None = None, *, reference: float | None = None,
-    floor: float = FLOOR, colorbar: bool = True,
+    floor: float = FLOOR, colorbar: bool = True, colormap: str = style.AMPLITUDE,
 ) -> Axes:  # fmt: skip
     """|H| in dB of `reference` (by default the largest of the level), DC in the middle, the high-pass outlined.
 
@@ -30,7 +30,7 @@ def filter_amplitude(
     """
     ax = style.axes(ax)
     shown = spectra.decibel(values.amplitude(each, pair), reference or values.largest(each), floor)
-    image = ax.imshow(shown, cmap=style.AMPLITUDE, vmin=floor, vmax=0, extent=extent(each.size))
+    image = ax.imshow(shown, cmap=colormap, vmin=floor, vmax=0, extent=extent(each.size))
     frequency_axes(ax, each, _titled("amplitude", pair))
     unit = "the largest" if reference is None else f"{reference:.3g}"
     return style.with_bar(ax, image, f"|H|, dB of {unit}", colorbar)
@@ -76,18 +76,19 @@ def filter_kernel(
 @style.styled
 def filter_difference(
     first: Filter, second: Filter, pair: Pair | None = None, view: str = "amplitude", ax: Axes | None = None, *,
-    floor: float = FLOOR, colorbar: bool = True,
+    floor: float = FLOOR, reference: float | None = None, colorbar: bool = True,
 ) -> Axes:  # fmt: skip
     """The first filter minus the second in one view; grey where either is below the floor.
 
     Amplitudes are subtracted in dB and phases in radians, before they are clipped. The complex view shows the complex
-    difference, the kernel view that of the kernels. The floor is below the larger of the peaks of the two levels.
+    difference, the kernel view that of the kernels. The floor is below `reference`, by default the larger of the peaks
+    of the two levels.
     """
     ax = style.axes(ax)
     if view == "kernel":
         kernel = values.kernel(first, pair) - values.kernel(second, pair)
         return _weights(ax, first, kernel, "difference", None, colorbar)
-    reference = max(values.largest(first), values.largest(second))
+    reference = reference or max(values.largest(first), values.largest(second))
     if view == "complex":
         plane = values.plane(first, pair) - values.plane(second, pair)
         return _domain_coloured(ax, first, plane, f"difference, {HUES}", reference, floor, colorbar)

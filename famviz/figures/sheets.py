@@ -1,6 +1,7 @@
 """Whole figures of several pictures: the strongest filters, all views of one filter, two runs next to each other."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,17 +36,24 @@ def contact_sheet(each: Filter, count: int = 24, *, columns: int = 8) -> Figure:
 
 
 @style.styled
-def overview(each: Filter, pair: Pair | None = None, *, floor: float = FLOOR) -> Figure:
-    """Energy map, amplitude, phase, domain colouring, kernel and radial profile of one choice."""
+def overview(
+    each: Filter, pair: Pair | None = None, *, floor: float = FLOOR, reference: float | None = None,
+    colormap: str = style.AMPLITUDE,
+) -> Figure:  # fmt: skip
+    """Energy map, amplitude, phase, domain colouring, kernel and radial profile of one choice.
+
+    Amplitudes are shown from `floor` dB to 0 dB of `reference`, by default the largest of the level.
+    """
     figure = style.figure(8.6, 4.8)
     style.pad(figure, w_pad=0.1)
     axes = figure.subplots(2, 3).ravel()
     planes.energy_map(each, axes[0])
     if pair is not None:
         axes[0].plot(pair[1], pair[0], "s", markersize=6, markerfacecolor="none", color=HIGHPASS)
-    planes.filter_amplitude(each, pair, axes[1], floor=floor)
-    planes.filter_phase(each, pair, axes[2], floor=floor)
-    planes.filter_complex(each, pair, axes[3], floor=floor)
+    look: dict[str, Any] = {"floor": floor, "reference": reference}
+    planes.filter_amplitude(each, pair, axes[1], **look, colormap=colormap)
+    planes.filter_phase(each, pair, axes[2], **look)
+    planes.filter_complex(each, pair, axes[3], **look)
     planes.filter_kernel(each, pair, axes[4])
     radial_curves([each], axes[5], pair=pair)
     _title(figure, each, _choice(pair))
@@ -53,13 +61,16 @@ def overview(each: Filter, pair: Pair | None = None, *, floor: float = FLOOR) ->
 
 
 @style.styled
-def moment(each: Filter, epoch: int, summary: Summary, *, floor: float = FLOOR) -> Figure:
+def moment(
+    each: Filter, epoch: int, summary: Summary, *, floor: float = FLOOR, reference: float | None = None,
+    colormap: str = style.AMPLITUDE,
+) -> Figure:  # fmt: skip
     """A level after an epoch, from what the run saved of it: energy map, amplitude, profile."""
     figure = style.figure(8.6, 2.6)
     axes = figure.subplots(1, 3)
     then = as_it_was(each, summary)
     planes.energy_map(each, axes[0], energy=summary["energy"])
-    planes.filter_amplitude(then, None, axes[1], floor=floor)
+    planes.filter_amplitude(then, None, axes[1], floor=floor, reference=reference, colormap=colormap)
     radial_curves([then], axes[2])
     _title(figure, each, f"epoch {epoch}: root mean square over all filters")
     return figure
@@ -68,21 +79,21 @@ def moment(each: Filter, epoch: int, summary: Summary, *, floor: float = FLOOR) 
 @style.styled
 def comparison(
     first: Filter, second: Filter, pair: Pair | None = None, view: str = "amplitude", *, names: tuple[str, str],
-    epoch: int = 0, floor: float = FLOOR,
+    epoch: int = 0, floor: float = FLOOR, reference: float | None = None, colormap: str = style.AMPLITUDE,
 ) -> Figure:  # fmt: skip
     """One view of a filter of two runs on one scale, the first minus the second, and their radial profiles."""
     figure = style.figure(11.6, 2.7)
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
-    reference = max(values.largest(first), values.largest(second))
+    peak = max(values.largest(first), values.largest(second))
+    reference = reference or peak
     if view == "kernel":
         kernels = values.kernel(first, pair), values.kernel(second, pair)
         reference = max(float(np.abs(kernel).max()) for kernel in kernels)
     for each, ax, name in zip((first, second), axes, names):
-        _draw_view(each, pair, view, ax, reference, floor)
+        _draw_view(each, pair, view, ax, reference, floor, colormap)
         ax.set_title(style.literal(name))
-    planes.filter_difference(first, second, pair, view, axes[2], floor=floor)
+    planes.filter_difference(first, second, pair, view, axes[2], floor=floor, reference=reference)
     axes[2].set_title("first minus second")
-    peak = max(values.largest(first), values.largest(second))
     radial_curves((first, second), axes[3], labels=names, pair=pair, reference=peak)
     when = f"epoch {epoch}: root mean square over all filters" if epoch else _choice(pair)
     shown = planes.HUES if view == "complex" else view
@@ -95,12 +106,14 @@ def as_it_was(each: Filter, summary: Summary) -> Filter:
     return replace(each, response=summary["amplitude"][None, None])
 
 
-def _draw_view(each: Filter, pair: Pair | None, view: str, ax: Axes, reference: float, floor: float) -> None:
+def _draw_view(
+    each: Filter, pair: Pair | None, view: str, ax: Axes, reference: float, floor: float, colormap: str
+) -> None:
     """One view on a scale up to `reference`."""
     if view == "kernel":
         planes.filter_kernel(each, pair, ax, largest=reference)
     elif view == "amplitude":
-        planes.filter_amplitude(each, pair, ax, reference=reference, floor=floor)
+        planes.filter_amplitude(each, pair, ax, reference=reference, floor=floor, colormap=colormap)
     elif view == "phase":
         planes.filter_phase(each, pair, ax, reference=reference, floor=floor)
     else:

@@ -9,6 +9,7 @@ import nbformat
 
 from famviz.load import LoadedRun, open_all
 
+NAME = "look.ipynb"
 TEMPLATE = Path(__file__).with_name("look.py")
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 LINES = ("# TITLE", 'FOLDER = "."', 'RUNS = ["runs/quickstart/fam_review-seed0"]')  # of the template
@@ -29,7 +30,7 @@ def prepare_notebook(runs: Sequence[str], folder: Path) -> Path:
     for cell in cells:
         for line, value in zip(LINES, values):
             cell.source = cell.source.replace(line, value)
-    path = folder / "look.ipynb"
+    path = folder / NAME
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), path)
     return path
 

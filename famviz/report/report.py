@@ -2,6 +2,8 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,17 +15,21 @@ from famkd.errors import UserError, inert
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famviz import figures as plots
+from famviz.explorer.amplitude import AmplitudeExplorer
 from famviz.explorer.dashboard import Dashboard
 from famviz.explorer.page import page
 from famviz.explorer.widget import PAGE_BUDGET, FilterExplorer
 from famviz.figures import style
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Source, open_all
+from famviz.networks import MovedRun
 
 HERE = Path(__file__).parent
 TEMPLATES = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
 TEMPLATES.filters["inert"] = inert
 CSS_PIXELS = 96  # to the inch
+SPECTRA_BUDGET = 2 << 20  # bytes of the amplitude explorer
+SPECTRA_IMAGES = 100  # that its spectra are of
 
 
 class Section(NamedTuple):
@@ -31,19 +37,35 @@ class Section(NamedTuple):
 
     title: str
     words: str | Markup
-    make: Callable[[list[LoadedRun]], Markup]
+    make: Callable[..., Markup]  # from the opened runs
+    options: tuple[str, ...] = ()  # of write_report that it takes too
 
 
-def write_report(runs: Source | LoadedRun | Sequence[Source | LoadedRun], path: str | Path = "report.html") -> Path:
+def write_report(
+    runs: Source | LoadedRun | Sequence[Source | LoadedRun], path: str | Path = "report.html", *,
+    root: str = "", teacher: str = "", images: int = 4,
+) -> Path:  # fmt: skip
     """Write the report of one run, or of several, of which the first is shown first; returns its path.
+
+    Args:
+        root: where the data of the runs is, if it was moved since the training.
+        teacher: where the weights of their teacher are, if they were moved.
+        images: number of test images whose activation maps are shown.
 
     Errors: UserError if a run cannot be opened or the page cannot be written.
     """
     opened = open_all(runs)
-    sections = [
-        {"title": section.title, "words": section.words, "content": _content(section.make, opened)}
-        for section in SECTIONS
-    ]
+    if teacher:
+        if not Path(teacher).exists():
+            raise UserError(f"There is nothing at {teacher}: pass the weights of the teacher, or its run directory.")
+        opened = [replace(each, run=MovedRun(each.run.path, teacher)) if each.run else each for each in opened]
+    if root and not Path(root).is_dir():
+        raise UserError(f"There is no folder {root}: pass the folder with the data of the runs.")
+    given = {"root": root, "images": images}
+    sections = []
+    for section in SECTIONS:
+        make = partial(section.make, **{name: given[name] for name in section.options})
+        sections.append({"title": section.title, "words": section.words, "content": _content(make, opened)})
     body = TEMPLATES.get_template("report.html").render(sections=sections)
     title = "famviz: " + ", ".join(run.name for run in opened)
     text = page(title, body, (HERE / "report.css").read_text())
@@ -96,25 +118,49 @@ def _figures(name: str, run: Run) -> tuple[str, ...]:
     return name, str(len(run.metrics())), figure, f"{found.last:.2f}", best, found.chosen_on, f"{seconds:.0f}"
 
 
-def differences_section(runs: list[LoadedRun]) -> Markup:
+def differences_section(runs: list[LoadedRun], root: str = "") -> Markup:
     """Amplitude spectra of student and teacher, if the data and the weights are there."""
     words = "For each stage of {}: every network's amplitude spectrum, its difference from the teacher, both as curves."
-    return _from_networks(runs, "amplitude", "differences_figure", words)
+    figures = _from_networks(runs, "amplitude", "differences_figure", words, root=root)
+    explorer = _spectra(runs, root)
+    return _joined([explorer, _part("folded", "All stages in one picture", figures)]) if explorer else figures
 
 
-def effect_section(runs: list[LoadedRun]) -> Markup:
+def _spectra(runs: list[LoadedRun], root: str) -> Markup:
+    """The amplitude explorer of the runs that share data and teacher with the first one; nothing where it fails."""
+    taught = [run.run for run in runs if run.run and run.run.recipe.method_names]
+    alike = [run for run in taught if _pair(run) == _pair(taught[0])]
+    if not alike:
+        return Markup("")
+    try:
+        explorer = AmplitudeExplorer(alike, SPECTRA_IMAGES, root=root)
+        try:
+            return Markup(explorer.to_fragment(budget=SPECTRA_BUDGET))
+        finally:
+            explorer.close()
+    except Exception:  # whatever fails here fails for the figures as well, and there the reason is printed
+        return Markup("")
+
+
+def _pair(run: Run) -> tuple[object, ...]:
+    """What runs have in common whose networks can be compared on the same images."""
+    recipe = run.recipe
+    return recipe.task, recipe.data.name, recipe.teacher.model, recipe.teacher.weights
+
+
+def effect_section(runs: list[LoadedRun], root: str = "") -> Markup:
     """What the filters of each run do to real features, if the data and the weights are there."""
     holding = [run for run in runs if run.filters]
     if not holding:
         return _part("note", "No run here holds a frequency filter.")
     words = "For each level of {}: spectra of what enters, of each branch and of what leaves, the gain, and the shares."
-    return _from_networks(holding, "effect", "effect_figure", words)
+    return _from_networks(holding, "effect", "effect_figure", words, root=root)
 
 
-def cam_section(runs: list[LoadedRun]) -> Markup:
+def cam_section(runs: list[LoadedRun], root: str = "", images: int = 4) -> Markup:
     """Class activation maps, if the data and the weights are there."""
     words = "Test images, one in each row, and next to each the class activation map of every network of {}."
-    return _from_networks(runs, "maps", "maps_figure", words)
+    return _from_networks(runs, "maps", "maps_figure", words, root=root, images=images)
 
 
 def recipe_section(runs: list[LoadedRun]) -> Markup:
@@ -163,21 +209,25 @@ SECTIONS = (
     Section(
         "How amplitudes differ",
         "Amplitude of each frequency in every stage, averaged over test images, and how far each network is above "
-        "(red) or below (blue) its teacher. Look whether the student with the method is nearer to zero than the "
-        "student alone by more than the bands, which are 95 % bootstrap intervals over images.",
+        "(red) or below (blue) its teacher. Drag over a spectrum or a curve to see the share of these frequencies in "
+        "each network, and images and maps that hold nothing else. Look whether the student with the method is nearer "
+        "to zero than the student alone by more than the bands, which are 95 % bootstrap intervals over images.",
         differences_section,
+        ("root",),
     ),
     Section(
         "What filters do to features",
         "What enters each level of the method, the output of its branches, and what is left to the teacher, on real "
         "features. Look which branch carries the energy here: on white input, as in the explorer, it may be the other.",
         effect_section,
+        ("root",),
     ),
     Section(
         "Where networks look",
         "Where in a test image each network finds evidence for a class. Look where student and teacher disagree. "
         "Similar maps do not show that a student is better.",
         cam_section,
+        ("root", "images"),
     ),
     Section(
         "Recipe",
@@ -227,7 +277,7 @@ def _fact(key: str, value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _from_networks(runs: list[LoadedRun], module: str, function: str, words: str) -> Markup:
+def _from_networks(runs: list[LoadedRun], module: str, function: str, words: str, **options: Any) -> Markup:
     """Figures that need a run's data and weights, described in words; one sentence for a run without these."""
     draw = getattr(import_module(f"famviz.figures.{module}"), function)
     trained = [run for run in runs if run.run]
@@ -235,7 +285,7 @@ def _from_networks(runs: list[LoadedRun], module: str, function: str, words: str
     parts = []
     for run in taught or trained:
         try:
-            figure = png(draw(run.run), words.replace("{}", run.name))
+            figure = png(draw(run.run, **options), words.replace("{}", run.name))
             parts += [_part("heading", run.name), figure]
         except Exception as error:  # whatever a missing file, a moved data set or an unknown network raises
             parts.append(_part("note", f"{run.name}: {_why(error)}"))

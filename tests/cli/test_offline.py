@@ -70,7 +70,7 @@ def test_the_hub_is_not_asked_again_and_again_where_its_name_is_unknown(monkeypa
         raise OSError("not in the cache")
 
     monkeypatch.setattr("socket.getaddrinfo", refuse)
-    monkeypatch.setattr("famkd.models.libraries.getproxies", dict)
+    monkeypatch.setattr("famkd.models.hub.getproxies", dict)
     monkeypatch.setattr(timm, "create_model", create)
     before = constants.HF_HUB_OFFLINE
     with pytest.raises(UserError, match="could not be downloaded: check the network"):

@@ -122,8 +122,8 @@ def test_a_teacher_from_a_file_is_measured_and_shown(small, capsys):
     figures = evaluate_checkpoint("resnet8", "teacher.pt", run.recipe.data.name, run.recipe.data.root)[0]
     assert run.teacher == pytest.approx(figures)
     closing_table(run)
-    out = capsys.readouterr().out
-    assert f"teacher top1 {figures['top1']:.2f}  top5 {figures['top5']:.2f}" in out
+    out, err = capsys.readouterr()
+    assert f"teacher top1 {figures['top1']:.2f}  top5 {figures['top5']:.2f}" in err
     assert "teacher resnet8: teacher.pt" in out
     Run(run.path / "teacher.json").path.write_text("{")
     with pytest.raises(UserError, match=r"teacher.json is damaged"):

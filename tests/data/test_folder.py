@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.processes import finish, wait_for_epochs
+from helpers.processes import finish, spoken, wait_for_epochs
 from PIL import Image
 from torchvision.transforms import v2
 
 from famkd import distributed
 from famkd.config.load import load_recipe
 from famkd.data import build_data
-from famkd.data.folders import read_folders
+from famkd.data.folder_source import read_folders
 from famkd.data.imagenet import read_imagenet
 from famkd.data.pixels import decoded
 from famkd.data.transforms import decoded_on, plain_view, seed_of, training_view, viewed
@@ -428,7 +428,7 @@ def test_a_signal_to_all_processes_of_a_job_saves_the_step(tree, small, backgrou
     os.killpg(job.pid, signal.SIGTERM)
     code, _, err = finish(job)
     assert code == 75, err
-    assert re.fullmatch(r"famkd: stopped by SIGTERM .*\n", err), err
+    assert re.fullmatch(r"famkd: stopped by SIGTERM .*\n", spoken(err)), err
     assert Run("cut").metrics()[0] == whole.metrics()[0]
 
 

@@ -9,6 +9,7 @@ from helpers.famviz_runs import make_run, released_state
 import famviz
 from famkd.errors import UserError
 from famviz import spectra
+from famviz.analysis.filters import automatic_floor, filter_figures, strongest
 from famviz.explorer import encode
 
 
@@ -74,7 +75,9 @@ def test_what_is_not_there_is_refused(explorer, name, value):
 def test_beyond_the_budget_rows_come_one_at_a_time(runs):
     explorer = famviz.FilterExplorer(runs, budget=0, c_out=2)
     each, reference = runs[0].filters[0], explorer._meta["levels"][0][0]["reference"]
-    assert set(explorer._whole) == {"0.0.base", "0.1.base", "1.0.base", "1.1.base"}
+    assert set(explorer._whole) == {
+        f"{r}.{n}.{part}" for r in (0, 1) for n in (0, 1) for part in ("base", "table", "wall")
+    }
     got = decoded(explorer._rows["0.0.2"], each.response[2:3].shape, reference)
     assert np.abs(got[0] - each.response[2]).max() < 0.032 * reference
     explorer.c_out = 3
@@ -97,11 +100,85 @@ def test_raw_planes_come_when_asked_for(tmp_path):
     np.testing.assert_array_equal(explorer.to_numpy(), explorer.filter.raw[0, 0])
 
 
-def test_the_table_lists_the_strongest_first(explorer, runs):
-    rows, energy = explorer._meta["levels"][0][0]["table"], runs[0].filters[0].energy()
-    assert (rows[0][0], rows[0][1]) == np.unravel_index(energy.argmax(), energy.shape)
-    assert [row[2] for row in rows] == sorted((row[2] for row in rows), reverse=True)
-    assert len(encode.table(runs[0].filters[1], 7)) == 7
+def test_the_table_has_every_filter_the_strongest_first(explorer, runs):
+    each = runs[0].filters[0]
+    rows, energy = explorer.table().rows, each.energy()
+    assert (rows[0]["out"], rows[0]["in"]) == np.unravel_index(energy.argmax(), energy.shape)
+    assert [row["energy dB"] for row in rows] == sorted((row["energy dB"] for row in rows), reverse=True)
+    assert {(row["out"], row["in"]) for row in rows} == set(np.ndindex(each.channels))
+    for row in rows:
+        response = each.response[row["out"], row["in"]]
+        assert row["centroid"] == pytest.approx(spectra.centroid_frequency(response, 9))
+        assert row["coherence"] == pytest.approx(spectra.orientation(response, 9)[1])
+        assert row["energy dB"] == pytest.approx(10 * np.log10(spectra.energy(response, 9) / energy.max()), abs=1e-4)
+    assert len(explorer.frame()) == len(rows)
+
+
+def test_bytes_of_the_table_keep_its_digits(explorer, runs):
+    sent = np.frombuffer(explorer._whole["0.1.table"], "<u2").reshape(5, *runs[0].filters[1].channels)
+    columns = filter_figures(runs[0].filters[1])
+    for codes, (name, scale), digits in zip(sent, encode.TABLE.items(), (0.05, 5e-4, 5e-4, 0.5, 5e-3)):
+        np.testing.assert_allclose(codes / scale, columns[name], atol=digits / 5)
+
+
+def test_the_strongest_filters_are_there_whatever_the_budget(runs):
+    explorer = famviz.FilterExplorer(runs, budget=0)
+    each, reference = runs[0].filters[0], explorer._meta["levels"][0][0]["reference"]
+    pairs = strongest(each, 48)
+    got = decoded(explorer._whole["0.0.wall"], (len(pairs), *each.response.shape[2:]), reference)
+    for filter, pair in zip(got, pairs):
+        assert np.abs(filter - each.response[pair]).max() < 0.032 * reference
+
+
+def test_levels_have_names(runs):
+    explorer = famviz.FilterExplorer(runs, c_out=5, level="layer2")
+    assert (explorer.level, explorer.c_out) == (1, 5)
+    explorer.level = "layer1"
+    assert (explorer.level, explorer.c_out) == (0, 3)
+    explorer.level = runs[0].filters[1].path
+    assert explorer.level == 1
+
+
+@pytest.mark.parametrize(("traits", "error", "words"), [
+    ({"level": "layer9"}, UserError, "has no filter 'layer9'. Its filters: 0 (layer1), 1 (layer2)."),
+    ({"level": "layer1", "c_out": 4}, traitlets.TraitError, "c_out must be 0 .. 3 in level 0 (layer1), not 4"),
+    ({"colourmap": "magma"}, UserError, "FilterExplorer has no argument 'colourmap'. Did you mean colormap?"),
+    ({"colormap": "jet"}, traitlets.TraitError, "colormap"),
+    ({"floor": 3}, traitlets.TraitError, "floor"),
+])  # fmt: skip
+def test_wrong_arguments_are_refused_in_words(runs, traits, error, words):
+    with pytest.raises(error) as refused:
+        famviz.FilterExplorer(runs, **traits)
+    assert words in str(refused.value)
+
+
+def test_the_choice_is_exported_as_arrays(explorer, runs, tmp_path):
+    explorer.level, explorer.c_out, explorer.c_in = 1, 5, 3
+    each = runs[0].filters[1]
+    found = explorer.to_arrays(tmp_path / "choice.npz")
+    with np.load(tmp_path / "choice.npz") as saved:
+        assert all(np.array_equal(saved[name], found[name]) for name in saved)
+    np.testing.assert_array_equal(found["plane"], each.plane()[5, 3])
+    np.testing.assert_allclose(found["kernel"], spectra.spatial_kernel(each.response[5, 3], each.size), atol=1e-6)
+    at = np.argwhere((found["ky"][:, None] == 2) & (found["kx"] == -1))[0]
+    assert found["amplitude"][tuple(at)] == pytest.approx(abs(np.conj(each.response[5, 3, -2, 1])))
+    assert tuple(found["channels"]) == (5, 3)
+
+
+def test_the_range_of_colours_follows_what_is_shown():
+    amplitudes = np.concatenate([np.full(10, 1e-3), np.full(89, 0.05), [0.5], np.zeros(20)])
+    assert automatic_floor([amplitudes], 0.5) == -55  # 20 log10(0.001 / 0.5) is -53.98
+    assert automatic_floor([np.zeros(4)], 1.0) == -60
+    assert automatic_floor([np.ones(4)], 1.0) == -5
+
+
+def test_the_still_picture_has_the_range_and_the_colours_of_the_page(explorer, runs):
+    explorer.c_out, explorer.c_in, explorer.colormap = 2, 1, "magma"
+    amplitude = np.abs(runs[0].filters[0].plane()[2, 1])
+    image = explorer.to_figure().axes[1].images[0]
+    floor = automatic_floor([amplitude], amplitude.max())
+    assert (image.get_clim(), image.cmap.name) == ((floor, 0), "magma")
+    np.testing.assert_allclose(image.get_array(), spectra.decibel(amplitude, amplitude.max(), floor))
 
 
 def test_explorers_move_together_until_parted(runs):
@@ -126,22 +203,22 @@ def test_the_still_picture_shows_what_is_chosen(explorer, runs):
     explorer.c_out, explorer.c_in = 2, 1
     each = runs[0].filters[0]
     _, mean = spectra.radial_profile(np.abs(each.plane()[2, 1]))
-    drawn = explorer._still().axes[5].lines[0].get_ydata()
+    drawn = explorer.to_figure().axes[5].lines[0].get_ydata()
     np.testing.assert_allclose(np.nan_to_num(drawn, nan=-60), spectra.decibel(mean, mean.max()))
     explorer.other, explorer.view = runs[1].name, "kernel"
     kernels = [spectra.spatial_kernel(run.filters[0].response[2, 1], each.size) for run in runs]
-    shown = [ax.images[0].get_array() for ax in explorer._still().axes[:3]]
+    shown = [ax.images[0].get_array() for ax in explorer.to_figure().axes[:3]]
     for got, wanted in zip(shown, (*kernels, kernels[0] - kernels[1])):
         np.testing.assert_allclose(got, wanted, atol=1e-7)
 
 
 def test_the_still_picture_shows_the_chosen_epoch(explorer, runs):
-    explorer.epoch = 1
-    amplitude, kept = explorer._still().axes[1], runs[0].summary(runs[0].filters[0], 1)
+    explorer.epoch, explorer.floor = 1, -60
+    amplitude, kept = explorer.to_figure().axes[1], runs[0].summary(runs[0].filters[0], 1)
     plane = spectra.full_plane(kept["amplitude"], 9)
     np.testing.assert_allclose(amplitude.images[0].get_array(), spectra.decibel(plane, plane.max()))
     explorer.other = runs[1].name
-    figure = explorer._still()
+    figure = explorer.to_figure()
     assert "epoch 1" in figure.get_suptitle()
     ratio = plane / (spectra.full_plane(runs[1].summary(runs[1].filters[0], 1)["amplitude"], 9) + 1e-30)
     shown = figure.axes[2].images[0].get_array()

@@ -192,3 +192,13 @@ class Trap:
         import os
 
         return os.mkdir, (self.path,)
+
+
+def test_a_run_and_its_filters_are_shown_in_a_line(tmp_path):
+    opened = famviz.open(make_run(tmp_path / "a<b>", epochs=1).path)
+    assert repr(opened) == f"LoadedRun({opened.name!r}, 2 filters)"
+    assert repr(opened.filters[0]) == "Filter('level 0 (layer1)', 4 to 4 channels, 9 x 9)"
+    page = opened._repr_html_()
+    assert "a&lt;b&gt;" in page
+    assert "<b>level 1 (layer2)</b>: 6 to 6 channels, 8 x 8; ideal high-pass, cutoff 0.1" in page
+    assert len(page) < 1000

@@ -8,15 +8,16 @@ import pytest
 import torch
 from helpers.browser import settled
 from helpers.famviz_runs import make_run, released_state
+from markupsafe import Markup
 
 import famviz
 from famkd.files import write_rows
 from famviz import figures as plots
 from famviz import report
-from famviz.cli import main
+from famviz.cli import lab, main
 from famviz.lab.prepare import prepare_notebook
 
-pytest_plugins = ("helpers.browser",)
+pytest_plugins = ("helpers.browser", "helpers.famviz_trained")
 SMALL = {"shapes": ((2, 5), (2, 4))}
 EVIL = "</script><img src=x onerror=alert(1)>"
 
@@ -102,6 +103,15 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_runs_of_one_teacher_are_explored_together(trained_runs, monkeypatch):
+    monkeypatch.setattr("famviz.report.report._from_networks", lambda *given: Markup("figures"))
+    text = report.differences_section(famviz.open(list(trained_runs.values())))
+    assert 'data-widget="amplitude"' in text
+    networks = json.loads(re.search(r"json\">(.*?)</script>", text)[1])["traits"]["_meta"]["networks"]
+    assert networks[:4] == ["teacher", "student alone", "student by fam", "student by fam_review"]
+    assert re.search(r"<details><summary>All stages in one picture</summary>figures", text)
+
+
 @pytest.mark.slow
 def test_what_cannot_be_shown_is_said_in_words(run, tmp_path):
     text = report.write_report(run.path, tmp_path / "report.html").read_text()
@@ -145,6 +155,62 @@ def test_mistakes_end_in_a_sentence_and_code_two(argv, words, capsys):
         main(argv)
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_wrong_path_is_refused_before_anything_slow_is_imported(python, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code = "import sys\nfrom famviz.cli import main\ntry:\n  main(sys.argv[1:])\nexcept SystemExit as e:\n"
+    code += "  print(e.code, {'torch', 'matplotlib'} & set(sys.modules))"
+    for argv, words in (
+        (["report", "nowhere"], "nothing at nowhere"),
+        (["lab", str(tmp_path / "empty")], "no run dir"),
+    ):
+        _, out, err = python("-c", code, *argv)
+        assert (out.strip(), words in err) == ("2 set()", True)
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--root", "nowhere"], "There is no folder nowhere: pass the folder with the data of the runs."),
+    (["--teacher", "nowhere"], "There is nothing at nowhere: pass the weights of the teacher"),
+    (["--images", "0"], "--images must be at least 1, not 0."),
+])  # fmt: skip
+def test_wrong_places_of_data_and_teacher_end_in_a_sentence(run, flags, words, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(run.path), "-o", str(tmp_path / "r.html"), *flags])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_flags_reach_the_sections_that_need_networks(trained_runs, tmp_path, monkeypatch):
+    seen = {}
+
+    def figure(name):
+        def draw(run, **options):
+            seen[name] = (run.recipe.teacher.weights, options)
+            return famviz.style.figure()
+
+        return draw
+
+    for module, function in (("amplitude", "differences_figure"), ("effect", "effect_figure"), ("maps", "maps_figure")):
+        monkeypatch.setattr(f"famviz.figures.{module}.{function}", figure(module))
+    moved = tmp_path / "teacher.pth"
+    moved.touch()
+    flags = ["--root", str(tmp_path), "--teacher", str(moved), "--images", "3"]
+    main(["report", str(trained_runs["fam"].path), "-o", str(tmp_path / "r.html"), *flags])
+    root = {"root": str(tmp_path)}
+    assert seen == {
+        "amplitude": (str(moved), root), "effect": (str(moved), root), "maps": (str(moved), {**root, "images": 3})
+    }  # fmt: skip
+
+
+def test_a_kept_notebook_lies_beside_the_run_and_is_opened_again(tmp_path):
+    kept = make_run(tmp_path / "run", epochs=1, **SMALL)
+    path = lab((str(kept.path),), keep=True)
+    assert path == kept.path.resolve() / "look.ipynb"
+    path.write_text("mine")
+    assert lab((str(kept.path),), keep=True) == path
+    assert path.read_text() == "mine"
+    assert lab((str(kept.path),)).parent != kept.path
 
 
 def test_help_names_the_commands(capsys):
@@ -196,6 +262,7 @@ def test_lab_hands_further_flags_to_jupyterlab(run, monkeypatch):
     assert command[1:3] == ["-m", "jupyterlab"]
     assert command[-2:] == ["--no-browser", "--port=1"]
     assert command[3].endswith("look.ipynb")
+    assert "--LabApp.default_url=/lab/tree/look.ipynb" in command
     with pytest.raises(Became) as became:
         main(["lab", str(run.path), str(run.path), "--port", "1"])
     assert became.value.args[0][-2:] == ["--port", "1"]

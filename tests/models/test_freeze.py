@@ -61,4 +61,4 @@ def test_what_cannot_be_frozen_is_told(small, capsys):
     with pytest.raises(UserError, match="leaves nothing of the student to train"):
         train(small("--student.freeze", "*"))
     train(small("--student.freeze", "layer1", "--epochs", "1"))
-    assert "--student.freeze keeps random weights" in capsys.readouterr().out
+    assert "--student.freeze keeps random weights" in capsys.readouterr().err

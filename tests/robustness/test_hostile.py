@@ -20,7 +20,7 @@ import famviz
 from famkd.config.load import load_recipe
 from famkd.console import console, reporting
 from famkd.data import build_data
-from famkd.data.small import npz
+from famkd.data.archives import npz
 from famkd.errors import UserError, inert
 from famkd.models import build_model, load_weights
 from famkd.run.directory import Run
@@ -161,7 +161,7 @@ def test_printed_text_does_not_control_the_terminal(text, capsys):
     for form in ("markdown", "csv", "html"):
         print(write_table(form, [text], [[text]], [text]))
     print(UserError(f"There is no {text}."))
-    shown = capsys.readouterr().out
+    shown = "".join(capsys.readouterr())
     assert inert(shown.replace("\n", "")) == shown.replace("\n", "")
     assert inert(text) in shown
     assert not [line for line in shown.splitlines() if line.startswith("famkd: ")]
@@ -170,7 +170,7 @@ def test_printed_text_does_not_control_the_terminal(text, capsys):
 @pytest.mark.parametrize("text", MARKUP)
 def test_printed_text_is_not_read_as_markup(text, capsys):
     print_everywhere(text)
-    assert capsys.readouterr().out.count(text) == 8
+    assert "".join(capsys.readouterr()).count(text) == 8
 
 
 @pytest.mark.parametrize("text", ["![x](http://x/x.png)", "[x](javascript:x)", "<img src=x>", "a\\|b", "a|b", "\\"])

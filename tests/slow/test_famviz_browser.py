@@ -12,6 +12,7 @@ from PIL import Image
 
 import famviz
 from famviz import spectra
+from famviz.analysis.filters import automatic_floor, strongest
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
@@ -29,7 +30,7 @@ def shown(page, runs, tmp_path):
     """A function that opens an explorer's page; the page itself, and the traits as the page holds them."""
 
     def show(source=None, budget=4 << 20, **traits):
-        explorer = famviz.FilterExplorer(runs if source is None else source, **traits)
+        explorer = famviz.FilterExplorer(runs if source is None else source, **{"floor": -60, **traits})
         explorer.to_html(tmp_path / "page.html", budget=budget)
         page.goto(f"file://{tmp_path / 'page.html'}")
         page.wait_for_selector(".famviz[data-seq]")
@@ -207,7 +208,7 @@ def test_the_slider_replays_the_life_of_a_level(shown, page, runs):
     wanted = table[np.rint((1 + decibels / 60) * 255).astype(int)]
     assert close(pixels(page, ".fv-main .fv-stack canvas"), wanted, STEP + 1, table)
     assert page.locator(".fv-read").inner_text().startswith("Epoch 1")
-    assert page.locator(".fv-main figcaption").inner_text() == "epoch 1: RMS amplitude |H|, dB"
+    assert page.locator(".fv-main figcaption").inner_text() == "epoch 1: RMS of all filters, amplitude |H|, dB"
 
 
 def test_a_replay_leaves_view_and_epoch_alone(shown, page, runs):
@@ -245,7 +246,9 @@ def test_a_run_without_that_epoch_says_so(shown, page, runs, tmp_path):
     page.evaluate("() => window.famviz[0].set('epoch', 1)")
     settled(page)
     assert pixels(page, ".fv-b .fv-stack canvas")[..., 3].all()
-    assert page.locator(".fv-b figcaption").inner_text() == f"{short.name}: epoch 1: RMS amplitude |H|, dB"
+    assert (
+        page.locator(".fv-b figcaption").inner_text() == f"{short.name}: epoch 1: RMS of all filters, amplitude |H|, dB"
+    )
 
 
 def test_the_table_sorts_and_chooses(shown, page, runs):
@@ -278,13 +281,14 @@ def test_raw_planes_are_drawn_whole(shown, page, tmp_path):
 def test_a_page_says_which_rows_it_does_not_hold(shown, page, runs):
     strongest = int(runs[0].filters[1].energy().sum(1).argmax())
     size = 2 * runs[0].filters[1].response[0].size
-    bases = sum(len(v) for k, v in famviz.FilterExplorer(runs)._whole.items() if k.endswith("base"))
+    bases = sum(len(v) for k, v in famviz.FilterExplorer(runs, budget=0)._whole.items())
     shown(level=1, c_out=strongest, budget=bases + size * 20)  # room for a part of all rows
     held = page.evaluate("() => Object.keys(window.famviz[0].get('_rows')).length + "
                          "Object.keys(window.famviz[0].get('_whole')).length")  # fmt: skip
     assert held > 4
     page.evaluate("() => { const m = window.famviz[0]; for (const k of ['_rows', '_whole']) { const v = m.get(k);"
-                  " for (const key in v) if (!key.endsWith('base')) delete v[key]; } m.set('c_in', 1); }")  # fmt: skip
+                  " for (const key in v) if (!/base|table/.test(key)) delete v[key]; }"
+                  " m.set('c_in', 1); }")  # fmt: skip
     settled(page)
     assert "does not hold this row" in page.locator(".fv-read").inner_text()
     assert not pixels(page, ".fv-main .fv-stack canvas")[..., 3].any()  # nor what was there before
@@ -358,6 +362,144 @@ def test_a_picture_is_saved_as_shown(shown, page, runs, tmp_path):
         assert (saved == one).all(-1).sum() > 200  # the corner's frequency, enlarged
 
 
+def test_automatic_colours_range_over_what_is_shown(shown, page, runs):
+    shown(c_out=2, c_in=3, floor=0, colormap="magma")
+    plane = np.abs(runs[0].filters[0].plane()[2, 3])
+    floor, table = automatic_floor([plane], plane.max()), spectra.colour_table("magma")
+    said = page.locator(".fv-main .fv-scale span").all_inner_texts()
+    assert said[0] == f"−{-floor:.0f} dB"
+    assert float(said[1].removeprefix("0 dB is ")) == pytest.approx(plane.max(), rel=0.02)
+    wanted = table[np.rint((1 - spectra.decibel(plane, plane.max(), floor) / floor) * 255).astype(int)]
+    assert close(pixels(page, ".fv-main .fv-stack canvas"), wanted, 80 / 254 / -floor * 255 + 2, table)
+    page.select_option(".fv-colormap select", "gray")
+    settled(page)
+    got = pixels(page, ".fv-main .fv-stack canvas")
+    assert (got[..., 0] == got[..., 1]).all()
+    assert page.locator(".fv-floor input").input_value() == ""
+
+
+@pytest.mark.parametrize(("wall", "view"), [("strongest", "amplitude"), ("output", "phase"), ("input", "kernel")])
+def test_the_wall_shows_filters_on_one_scale(shown, page, runs, wall, view):
+    explorer = shown(level=1, wall=wall, view=view, c_out=1, c_in=2)
+    each = runs[0].filters[1]
+    o, c = each.channels
+    pairs = {
+        "strongest": strongest(each, 48),
+        "output": [(1, n) for n in range(c)],
+        "input": [(n, 2) for n in range(o)],
+    }
+    shown_pairs = pairs[wall]
+    words = page.locator(".fv-wall-cell figcaption").all_inner_texts()
+    assert words == [f"{inn} → {out}" for out, inn in shown_pairs]
+    planes = [each.plane()[pair] for pair in shown_pairs]
+    kernels = [spectra.spatial_kernel(each.response[pair], each.size) for pair in shown_pairs]
+    top = max(np.abs(kernel).max() for kernel in kernels)
+    for at, (plane, kernel) in enumerate(zip(planes, kernels)):
+        got = pixels(page, f".fv-wall-cell canvas >> nth={at}")
+        if view == "amplitude":
+            table, codes = (
+                spectra.colour_table("cividis"),
+                spectra.decibel(plane, np.abs(each.response).max(), -60) / 60,
+            )
+            assert close(got, table[np.rint((1 + codes) * 255).astype(int)], STEP, table)
+        if view == "kernel":
+            table = spectra.colour_table("RdBu_r")
+            assert close(got, table[np.rint((kernel / top + 1) / 2 * 255).astype(int)], 5, table)
+        if view == "phase":
+            assert (got[..., 3] > 0).sum() >= 60
+    page.locator(".fv-wall-cell canvas").nth(3).click()
+    settled(page)
+    assert (trait(page, "c_out"), trait(page, "c_in")) == shown_pairs[3]
+    assert "fv-on" in page.locator(".fv-wall-cell").nth(3).get_attribute("class")
+    page.focus(".fv-wall-grid")
+    page.keyboard.press("ArrowRight")
+    settled(page)
+    assert (trait(page, "c_out"), trait(page, "c_in")) == shown_pairs[4]
+    page.locator(".fv-wall-cell canvas").nth(0).hover()
+    assert (
+        page.locator(".fv-read").inner_text().startswith(f"Output {shown_pairs[0][0]}, input {shown_pairs[0][1]} at ")
+    )
+    assert explorer.wall == wall
+
+
+def test_the_table_is_searched_and_saved_whole(shown, page, runs, tmp_path):
+    explorer = shown(level=1)
+    rows = explorer.table().rows
+    assert page.locator(".fv-scroll tbody tr").count() == len(rows) == 36
+    middle = sorted(row["centroid"] for row in rows)[30]
+    wanted = [row for row in rows if row["centroid"] > middle and row["out"] <= 3]
+    page.fill("input[type=search]", f"cent > {middle:.6f}, out <= 3")
+    settled(page)
+    assert page.locator(".fv-scroll tbody tr").count() == pytest.approx(len(wanted), abs=1)
+    with page.expect_download() as loaded:
+        page.click("text=save table")
+    loaded.value.save_as(tmp_path / "table.csv")
+    head, *lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert head == "out,in,energy dB,centroid,bandwidth,angle °,coherence"
+    assert abs(len(lines) - len(wanted)) <= 1
+    first = list(map(float, lines[0].split(",")))
+    assert first[:2] == [wanted[0]["out"], wanted[0]["in"]]
+    assert first[3] == pytest.approx(wanted[0]["centroid"], abs=1e-4)
+    page.fill("input[type=search]", "sound > 3")
+    settled(page)
+    assert '"sound > 3" is not understood' in page.locator("details .fv-bar").inner_text()
+    page.fill("input[type=search]", "angle 30 .. 60")
+    settled(page)
+    assert page.locator(".fv-scroll tbody tr").count() == sum(30 <= row["angle"] <= 60 for row in rows)
+
+
+def test_values_are_read_with_frequency_decibels_and_phase_and_saved(shown, page, runs, tmp_path):
+    shown(level=1, c_out=2, c_in=2)
+    plane = runs[0].filters[1].plane()[2, 2]
+    box = page.locator(".fv-main .fv-stack canvas").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 6.5 / 8, box["y"] + box["height"] * 1.5 / 8)
+    said = re.search(
+        r"at kx 2, ky −3: \|H\| ([\d.e−]+), (−?[\d.]+) dB, phase (−?[\d.]+) rad", page.locator(".fv-read").inner_text()
+    )
+    amplitude, decibels, phase = (float(part.replace("−", "-")) for part in said.groups())
+    assert amplitude == pytest.approx(abs(plane[1, 6]), rel=0.02)
+    assert decibels == pytest.approx(
+        20 * np.log10(abs(plane[1, 6]) / np.abs(runs[0].filters[1].response).max()), abs=0.25
+    )
+    assert phase == pytest.approx(np.angle(plane[1, 6]), abs=0.03)
+    with page.expect_download() as loaded:
+        page.click("text=save values")
+    loaded.value.save_as(tmp_path / "values.csv")
+    rows = np.loadtxt(tmp_path / "values.csv", delimiter=",", skiprows=1)
+    strong = np.abs(plane).ravel() > 0.01 * np.abs(plane).max()
+    np.testing.assert_allclose(rows[strong, 2], np.abs(plane).ravel()[strong], rtol=0.03)
+    assert rows[0, :2].tolist() == [-4, -4]
+
+
+def test_keys_choose_view_wall_and_mean(shown, page):
+    shown()
+    page.focus(".fv-nav .fv-stack canvas")
+    for key, name, wanted in (
+        ("v", "view", "phase"),
+        ("w", "wall", "strongest"),
+        ("m", "mean", True),
+        ("m", "mean", False),
+    ):
+        page.keyboard.press(key)
+        settled(page)
+        assert trait(page, name) == wanted
+    page.keyboard.press("?")
+    assert page.locator(".fv-keys").is_visible()
+    page.focus("input[type=search]")
+    page.keyboard.type("v")
+    assert trait(page, "view") == "phase"
+
+
+@pytest.mark.parametrize("width", [900, 1440])
+def test_the_plane_fills_the_width_and_has_ticks(shown, page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    shown(level=1)
+    assert page.locator(".fv-main .fv-stack canvas").bounding_box()["width"] >= 400
+    assert page.locator(".fv-main .fv-x .fv-tick").all_inner_texts() == ["−4", "−2", "0", "2"]
+    assert page.locator(".fv-main .fv-y .fv-axis-name").inner_text() == "ky"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
 def test_terms_are_explained_where_they_stand(shown, page):
     shown()
     tips = page.locator("thead th").evaluate_all("(heads) => heads.map((head) => head.title)")
@@ -374,10 +516,15 @@ def test_pictures_have_names_and_the_readout_speaks(shown, page):
     chosen = page.locator(".fv-read").inner_text()
     box = page.locator(".fv-main .fv-stack canvas").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    assert "at x 0, y 0: below −60 dB" in page.locator(".fv-read").inner_text()
+    assert "at kx 0, ky 0: below −60 dB" in page.locator(".fv-read").inner_text()
     box = page.locator(".fv-curve").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
     assert page.locator(".fv-read").inner_text().startswith("ring 2 of 4: ")
+    page.focus(".fv-curve")
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".fv-read").inner_text().startswith("ring 3 of 4: ")
+    page.locator(".fv-thumb canvas").nth(1).hover()
+    assert re.match("phase, rad at kx 0, ky 0: ", page.locator(".fv-read").inner_text())
     page.mouse.move(0, 0)
     settled(page)
     assert page.locator(".fv-read").inner_text() == chosen

@@ -132,7 +132,7 @@ def test_top_logits_keep_their_probabilities_and_the_others_share_the_rest():
 
 def test_a_store_of_top_logits_trains(here, capsys):
     store_teacher(load_recipe("small.yaml", "--views", "1"), "top", StoreOptions(topk=1))
-    assert "1 logits: 8 bytes an image, 384 B in all" in capsys.readouterr().out
+    assert "1 logits: 8 bytes an image, 384 B in all" in capsys.readouterr().err
     rows = train(recipe("--teacher.store", "top", "--epochs", "1"), out="run").metrics()
     assert rows[0]["kd.kd"] > 0
     with pytest.raises(UserError, match=r"--topk 3 keeps all logits of 3 classes: leave it out"):
@@ -145,7 +145,7 @@ def test_a_store_of_top_logits_trains(here, capsys):
 def test_a_training_from_a_store_names_its_teacher_and_its_views(here, capsys):
     Path("teacher.pt").unlink()  # it is not needed any more
     run = train(recipe("--teacher.store", "all", "--method", "fam_review+kd"), out="run")
-    assert "teacher top1" in capsys.readouterr().out
+    assert "teacher top1" in capsys.readouterr().err
     assert run.recipe.teacher.model == "resnet8"
     assert run.recipe.teacher.weights == "teacher.pt"
     assert (run.recipe.data.views, run.recipe.data.views_seed) == (2, 0)
@@ -308,7 +308,7 @@ def test_a_stopped_store_goes_on_and_ends_with_the_same_bytes(here, monkeypatch,
     monkeypatch.setattr(writing, "write_tensors", real)
     capsys.readouterr()
     store_teacher(chosen, "again", ALL)
-    assert "3 of 6 shards are there" in capsys.readouterr().out
+    assert "3 of 6 shards are there" in capsys.readouterr().err
     for path in sorted(Path("all").rglob("*.safetensors")):
         assert path.read_bytes() == (Path("again") / path.relative_to("all")).read_bytes(), path
     times = {path: path.stat().st_mtime_ns for path in Path("again").rglob("*.safetensors")}
@@ -325,16 +325,17 @@ def test_a_folder_with_another_store_is_left_alone(here):
 
 def test_the_command_says_the_size_before_it_writes(here, capsys):
     main(["store", "small.yaml", "--views", "2", "--features", "embed"])
-    said = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    said = err.splitlines()
     assert said[0].startswith("teacher resnet8  top1 ")
     assert said[1].startswith(
         "stores/resnet8-npz-2: 48 images, 2 views, 3 logits, embed: 134 bytes an image, 12.9 kB in all; "
     )
-    assert said[-1] == "stores/resnet8-npz-2: train with --teacher.store stores/resnet8-npz-2"
+    assert out == "stores/resnet8-npz-2: train with --teacher.store stores/resnet8-npz-2\n"
     header = json.loads(Path("stores/resnet8-npz-2/store.json").read_text())
     assert (header["images"], header["views"], header["kinds"]) == (48, 2, {"embed": ["avgpool"]})
     main(["store", "small.yaml", "--views", "2", "--method", "fam_review", "--out", "other"])
-    assert "note: fam_review of this recipe also needs --features stages embed" in capsys.readouterr().out
+    assert "note: fam_review of this recipe also needs --features stages embed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ TAUGHT = "recipe: small.yaml\nteacher.model: resnet8\nteacher.weights: recipe:bi
 
 def test_what_cannot_start_is_told_first_and_the_others_run(swept, capsys):
     started, failed = swept(TAUGHT + "method: [kd, fam]\nstudent.taps: [[layer1, layer2], [layer9]]\n")
-    out = capsys.readouterr().out.splitlines()
+    out = capsys.readouterr().err.splitlines()
     titles = ["small kd-taps=_layer1_layer2_-seed0", "small kd-taps=_layer9_-seed0"]
     assert len(failed) == 1
     assert re.search("layer9", failed[0].why)

@@ -57,7 +57,7 @@ def test_each_epoch_is_measured_on_held_out_images_and_the_end_on_the_test_set(p
         assert run.test[which] == {"epoch": epoch, **figures}
         held_out = evaluate_run("run", best=which == "best", split="val")[0]
         assert held_out == {"top1": rows[epoch - 1]["val_top1"], "top5": rows[epoch - 1]["val_top5"]}
-    assert "12 held-out images choose the best epoch; the test set is for the end" in capsys.readouterr().out
+    assert "12 held-out images choose the best epoch; the test set is for the end" in capsys.readouterr().err
 
 
 def test_the_test_set_is_not_looked_at_before_the_end(pair, scored):
@@ -84,7 +84,7 @@ def test_patience_stops_early_and_resuming_leaves_it_so(pair, scored, capsys):
     assert len(run.metrics()) == 4
     assert run.finished
     assert run.test["best"] == {"epoch": 2, "top1": 8.0, "top5": 99.0}
-    assert "stopped after epoch 4: 2 epochs without a better figure" in capsys.readouterr().out
+    assert "stopped after epoch 4: 2 epochs without a better figure" in capsys.readouterr().err
     assert len(train(recipe, out="run", resume=True).metrics()) == 4
     assert len(seen) == 6
 

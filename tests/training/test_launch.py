@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ddp_worker
-from helpers.processes import HANG, finish, wait_for_epochs, wait_until
+from helpers.processes import HANG, finish, free_port, spoken, wait_for_epochs, wait_until
 from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -23,7 +23,7 @@ from famkd.errors import ROLE, UserError
 from famkd.models import MODELS, build_model
 from famkd.run.directory import Run
 from famkd.training import launch
-from famkd.training.build import one_device
+from famkd.training.build import build_fabric, one_device
 from famkd.training.loop import train
 from famkd.training.processes import processes
 from famkd.training.step import split
@@ -68,10 +68,10 @@ def test_two_processes_of_torchrun_train_as_one(plain, python):
     flags = (*TAUGHT, "--method", "kd+at", "--epochs", "2")
     one = train(plain(*flags), out="one")
     command = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", WORKER, "small.yaml")
-    code, out, err = python(*command, "--out", "two", *flags, "--optim.accumulate", "2", "--accelerator", "cpu")
+    code, _, err = python(*command, "--out", "two", *flags, "--optim.accumulate", "2", "--accelerator", "cpu")
     assert code == 0, err
     alike()
-    assert out.count("epoch 1/2") == 1  # one speaks
+    assert err.count("epoch 1/2") == 1  # one speaks
     close(one, Run("two"))
 
 
@@ -85,7 +85,7 @@ def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
     """CRD's memory of the whole training set is the same everywhere, though each process saw half of each step."""
     tasks = []
     shared = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0",
-              "SLURM_JOB_ID": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(_free_port())}  # fmt: skip
+              "SLURM_JOB_ID": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
     for n in "01":
         for key, value in {**shared, "SLURM_PROCID": n, "SLURM_LOCALID": n}.items():
             monkeypatch.setenv(key, value)
@@ -98,14 +98,6 @@ def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
     memory = Run("run").method_state()[0]["crd.memory_student"]
     assert memory.shape[0] == 48
     torch.testing.assert_close(memory.norm(dim=1), torch.ones(48))  # an image that no process saw keeps its first norm
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # started by famkd itself -------------------------------------------------------------------------------------------
@@ -148,6 +140,7 @@ def test_a_killed_rank_ends_the_rest_and_one_device_goes_on(pair, background, ra
     assert code == 2
     before = Run("run").metrics()
     assert 3 <= len(before) < 40
+    err = spoken(err)
     assert err.startswith("famkd: A process of this training has ended, so it cannot continue. ")
     assert f" run holds epoch {len(before)}; the same command with --resume continues" in err
     assert err.count("\n") == 1
@@ -184,7 +177,9 @@ def test_processes_told_to_stop_leave_together_at_the_same_step(pair, background
         os.kill(receiver, getattr(signal, name))
     code, _, err = finish(process)
     assert code == 75, err
-    assert re.fullmatch(rf"famkd: stopped by {name} in epoch \d+ after step 0 of 3; run holds the state.*\n", err), err
+    assert re.fullmatch(
+        rf"famkd: stopped by {name} in epoch \d+ after step 0 of 3; run holds the state.*\n", spoken(err)
+    ), err
     done = len(Run("run").metrics())
     assert 1 <= done < 400
     assert len(Run("run").read_resume()["metrics"]) == done
@@ -199,7 +194,7 @@ def test_ctrl_c_ends_all_processes(pair, background):
     process.send_signal(signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130
-    assert re.fullmatch(r"famkd: interrupted; the run directory holds the last finished epoch, .*\n", err), err
+    assert re.fullmatch(r"famkd: interrupted; the run directory holds the last finished epoch, .*\n", spoken(err)), err
     assert all_gone(*started)
 
 
@@ -209,8 +204,8 @@ def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
     flags = (*PAIR, "--teacher.model", "resnet8x0.5", "--teacher.weights", "recipe:teacher.yaml", "--baseline")
     command = ("train", "small.yaml", "--out", "run", *flags, "--epochs", "1", "--optim.steps")
     code, out, err = python("-m", "famkd", *command)
-    assert (code, err) == (0, "")
-    assert out.count("epoch 1/1") == 3
+    assert code == 0
+    assert err.count("epoch 1/1") == 3
     assert out.count("student resnet8x0.5 by fam: run") == 1  # one closing table
     for path in ("runs/teacher/none-seed0", "runs/small/none-seed0", "run"):
         assert Run(path).machine["processes"] == 2
@@ -221,7 +216,7 @@ def test_teacher_baseline_and_student_use_the_same_processes(pair, python):
 def test_what_cannot_be_shared_out_is_told_once(pair, python):
     code, out, err = python("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--data.batch_size", "15")
     assert code == 2
-    assert "epoch 1" not in out
+    assert "epoch 1" not in out + err
     assert err.count("\n") == 1
     assert err.startswith("famkd: A step of 15 images cannot be cut into 2 equal parts")
     assert "multiple of 2" in err
@@ -230,8 +225,8 @@ def test_what_cannot_be_shared_out_is_told_once(pair, python):
 @pytest.mark.slow
 def test_nobody_reading_on_ends_all_processes_without_a_word(pair, background):
     process = background("-m", "famkd", "train", "small.yaml", "--out", "run", *PAIR, "--epochs", "400")
-    process.stdout.close()
-    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.stdout.read() == ""
     assert process.wait(HANG) == 141
     assert len(Run("run").metrics()) < 400
 
@@ -306,6 +301,14 @@ def test_how_many_processes(monkeypatch, environment, flags, expected):
     else:
         with pytest.raises(UserError, match=f"{expected} started 4 processes on each of 2 machines"):
             processes(recipe)
+
+
+def test_where_slurm_is_installed_a_training_without_it_is_not_warned_of(tmp_path, monkeypatch, recwarn):
+    srun = tmp_path / "srun"
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    build_fabric(load_recipe("quickstart", "--accelerator", "cpu"))
+    assert [str(each.message) for each in recwarn if "srun" in str(each.message)] == []
 
 
 @pytest.mark.parametrize("given", ["", "host 29500", "host port 0", "host 29500 2", "host 29500 -1"])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.processes import finish, wait_for_epochs
+from helpers.processes import finish, spoken, wait_for_epochs
 from helpers.run_files import Killed, files, kill_after_each_epoch, kill_at_write, same
 
 from famkd.config.load import load_recipe
@@ -500,7 +500,7 @@ def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
     code, _, err = finish(process)
     assert code == 75
     assert re.fullmatch(
-        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds the state, .*--resume.*\n", err
+        rf"famkd: stopped by {name} in epoch \d+ after step \d of 3; told holds the state, .*--resume.*\n", spoken(err)
     )
     assert Run("told").read_resume() is not None
 
@@ -569,7 +569,7 @@ def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
     distiller, _ = load_trained(run)
     rate = torch.tensor(0.25)
     optimizer = torch.optim.SGD(distiller.parameters(), lr=rate, momentum=0.9)
-    ledger = TrainingState(run, recipe, distiller, SimpleNamespace(optimizer=optimizer, averaged=None))
+    ledger = TrainingState(run, recipe, distiller, SimpleNamespace(optimizer=optimizer, averaged=None, scaler=None))
     assert ledger.restore() is None
     assert optimizer.param_groups[0]["lr"] is rate
     assert optimizer.state_dict()["state"]

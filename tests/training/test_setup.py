@@ -69,18 +69,18 @@ def test_two_classes_leave_nothing_to_compare_besides_the_target(classes, option
 
 def test_a_training_prints_both_kinds_before_its_first_epoch(small, capsys):
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     assert "small none  --optim.steps 2 has no effect in 1 epochs: the learning rate stays at 0.05." in lines
     first = next(place for place, line in enumerate(lines) if "epoch 1/1" in line)
     assert any("batch norms average over parts of 8 images" in line for line in lines[:first])
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")  # finished: nothing to tell
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 def test_what_was_found_is_printed_before_the_first_epoch(small, capsys):
     torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
     run = train(small(*TAUGHT, "fam", "--epochs", "2", "--data.val", "0.25"), out="run")
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     first = next(place for place, line in enumerate(lines) if "epoch 1/2" in line)
     told = [line.removeprefix("small fam  ") for line in lines[:first]]
     count = sum(p.numel() for p in build_model("resnet8x0.5", 3).parameters())
@@ -116,4 +116,4 @@ def test_a_step_that_cannot_run_is_reported_by_the_step_itself(small, capsys):
     torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
     with pytest.raises(UserError, match="batch"):
         train(small(*TAUGHT, "reviewkd", "--epochs", "1", "--data.batch_size", "1"), out="run")
-    assert "  time  " not in capsys.readouterr().out
+    assert "  time  " not in capsys.readouterr().err

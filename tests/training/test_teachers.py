@@ -66,8 +66,8 @@ def test_features_teach_without_a_classifier(small, five, method, capsys):
     assert run.finished
     assert run.teacher == {}
     closing_table(run)
-    out = capsys.readouterr().out
-    assert "teacher: its classifier is new: the checkpoint has 5 classes, the model 3" in out
+    out, err = capsys.readouterr()
+    assert "teacher: its classifier is new: the checkpoint has 5 classes, the model 3" in err
     assert re.search(r"│ teacher resnet8 +│ +– │ +– │ +– │", out)
 
 
@@ -81,8 +81,8 @@ def test_pretrained_weights_with_other_classes(small, monkeypatch, capsys):
     with pytest.raises(UserError, match=r"kd learns.*its pretrained weights are for 1000 classes, the data has 3"):
         train(small("--method", "kd", *flags), out="run")
     run = train(small("--method", "fam", *flags, "--epochs", "1"), out="run")
-    out = capsys.readouterr().out
-    assert "teacher: images are resized from 8x8 to 32x32 (bilinear); pixels are normalised by mean 0.5 0.5 0.5" in out
+    err = capsys.readouterr().err
+    assert "teacher: images are resized from 8x8 to 32x32 (bilinear); pixels are normalised by mean 0.5 0.5 0.5" in err
     assert run.facts["teacher"]["size"] == [32, 32]
     with pytest.raises(UserError, match="would have random weights, because its pretrained weights are for 1000"):
         evaluate_checkpoint("timm:test_resnet", "pretrained", "npz", small().data.root)
@@ -95,8 +95,8 @@ def test_a_classifier_is_trained_first(small, school, capsys):
     torch.save(state, "trunk.pt")
     flags = (*KD, "trunk.pt", "--teacher.finetune_head", "20")
     run = train(small(*flags, "--epochs", "2"), out="run")
-    out = capsys.readouterr().out
-    assert "teacher: its classifier was trained for 20 epochs, with a loss of" in out
+    err = capsys.readouterr().err
+    assert "teacher: its classifier was trained for 20 epochs, with a loss of" in err
     assert run.teacher["top1"] > 80
     head = run.teacher_head()
     assert {key: value.shape for key, value in head.items()} == {"fc.weight": (3, 64), "fc.bias": (3,)}
@@ -147,7 +147,7 @@ def test_a_teacher_of_another_order_is_reordered_by_name(small, capsys):
     assert run.facts["classes"] == ["c", "a", "b"]
     assert (
         "teacher: its classes are in another order than the data's: its classifier is reordered"
-        in capsys.readouterr().out
+        in capsys.readouterr().err
     )
     assert evaluate_checkpoint("resnet8", "teacher", "npz", "two.npz")[0] == pytest.approx(run.teacher)
 
@@ -158,7 +158,7 @@ def test_a_teacher_of_more_classes_is_reduced_to_the_datas(small, capsys):
     np.savez("more.npz", **held, class_names=names)
     teacher = train(small("--student.model", "resnet8", "--data.root", "more.npz"), out="teacher")
     run = train(small(*KD, "teacher", *renamed(small, "few.npz", ["one", "two", "zero"], [2, 0, 1])), out="run")
-    assert "the data has 3 of its 4 classes: its classifier is reduced to these by name" in capsys.readouterr().out
+    assert "the data has 3 of its 4 classes: its classifier is reduced to these by name" in capsys.readouterr().err
     assert run.teacher["top1"] >= teacher.metrics()[-1]["top1"]
 
 
@@ -234,8 +234,8 @@ def test_a_teacher_from_a_run_is_measured_on_the_students_own_test_set(small, sc
     wanted = evaluate_checkpoint("resnet8", "teacher", "npz", "other.npz")[0]
     assert run.teacher == pytest.approx(wanted)
     assert wanted["top1"] != pytest.approx(school.metrics()[-1]["top1"])
-    out = capsys.readouterr().out
-    assert f"small kd  teacher top1 {wanted['top1']:.2f}" in out
+    out, err = capsys.readouterr()
+    assert f"small kd  teacher top1 {wanted['top1']:.2f}" in err
     assert f"│ teacher resnet8           │ {wanted['top1']:12.2f} │            – │" in out
 
 
@@ -278,7 +278,7 @@ def test_a_teacher_of_another_mean_and_deviation(small, school, capsys):
     assert untold.teacher["top1"] < right
     run = train(small(*KD, "bare.safetensors", *flags, *told, "--epochs", "1"), out="told")
     assert run.teacher["top1"] == pytest.approx(right)
-    assert "teacher: pixels are normalised by mean" in capsys.readouterr().out
+    assert "teacher: pixels are normalised by mean" in capsys.readouterr().err
     own = train(small(*KD, "teacher", *flags, "--epochs", "1"), out="own")
     assert own.teacher["top1"] == pytest.approx(right)  # the teacher's run knows it
     assert own.metrics() == run.metrics()
@@ -296,9 +296,9 @@ def test_networks_that_agree_with_the_data_cost_nothing(small, school):
 def test_a_size_of_its_own(small, school, capsys):
     flags = ("--teacher.size", "16", "--teacher.interpolation", "nearest", "--student.size", "8", "6")
     run = train(small(*FAM, "teacher", *flags, "--epochs", "1"), out="run")
-    out = capsys.readouterr().out
-    assert "teacher: images are resized from 8x8 to 16x16 (nearest)" in out
-    assert "student: images are resized from 8x8 to 8x6 (bilinear)" in out
+    err = capsys.readouterr().err
+    assert "teacher: images are resized from 8x8 to 16x16 (nearest)" in err
+    assert "student: images are resized from 8x8 to 8x6 (bilinear)" in err
     distiller, data = load_trained(run)
     images = next(data.test(4)).images
     assert [feat.shape[-2:] for feat in distiller.teacher(images)[1]] == [(16, 16), (8, 8), (4, 4)]

@@ -127,7 +127,7 @@ const decibels = (value, top) => 20 * Math.log10(value / top);
 
 // What is zero, as where the high-pass removes a frequency, has no colour.
 function colourOf(app, plane, { top, floor }) {
-  const table = app.tables.amplitude;
+  const table = app.tables.cividis;
   return (n) => (plane[n] > 0 ? [table, Math.round(clamp(1 - decibels(plane[n], top) / floor, 0, 1) * 255)] : null);
 }
 
@@ -141,7 +141,7 @@ function showLarge(app, s, row, epoch, look) {
   const say = plane && ((n) => (plane[n] > 0 ? `${num(decibels(plane[n], look.top), 1)} dB` : "nothing"));
   drawPanel(large, { box: BOX, H, W, title: epoch ? `epoch ${epoch}` : "no epoch yet", across, down }, {
     colour: plane ? colourOf(app, plane, look) : () => null,
-    key: [app.tables.amplitude, num(look.floor, 0) + " dB", `0 dB is ${look.top.toPrecision(3)}`], say,
+    key: [app.tables.cividis, num(look.floor, 0) + " dB", `0 dB is ${look.top.toPrecision(3)}`], say,
   });
 }
 

@@ -2,50 +2,46 @@
 import { checkbox, menu } from "../shared/controls.js";
 import { h } from "../shared/dom.js";
 import { keepKeys, keyHelp } from "../shared/keyboard.js";
-import { clamp, num } from "../shared/numbers.js";
+import { clamp } from "../shared/numbers.js";
 import { panel } from "../shared/panel.js";
-import { makeTable } from "../shared/table.js";
 import { put } from "../shared/widget.js";
 import { VIEWS } from "./spectrum.js";
-import { choose, chooseEpoch, readState } from "./state.js";
+import { chooseEpoch, readState } from "./state.js";
+import { buildEffect } from "./effect.js";
+import { buildTable } from "./table.js";
+import { WALLS, buildWall } from "./wall.js";
 
-const COLUMNS = [ // of the table: name, digits, unit and convention
-  ["out", 0, "output channel, counted from 0"],
-  ["in", 0, "input channel, counted from 0"],
-  ["energy dB", 1, "mean of |H|² over all frequencies, in dB of the level's strongest filter"],
-  ["centroid", 3, "energy-weighted mean radius, as a fraction of Nyquist"],
-  ["bandwidth", 3, "energy-weighted standard deviation of the radius, as a fraction of Nyquist"],
-  ["angle °", 0, "direction of the waves that carry the energy, 0 to 180°: 0° along x, 90° along y (downwards)"],
-  ["coherence", 2, "0 where all directions carry the same energy, 1 where a single one has it all"],
-];
 const KEYS = [
   ["← → ↑ ↓", "on the map of energies: another input or output channel; in the table: another filter; on a picture: "
     + "read its values, with Shift by 8"],
   ["PageUp PageDown", "the same by 8"],
-  ["click", "on the map of energies or in the table: that filter"],
+  ["click", "on the map of energies, on the wall or in the table: that filter"],
+  ["v", "the next view"],
+  ["w", "the wall: none, the strongest filters, those of one output channel, those of one input channel"],
+  ["m", "all filters together, or one"],
+  ["?", "this list"],
 ];
-const FLOOR = { lowest: -80, highest: -5, usual: -60, step: 5 }; // dB
+const COLORMAPS = ["cividis", "viridis", "magma", "inferno", "gray"];
+const FLOOR = { lowest: -80, highest: -5, step: 5 }; // dB
 const FLOOR_TIP = "dB of the level's largest |H|: weaker values are drawn darkest in amplitudes "
-  + "and hatched in phases and differences";
+  + "and hatched in phases and differences. auto: the colours range over what is shown";
 const REPLAY_MS = 200; // for each epoch
 
 export function buildPage(app) {
-  const columns = COLUMNS.map(([name, digits, title]) => ({ name, title, write: (value) => num(value, digits) }));
   const ui = {
     nav: panel("nav", { role: "application" }), main: panel("main"), second: panel("b"), change: panel("diff"),
     thumbs: Object.keys(VIEWS).map((view) => buildThumb(app, view)),
-    curve: h("svg", { class: "fv-curve", viewBox: "0 0 300 170", role: "img", "aria-label": "radial profile" }),
+    curve: buildCurve(),
     names: h("div", { className: "fv-names" }),
     shares: h("div", { className: "fv-shares" }),
     options: h("div", { className: "fv-options" }),
     readout: h("output", { className: "fv-read", ariaLive: "polite" }),
     save: h("button", { title: "the pictures shown, as a PNG file" }, "save picture"),
     help: keyHelp(KEYS),
-    table: makeTable(columns, {
-      label: "strongest filters; arrow keys choose",
-      choose: ([out, inn]) => choose(app, out, inn),
-      sort: [2, -1],
-    }),
+    values: h("button", { title: "the numbers of the large picture, as a CSV file" }, "save values"),
+    wall: buildWall(app),
+    effect: buildEffect(app),
+    ...buildTable(app),
     ...buildControls(app),
   };
   ui.panels = [ui.nav, ui.main, ui.second, ui.change];
@@ -62,8 +58,15 @@ function layOut(ui) {
     ui.help.list,
     ui.options,
     h("div", { className: "fv-row" }, ...ui.panels.map((p) => p.root), side),
-    h("div", { className: "fv-say" }, ui.readout, ui.save),
-    h("details", { open: true }, h("summary", {}, "Strongest filters"), ui.table.root));
+    h("div", { className: "fv-say" }, ui.readout, h("span", {}, ui.save, " ", ui.values)),
+    ui.wall.root, ui.effect.root, ui.tableRoot);
+}
+
+function buildCurve() {
+  const svg = h("svg", { class: "fv-curve", viewBox: "0 0 300 170", role: "application", tabindex: 0 });
+  svg.setAttribute("aria-label", "radial profile; arrow keys read values");
+  svg.setAttribute("data-lm-suppress-shortcuts", "true");
+  return svg;
 }
 
 function buildThumb(app, view) {
@@ -82,6 +85,8 @@ function buildControls(app) {
     raw: checkbox((raw) => put(app, { raw })),
     other: menu([["", "nothing"], ...meta.runs.slice(1).map((name) => [name, name])], (other) => put(app, { other })),
     floor: floorInput((floor) => put(app, { floor })),
+    colormap: menu(COLORMAPS.map((name) => [name, name]), (colormap) => put(app, { colormap })),
+    wall: menu(Object.entries(WALLS), (wall) => put(app, { wall })),
     epoch: h("input", { type: "range", min: 0, oninput: (event) => {
       player.stop();
       chooseEpoch(app, +event.target.value);
@@ -96,16 +101,19 @@ function buildControls(app) {
     raw: label("raw", "raw"),
     other: label("other", "compare with"),
     floor: label("floor", "floor", "dB"),
+    colormap: label("colormap", "colours"),
+    wall: label("wall", "wall"),
     epoch: label("epoch", "epoch", play, age),
   };
   labels.floor.title = FLOOR_TIP;
   return { inputs, labels, age, stopReplay: player.stop };
 }
 
+// A floor in dB; 0 or nothing is automatic.
 function floorInput(use) {
-  const { lowest, highest, usual, step } = FLOOR;
-  const onchange = (event) => use(clamp(+event.target.value || usual, lowest, highest));
-  return h("input", { type: "number", min: lowest, max: highest, step, onchange });
+  const { lowest, highest, step } = FLOOR;
+  const onchange = (event) => use(+event.target.value ? clamp(+event.target.value, lowest, highest) : 0);
+  return h("input", { type: "number", min: lowest, max: 0, step, placeholder: "auto", onchange });
 }
 
 // Shows one epoch after the other; a second call of `play` stops it.
@@ -138,7 +146,9 @@ export function showControls(app, s) {
   for (const name of ["view", "mean", "raw"]) inputs[name].disabled = s.epoch > 0; // only its RMS is kept
   inputs.epoch.max = epochs.length;
   inputs.epoch.value = s.epoch ? epochs.indexOf(s.epoch) : epochs.length;
-  inputs.floor.value = s.floor;
+  inputs.floor.value = s.fixed || "";
+  inputs.colormap.value = app.model.get("colormap");
+  inputs.wall.value = s.wall;
   age.textContent = s.epoch || "now";
   labels.raw.hidden = !s.L.raw;
   labels.other.hidden = app.meta.runs.length < 2;

@@ -7,10 +7,14 @@ import { makeApp } from "./state.js";
 import { draw } from "./views.js";
 
 export default widget({
-  traits: ["level", "c_out", "c_in", "mean", "epoch", "view", "raw", "other", "floor", "_rows"],
+  traits: ["level", "c_out", "c_in", "mean", "epoch", "view", "raw", "other", "floor", "colormap", "wall", "search",
+    "image", "_rows"],
   make: makeApp,
   build: buildPage,
   connect,
   draw,
-  stop: (app) => app.ui.stopReplay(),
+  stop: (app) => {
+    app.ui.stopReplay();
+    app.model.off("msg:custom", app.receive);
+  },
 });

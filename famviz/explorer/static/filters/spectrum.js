@@ -2,6 +2,8 @@
 import { TAU, clamp, minus, mod, num } from "../shared/numbers.js";
 
 const SPAN = 80; // dB between the lowest and the highest amplitude code
+const DEEPEST = -60; // dB, where there is nothing to take a range from
+const WEAK = 0.02; // share of the amplitudes that an automatic range leaves below it
 const TINY = 1e-30; // amplitude that stands for zero in a logarithm
 const AMPLITUDES = Float64Array.from({ length: 256 }, (_, code) => (code ? 10 ** (decibel(code) / 20) : 0));
 export const VIEWS = {
@@ -25,7 +27,7 @@ function decibel(code) {
 }
 
 // The parts of a level's base bytes, in the order in which encode.level_data writes them.
-export function unpack(figures, bytes) {
+export function unpack(figures, bytes, table) {
   if (!figures || !bytes) return null;
   const [O, C] = figures.channels, [H, W] = figures.size;
   const half = H * ((W >> 1) + 1), epochs = figures.epochs.length;
@@ -39,7 +41,32 @@ export function unpack(figures, bytes) {
   level.mean = [next(half), next(half)];
   level.life = next(epochs * half);
   level.lives = next(epochs * O * C);
+  level.rows = once(() => tableRows(level, new Uint16Array(table.slice().buffer)));
+  level.order = once(() => level.rows().map((_, pair) => pair).sort((a, b) => level.rows()[b][2] - level.rows()[a][2]));
   return level;
+}
+
+function once(make) {
+  let made = null;
+  return () => (made ??= make());
+}
+
+// Rows of the table, one for each pair of channels in their order: encode.table_bytes says what the codes mean.
+function tableRows({ O, C }, codes) {
+  const pairs = O * C, scales = [-400, 40000, 40000, 100, 60000];
+  return Array.from({ length: pairs }, (_, n) =>
+    [Math.floor(n / C), n % C, ...scales.map((scale, k) => codes[k * pairs + n] / scale)]);
+}
+
+// What the colours of amplitudes range over: the level's largest down to a fixed floor, or what is shown, from its
+// largest to the amplitude that 2 % lie below, in steps of 5 dB.
+export function rangeOf({ fixed, peak }, fields) {
+  if (fixed || !fields.length) return { reference: peak, floor: fixed || DEEPEST };
+  const values = Float64Array.from(fields.flatMap(({ re, im }) => Array.from(re, (a, n) => Math.hypot(a, im[n]))));
+  const sorted = values.filter((value) => value > 0).sort(), reference = sorted.at(-1);
+  if (!reference) return { reference: peak, floor: DEEPEST };
+  const weak = 20 * Math.log10(sorted[Math.floor(sorted.length * WEAK)] / reference);
+  return { reference, floor: clamp(Math.floor(weak / 5) * 5, -SPAN, -5) };
 }
 
 // Codes of a half spectrum, or of a whole centred plane, to complex values on the centred plane.
@@ -141,15 +168,11 @@ export function words(s) {
       + `Output ${s.out}, input ${s.in}: energy ${energy} dB of the strongest then.`;
   }
   if (s.mean) return `All ${filters} filters: root mean square amplitude; phase and kernel of their mean.`;
-  const row = L.table.find((r) => r[0] === s.out && r[1] === s.in);
-  const energy = num(row ? row[2] : energies(L, 0).db[pair], 1);
-  const parts = [`Output ${s.out}, input ${s.in}: energy ${energy} dB of the strongest`];
+  const [, , energy, centroid, bandwidth, angle, coherence] = L.rows()[pair];
+  const parts = [`Output ${s.out}, input ${s.in}: energy ${num(energy, 1)} dB of the strongest`];
   if (L.part) parts.push(`global branch ${part(L.part[pair])} of the output energy of both branches for white input`);
-  if (row) {
-    const [, , , centroid, bandwidth, angle, coherence] = row;
-    parts.push(`centroid ${num(centroid)}, bandwidth ${num(bandwidth)} of Nyquist, `
-      + `${num(angle, 0)}° (coherence ${num(coherence)})`);
-  }
+  parts.push(`centroid ${num(centroid)}, bandwidth ${num(bandwidth)} of Nyquist, `
+    + `${num(angle, 0)}° (coherence ${num(coherence)})`);
   if (s.raw && L.raw) parts.push(`raw plane: ${num(100 * L.ineffective, 1)} % of the level's stored energy never acts`);
   return parts.join("; ") + ".";
 }

@@ -11,6 +11,8 @@ export function makeApp(model) {
     model, meta,
     tables: decodeTables(meta.tables),
     levels: {}, // unpacked levels, by run and level
+    effects: new Map(), // what filters do to images, by level, image and channels
+    asking: "", // which of them was asked for last
     curves: [], // radial profiles, in dB
     readout: "", // the line about the chosen filter
     width: 0, // of the page, as last laid out
@@ -35,7 +37,7 @@ function held(app, key) {
 // An unpacked level of a run; null if the run has no such level.
 function levelOf(app, run, level) {
   const key = `${run}.${level}`;
-  app.levels[key] ??= unpack(app.meta.levels[run]?.[level], held(app, `${key}.base`));
+  app.levels[key] ??= unpack(app.meta.levels[run]?.[level], held(app, `${key}.base`), held(app, `${key}.table`));
   return app.levels[key];
 }
 
@@ -49,8 +51,10 @@ export function readState(app) {
   const B = other > 0 ? sameShape(L, levelOf(app, other, level)) : null;
   return {
     level, L, epoch, other, B,
-    reference: Math.max(L.reference, B ? B.reference : 0),
-    floor: get("floor"),
+    peak: Math.max(L.reference, B ? B.reference : 0), // the largest amplitude of the level
+    fixed: get("floor"), // dB of it; 0 if the range of the colours follows what is shown
+    colours: app.tables[get("colormap")],
+    wall: get("wall"),
     out: clamp(get("c_out"), 0, L.O - 1),
     in: clamp(get("c_in"), 0, L.C - 1),
     raw: get("raw"),
@@ -73,6 +77,14 @@ export function fieldOf(app, run, s, forKernel = false) {
   }
   if (s.mean) return spread(L, forKernel ? L.mean[0] : L.rms, L.mean[1]);
   return filterOf(app, run, s, L);
+}
+
+// One filter of the first run by its channels, for the wall; undefined if the page does not hold it.
+export function fieldOfPair(app, s, out, inn) {
+  const { L } = s, raw = s.raw && L.raw, found = filterOf(app, 0, { ...s, out, in: inn }, L);
+  const at = found || raw ? -1 : L.order().indexOf(out * L.C + inn), bytes = held(app, `0.${s.level}.wall`);
+  if (at < 0 || !bytes || at >= bytes.length / 2 / L.half) return found;
+  return spread(L, bytes.subarray(at * L.half), bytes.subarray(bytes.length / 2 + at * L.half));
 }
 
 function filterOf(app, run, s, L) {

@@ -4,12 +4,14 @@ import { drawCurves } from "../shared/curve.js";
 import { countDrawing, h } from "../shared/dom.js";
 import { clamp, largest, minus, num } from "../shared/numbers.js";
 import { alignTitles, drawPanel } from "../shared/panel.js";
-import { showTable } from "../shared/table.js";
 import { showControls } from "./controls.js";
+import { showEffect } from "./effect.js";
 import { outline, shareBars } from "./outline.js";
 import { darkness, shade } from "./shade.js";
-import { VIEWS, captions, difference, energies, inverse, polar, radialDb, words } from "./spectrum.js";
+import { VIEWS, captions, difference, energies, inverse, polar, radialDb, rangeOf, words } from "./spectrum.js";
 import { fieldOf, readState } from "./state.js";
+import { showRows } from "./table.js";
+import { showWall } from "./wall.js";
 
 const NOT_HELD = "This page does not hold this row";
 // Draw everything. z and b are the fields of the two runs: undefined on the way, null for an epoch that is not kept.
@@ -17,11 +19,14 @@ export function draw(app) {
   const s = readState(app), { ui, meta } = app;
   const z = fieldOf(app, 0, s), b = s.B ? fieldOf(app, s.other, s) : null;
   const waiting = z === undefined || b === undefined;
-  s.box = boxOf(app.width, s.B);
+  Object.assign(s, boxesOf(app.width, s.B), rangeOf(s, [z, b].filter(Boolean)));
+  app.shown = s;
   showControls(app, s);
   ui.options.textContent = captions(s, meta.runs);
   showNavigator(app, s);
-  showTable(ui.table, s.L.table, s.level, ([out, inn]) => showsPair(s) && out === s.out && inn === s.in);
+  showRows(app, s, ([out, inn]) => showsPair(s) && out === s.out && inn === s.in);
+  showWall(app, s);
+  showEffect(app, s);
   showRuns(app, s, b);
   ui.root.classList.toggle("fv-wait", waiting && !meta.alone);
   if (z) showFields(app, s, z, b);
@@ -47,7 +52,8 @@ function showNavigator(app, s) {
   const { nav } = app.ui, { O, C } = s.L, { db, low } = energies(s.L, s.epoch), table = app.tables.energy;
   const run = s.B ? app.meta.runs[0] + ": " : "", when = s.epoch ? `, epoch ${s.epoch}` : "";
   const title = `${run}filter energy, dB${when}`;
-  drawPanel(nav, { box: s.box, H: O, W: C, title, across: [0, "input", C - 1], down: [0, "output", O - 1] }, {
+  const across = [0, "input channel", C - 1], down = [0, "output channel", O - 1];
+  drawPanel(nav, { box: s.navBox, H: O, W: C, title, across, down, first: [0, 0] }, {
     colour: (n) => [table, Math.round(darkness(db[n], low) * 255)],
     key: [table, num(low, 0) + " dB", "0 dB"],
     say: (n) => num(db[n], 1) + " dB of the strongest",
@@ -85,22 +91,22 @@ function showField(app, p, s, z, kernel, top, name) {
 // A panel with the axes of the view, and the high-pass outlined in spectra.
 function showFrame(p, s, title, look) {
   const { H, W } = s.L, kernels = s.view === "kernel";
-  const across = [-(W >> 1) + (kernels ? " px" : ""), kernels ? "x" : "kx", W - (W >> 1) - 1];
-  const down = [-(H >> 1), kernels ? "y" : "ky", H - (H >> 1) - 1];
-  drawPanel(p, { box: s.box, H, W, title, across, down }, look);
+  const across = [-(W >> 1), kernels ? "x, px" : "kx, cycles per map", W - (W >> 1) - 1];
+  const down = [-(H >> 1), kernels ? "y, px" : "ky", H - (H >> 1) - 1];
+  drawPanel(p, { box: s.box, H, W, title, across, down, first: [across[0], down[0]] }, look);
   if (kernels || !look.say) p.lines.replaceChildren();
   else outline(p.lines, s.L);
 }
 
 function titleOf(s, name) {
   const parts = [name, s.epoch && `epoch ${s.epoch}`].filter(Boolean);
-  const mean = s.view === "amplitude" ? "RMS " : "mean of all, ";
+  const mean = s.view === "amplitude" ? "RMS of all filters, " : "mean of all, ";
   return parts.map((text) => text + ": ").join("") + (s.mean ? mean : "") + VIEWS[s.view];
 }
 
 // An empty panel, so that nothing of the last choice stays under a new title.
 function clearPanel(app, p, s, title) {
-  showFrame(p, s, title, { colour: () => null, key: [app.tables.amplitude], say: null });
+  showFrame(p, s, title, { colour: () => null, key: [s.colours], say: null });
 }
 
 function clearFields(app, s) {
@@ -118,11 +124,15 @@ function clearComparison(app, s, b) {
 
 // One small picture of each view. Of an epoch there is only the amplitude, because a run keeps no phases of it.
 function showThumbs(app, s, z, kernel, top) {
-  for (const { view, canvas, button } of app.ui.thumbs) {
+  for (const thumb of app.ui.thumbs) {
+    const { view, canvas, button } = thumb;
+    thumb.say = null;
     button.disabled = s.epoch > 0;
     button.setAttribute("aria-pressed", view === s.view);
     if (z && (view === "amplitude" || !s.epoch)) {
-      paint(canvas, s.L.H, s.L.W, shade(app.tables, s, view, z, kernel, top).colour);
+      const look = shade(app.tables, s, view, z, kernel, top);
+      thumb.say = look.say;
+      paint(canvas, s.L.H, s.L.W, look.colour);
     } else {
       canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
     }
@@ -138,10 +148,16 @@ function showRuns(app, s, b) {
   ui.shares.replaceChildren(...shareBars(s, compared));
 }
 
-// The larger side of a picture in px. Two runs are three pictures, which stay in one row, with the curve if it fits.
+// The larger sides of the pictures in px. One filter is as large as there is room beside the map of energies, with the
+// curve to the right if that leaves enough. Two runs are three pictures, which stay in one row, with the curve if it
+// fits.
 // `width` is as last laid out: while a theme changes, one in between may be read that nothing corrects.
-function boxOf(width, two) {
-  if (!two) return 250;
-  const room = width || 960, curve = room >= 1080 ? 350 : 0;
-  return clamp(Math.floor((room - 210 - curve) / 4), 110, 250);
+function boxesOf(width, two) {
+  const room = width || 960;
+  if (!two) {
+    const navBox = 190, beside = room - navBox - 150, withCurve = beside - 340;
+    return { navBox, box: clamp(withCurve >= 260 ? withCurve : beside, 180, 440) };
+  }
+  const curve = room >= 1080 ? 350 : 0, box = clamp(Math.floor((room - 250 - curve) / 4), 100, 320);
+  return { box, navBox: box };
 }

@@ -24,9 +24,18 @@ export function countDrawing(node) {
 
 // Offer a canvas as a PNG file.
 export function saveAs(canvas, name) {
-  canvas.toBlob((blob) => {
-    const href = URL.createObjectURL(blob);
-    h("a", { download: name.replace(/[^\w.]+/g, "-") + ".png", href }).click();
-    setTimeout(() => URL.revokeObjectURL(href), 1000);
-  });
+  canvas.toBlob((blob) => saveBlob(blob, name + ".png"));
+}
+
+// Offer rows, the first of them their names, as a CSV file.
+export function saveRows(rows, name) {
+  const cell = (value) => (/[",\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const text = rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+  saveBlob(new Blob([text], { type: "text/csv" }), name + ".csv");
+}
+
+function saveBlob(blob, name) {
+  const href = URL.createObjectURL(blob);
+  h("a", { download: name.replace(/[^\w.]+/g, "-"), href }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 1000);
 }

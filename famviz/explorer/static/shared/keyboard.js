@@ -16,10 +16,10 @@ export function onStep(node, use) {
   });
 }
 
-// Call the function of a key. In text fields keys write.
+// Call the function of a key. In text fields keys write, and in menus they choose.
 export function onKeys(root, uses) {
   root.addEventListener("keydown", (event) => {
-    const writes = event.target.matches("input:not([type=range], [type=checkbox])");
+    const writes = event.target.matches("input:not([type=range], [type=checkbox]), select");
     const use = uses[event.key];
     if (!use || writes || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();

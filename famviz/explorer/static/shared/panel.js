@@ -1,7 +1,7 @@
 // A panel: a canvas with overlays for outlines and marks, axis text around it and a colour scale below.
 import { paint } from "./colour.js";
 import { h } from "./dom.js";
-import { minusSign } from "./numbers.js";
+import { minusSign, ticks } from "./numbers.js";
 
 export const KEY_HEIGHT = 24; // pixels of a colour scale with two directions
 
@@ -29,8 +29,10 @@ export function panel(name, { label = "", role = "img" } = {}) {
 }
 
 // Lay a panel out for H x W pixels with their title, the texts along the axes, and a colour scale. `box` is the larger
-// side in px. The caller fills the canvas.
-export function framePanel(p, { box, H, W, title, across = [], down = [] }, look) {
+// side in px. With `first`, the values [x, y] of the first pixel, the axes have ticks at whole numbers. The caller
+// fills the canvas.
+export function framePanel(p, frame, look) {
+  const { box, H, W, title, across = [], down = [], first = null } = frame;
   const side = box / Math.max(H, W), sides = look.sides ?? [], ends = look.key.slice(1);
   const width = Math.max(14, W * side) + "px", height = Math.max(14, H * side) + "px";
   for (const node of [p.canvas, p.lines, p.marks]) Object.assign(node.style, { width, height });
@@ -44,9 +46,26 @@ export function framePanel(p, { box, H, W, title, across = [], down = [] }, look
   for (const [node, name] of [[p.x, "across"], [p.y, "down"], [p.ends, "ends"], [p.sides, "sides"]]) {
     node.replaceChildren(...texts[name].map((text) => h("span", {}, text)));
   }
+  if (first) {
+    p.x.style.width = width; // places of ticks are shares of it
+    layTicks(p.x, "left", W, first[0], texts.across[1]);
+    layTicks(p.y, "top", H, first[1], texts.down[1]);
+  }
+  p.root.classList.toggle("fv-ticked", Boolean(first));
   Object.assign(p, { say: look.say, texts });
   drawScale(p, look.key[0], sides.length > 0);
   p.scale.style.visibility = look.say ? "" : "hidden"; // without values there is no scale
+}
+
+// Ticks along an axis of `count` pixels, and its name.
+function layTicks(node, side, count, first, name) {
+  const last = first + count - 1, whole = ticks(first, last, 4).filter(Number.isInteger);
+  const marks = whole.map((value) => {
+    const mark = h("span", { className: "fv-tick" }, minusSign(value));
+    mark.style[side] = 100 * (value - first + 0.5) / count + "%";
+    return mark;
+  });
+  node.replaceChildren(...marks, h("span", { className: "fv-axis-name" }, name));
 }
 
 // The same, with each pixel in the colour of the look.

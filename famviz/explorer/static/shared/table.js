@@ -4,18 +4,21 @@ import { onStep } from "./keyboard.js";
 import { clamp } from "./numbers.js";
 
 // `columns` are {name, title, write(value)}. `choose(row)` is called with the row that the user chose. Call
-// `show(rows, key, isOn)` to draw: the rows are built again only if `key` or the order changed.
-export function makeTable(columns, { label, choose, sort = [0, 1] }) {
+// `showTable(table, rows, key, isOn)` to draw: the rows are built again only if `key` or the order changed. Of many
+// rows the first `most` are built, and a button builds as many more.
+export function makeTable(columns, { label, choose, sort = [0, 1], most = Infinity }) {
   const head = h("thead"), body = h("tbody", { tabIndex: 0 });
   body.setAttribute("aria-label", label);
   const table = {
     root: h("div", { className: "fv-scroll" }, h("table", {}, head, body)),
-    columns, choose, head, body, sort, order: [], lines: [], built: "", shown: null,
+    columns, choose, head, body, sort, most, limit: most, order: [], lines: [], built: "", shown: null,
   };
+  table.more = h("button", { className: "fv-more", hidden: true, onclick: () => showMore(table) });
+  table.root.append(table.more);
   onStep(body, ([step]) => {
     const now = table.lines.findIndex((line) => line.classList.contains("fv-on"));
-    if (!table.order.length) return;
-    const at = clamp(now + step, 0, table.order.length - 1);
+    if (!table.lines.length) return;
+    const at = clamp(now + step, 0, table.lines.length - 1);
     choose(table.order[at]);
     table.lines[at].scrollIntoView({ block: "nearest" });
   });
@@ -26,13 +29,30 @@ export function showTable(table, rows, key, isOn) {
   const [by, direction] = table.sort, wanted = JSON.stringify([key, table.sort]);
   table.shown = [rows, key, isOn];
   if (table.built !== wanted) {
-    table.built = wanted;
+    Object.assign(table, { built: wanted, limit: table.most, lines: [] });
     table.order = [...rows].sort((a, b) => direction * compare(a[by], b[by]));
-    table.lines = table.order.map((row) => buildRow(table, row));
+    table.body.replaceChildren();
+    buildLines(table);
     table.head.replaceChildren(h("tr", {}, ...table.columns.map((column, i) => buildHeader(table, column, i))));
-    table.body.replaceChildren(...table.lines);
   }
   table.lines.forEach((line, i) => line.classList.toggle("fv-on", isOn(table.order[i])));
+}
+
+// The rows up to the limit that are not built yet.
+function buildLines(table) {
+  const { order, lines, limit, most } = table;
+  const added = order.slice(lines.length, limit).map((row) => buildRow(table, row));
+  lines.push(...added);
+  table.body.append(...added);
+  const left = order.length - lines.length;
+  table.more.hidden = !left;
+  table.more.textContent = `show ${Math.min(most, left)} more of ${left}`;
+}
+
+function showMore(table) {
+  table.limit += table.most;
+  buildLines(table);
+  showTable(table, ...table.shown);
 }
 
 // Numbers by size, words by letter, what is missing last in either direction of a first sort.

@@ -1,0 +1,186 @@
+"""Manners of the command line: examples, formats for programs, colours, completion, streams, famkd doctor."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.processes import HANG
+
+from famkd.cli import COMMANDS, doctor, main
+from famkd.cli.examples import EXAMPLES
+from famkd.config.builtin import builtin_recipes
+from famkd.methods import METHODS
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+@pytest.fixture
+def famkd(capsys):
+    """Run one command here: exit code, stdout, stderr."""
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        code = 0
+        try:
+            main(list(argv))
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+# examples --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_ends_in_its_examples(famkd, command):
+    code, out, err = famkd(command, "--help")
+    assert (code, err) == (0, "")
+    examples = out.rpartition("\nexamples:\n")[2].splitlines()
+    assert [line.strip() for line in examples] == list(EXAMPLES[command])
+    assert all(f"famkd {command}" in line for line in examples)
+
+
+def test_flags_in_examples_are_flags(famkd):
+    for command, lines in EXAMPLES.items():
+        _, out, _ = famkd(command, "--help")
+        known = {*re.findall(r"--[\w.]+", out), "--fam_review"}
+        for flag in re.findall(r"--[\w.]+", " ".join(lines)):
+            assert flag in known, (command, flag)
+
+
+# formats ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["recipes", "methods", "optimizers"])
+def test_a_list_as_json(famkd, kind):
+    code, out, err = famkd("ls", kind, "--format", "json")
+    assert (code, err) == (0, "")
+    text = famkd("ls", kind)[1]
+    assert [row["name"] for row in json.loads(out)] == [line.split()[0] for line in text.splitlines()]
+
+
+# colours ---------------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(*argv: str, **variables: str) -> str:
+    """What a command writes to a terminal."""
+    environment = {**os.environ, "TERM": "xterm-256color", **variables}
+    environment = {name: value for name, value in environment.items() if value}
+    command = ["script", "-qec", " ".join(argv), "/dev/null"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG, env=environment).stdout
+
+
+@pytest.mark.skipif(not shutil.which("script"), reason="script(1) makes a terminal")
+@pytest.mark.parametrize("argv", [("ls", "--help"), ("compare", "--help")])
+def test_colours_are_on_a_terminal_unless_no_color_is_set(python_path, argv):
+    assert "\x1b[1m" in on_a_terminal(python_path, "-m", "famkd", *argv, NO_COLOR="")
+    plain = on_a_terminal(python_path, "-m", "famkd", *argv, NO_COLOR="1")
+    assert "usage: famkd" in plain
+    assert "\x1b[" not in plain
+
+
+@pytest.fixture
+def python_path():
+    import sys
+
+    return sys.executable
+
+
+def test_no_colours_in_a_pipe(python):
+    assert "\x1b[" not in "".join(map(str, python("-m", "famkd", "ls", "--help")))
+
+
+# completion ------------------------------------------------------------------------------------------------------
+
+
+def complete(script: Path, *words: str) -> list[str]:
+    """What bash would offer for the last word."""
+    typed = " ".join(f"'{word}'" for word in words)
+    code = f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _famkd"
+    code += "; printf '%s\\n' \"${COMPREPLY[@]}\""
+    done = subprocess.run(["bash", "-uc", code], capture_output=True, text=True, timeout=HANG)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    from famkd.cli.completion import completion
+
+    path = tmp_path_factory.mktemp("bash") / "famkd.bash"
+    path.write_text(completion("bash"))
+    return path
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_bash_completes_commands_names_flags_and_values(script):
+    assert complete(script, "famkd", "") == [*COMMANDS, "--help", "--version"]
+    assert complete(script, "famkd", "tra") == ["train"]
+    assert complete(script, "famkd", "train", "quick") == ["quickstart"]
+    assert {*complete(script, "famkd", "train", "cifar100/")} == {
+        n for n in builtin_recipes() if n.startswith("cifar100/")
+    }
+    assert complete(script, "famkd", "train", "quickstart", "--method", "fam_") == ["fam_review"]
+    assert "--optim.lr" in complete(script, "famkd", "train", "quickstart", "--optim.")
+    assert complete(script, "famkd", "train", "quickstart", "--engine", "e") == ["eager"]
+    assert complete(script, "famkd", "export", "RUN", "--to", "") == ["onnx", "pt2", "safetensors"]
+    assert complete(script, "famkd", "compare", "--format", "js") == ["json"]
+    assert complete(script, "famkd", "ls", "mod") == ["models"]
+
+
+def test_the_other_shells_get_the_same_words(famkd):
+    code, zsh, err = famkd("completion", "zsh")
+    assert (code, err) == (0, "")
+    assert "bashcompinit" in zsh.splitlines()
+    _, fish, _ = famkd("completion", "fish")
+    for name in METHODS:
+        assert name in fish
+    assert "-n '__fish_seen_subcommand_from train' -l optim.lr" in fish
+    assert famkd("completion", "csh")[0] == 2
+
+
+# doctor ----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_names_versions_devices_and_parts(famkd):
+    code, out, err = famkd("doctor")
+    assert (code, err) == (0, "")
+    for title in ("versions", "devices", "compilers", "optional parts"):
+        assert title in out.splitlines()
+    facts = json.loads(famkd("doctor", "--format", "json")[1])
+    assert re.match(r"\d+\.\d+", facts["versions"]["torch"])
+    assert "cores" in facts["devices"]["cpu"]
+
+
+def test_doctor_says_what_a_missing_part_would_give(famkd, monkeypatch):
+    known = doctor._installed
+    monkeypatch.setattr(doctor, "_installed", lambda name: "missing" if name == "onnx" else known(name))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    _, out, _ = famkd("doctor")
+    assert "missing onnx: pip install 'famkd[export]' for famkd export --to onnx" in out
+    assert "install g++ for --engine compile" in out
+
+
+def test_doctor_knows_the_extras_of_the_package():
+    text = PROJECT.read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = dict(re.findall(r"^([\w-]+) = \[(.*)\]$", text, re.MULTILINE))
+    assert {*doctor.OPTIONAL} == {*extras} - {"test", "docs"}
+    for extra, (_, packages) in doctor.OPTIONAL.items():
+        assert all(f'"{package}' in extras[extra] for package in packages), extra
+
+
+# streams ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_progress_is_on_stderr_and_the_table_on_stdout(small, python):
+    code, out, err = python("-m", "famkd", "train", "small.yaml", "--epochs", "2")
+    assert code == 0
+    assert re.findall(r"epoch (\d)/2", err) == ["1", "2"]
+    assert "epoch 1/2" not in out
+    assert "last top-1 %" in out

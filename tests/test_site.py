@@ -1,0 +1,109 @@
+"""The documentation: its navigation holds every page, and the reference has every method, field and public name."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import famkd
+import famviz
+from famkd import losses
+from famkd.command_line.parse import flags_of
+from famkd.config.recipe import Recipe
+from famkd.config.sections import method_section
+from famkd.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+reference = pytest.importorskip("reference", reason="the tools are not in this checkout")
+COPIED = {"contributing.md", "changelog.md", "licences.md"}
+
+
+def pages(entry) -> list[str]:
+    """The files that a part of the navigation names."""
+    if isinstance(entry, str):
+        return [entry]
+    return [page for part in (entry.values() if isinstance(entry, dict) else entry) for page in pages(part)]
+
+
+@pytest.fixture(scope="module")
+def nav() -> list[str]:
+    return pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+
+
+def test_every_page_is_in_the_navigation(nav):
+    missing = sorted({path.name for path in (ROOT / "docs").glob("*.md")} - {*nav})
+    assert not missing, f"add a line to nav in mkdocs.yml for docs/{', docs/'.join(missing)}"
+
+
+def test_every_notebook_is_in_the_navigation(nav):
+    sources = {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("[0-9]*.py")}
+    missing = sorted(sources - {*nav})
+    assert not missing, f"add a line to nav in mkdocs.yml for {', '.join(missing)}"
+
+
+def test_the_navigation_names_only_pages_that_there_are(nav):
+    written = {*reference.pages(), *COPIED}
+    sources = {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("[0-9]*.py")}
+    assert [page for page in nav if page not in written | sources and not (ROOT / "docs" / page).is_file()] == []
+    assert len(nav) == len({*nav})
+
+
+@pytest.fixture(scope="module")
+def methods() -> dict[str, str]:
+    """The section of each method on its page."""
+    parts = re.split(r"^## ", reference.methods_page(), flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0]: part for part in parts}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_its_code_its_source_its_options_and_its_cost(methods, name):
+    text = methods[name]
+    assert "Code of the loss" in text
+    assert re.search(r"et al\.|Source:|\d{4}", text.split("Code of the loss")[0])
+    for option in flags_of(method_section(name)):
+        assert re.search(rf"^\| `{option}` \| .+ \| .+ \| \S.* \|$", text, re.MULTILINE), option
+    assert re.search(r"\*\*Cost:\*\* [\d,]+ trained parameters; [\d.]+ MFLOP", text), "run tools/method_costs.py"
+    assert "Options for each pair" in text or "the defaults count" in text
+
+
+def test_the_options_of_a_pair_are_those_of_its_recipe(methods):
+    row = next(line for line in methods["dkd"].splitlines() if "`cifar100/resnet56-resnet20`" in line)
+    assert row.strip() == "| `cifar100/resnet56-resnet20` | beta 2 |"
+
+
+def test_every_field_of_a_recipe_is_explained():
+    text = reference.recipe_page()
+    sections = {part.partition("\n")[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
+    for name, flag in flags_of(Recipe).items():
+        if name == flag.name:
+            section, _, field = name.rpartition(".")
+            row = re.search(rf"^\| `{field}` \| .+ \| .+ \| (.*) \|$", sections[section or "Top level"], re.MULTILINE)
+            assert row, name
+            assert len(row[1]) > 10, name
+
+
+@pytest.mark.parametrize("package", [famkd, losses, famviz], ids=lambda each: each.__name__)
+def test_every_public_name_has_a_section_that_finds_it(package):
+    text = reference.names_page(package)
+    for name in package.__all__:
+        value = getattr(package, name)
+        if inspect.ismodule(value) and not callable(value):
+            continue
+        place = re.search(rf"^## {package.__name__}\.{name}\n\n::: (\S+)$", text, re.MULTILINE)
+        assert place, name
+        module, _, attribute = place[1].rpartition(".")
+        found = getattr(__import__(module, fromlist=["_"]), attribute)
+        assert found is value or inspect.ismodule(value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fam", "crd", "kd"])
+def test_costs_are_those_of_the_code(name):
+    import method_costs
+
+    _, parameters, mflop = method_costs.cost(name, batch_size=8 if name != "crd" else 64)
+    row = reference.costs()[name]
+    assert int(row["parameters"]) == parameters
+    assert float(row["mflop"]) == pytest.approx(mflop, rel=0.01, abs=1e-3)
