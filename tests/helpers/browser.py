@@ -169,6 +169,15 @@ def served(command: list[str], address: str, ready: str, log: Path, **environmen
                 server.kill()  # no effect on a server that has ended
 
 
+def write_notebook(path: Path, cells: list[str]) -> None:
+    """Write a notebook of code cells without output; it names its kernel, which a front end would else ask for."""
+    import nbformat
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    written = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=written, metadata=kernel), path)
+
+
 def open_notebook(page, address: str, name: str, place: str = "lab/tree") -> None:
     """Open a notebook and wait for an idle kernel; Notebook 7 has its pages at the place `notebooks`."""
     page.goto(f"{address}/{place}/{name}?reset", wait_until="domcontentloaded")

@@ -3,10 +3,9 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
-from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, settled
+from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, settled, write_notebook
 from helpers.cam_networks import COUNT, comparison
 from helpers.cam_pages import ACROSS, STUDENT, drawn, listed
 from helpers.processes import wait_until
@@ -36,8 +35,7 @@ ROW = ".fv-list .fv-scroll tbody tr"
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
-    cells = [nbformat.v4.new_code_cell(source) for source in (CELL.strip(), BELOW)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "cams.ipynb")
+    write_notebook(folder / "cams.ipynb", [CELL.strip(), BELOW])
     with lab(folder) as served:
         yield served
 

@@ -55,7 +55,7 @@ def test_a_cell_of_the_confusion_filters_the_wall(opened, page, shown):
     opened("confusion")
     counts = shown.confusion("student").counts
     classes = present(counts)
-    texts = page.locator(".fv-confusion text").all_inner_texts()[-(len(classes) ** 2) :]
+    texts = page.locator(".fv-confusion text").all_text_contents()[-(len(classes) ** 2) :]
     assert texts == [str(n or "") for n in counts[np.ix_(classes, classes)].ravel()]
     i, j = np.unravel_index(np.where(np.eye(len(counts)), 0, counts).argmax(), counts.shape)
     at = cell(page, "confusion", classes.index(i), classes.index(j))
@@ -117,7 +117,7 @@ def test_calibration_is_that_of_python(opened, page, shown):
 def test_similarities_of_stages_are_those_of_python(opened, page, shown):
     opened("CKA")
     values = shown.cka("teacher", "student", range(COUNT)).values
-    texts = page.locator(".fv-cka text").all_inner_texts()[-values.size :]
+    texts = page.locator(".fv-cka text").all_text_contents()[-values.size :]
     assert [float(text.replace("−", "-")) for text in texts] == pytest.approx(values.ravel().tolist(), abs=0.006)
     page.mouse.move(*cell(page, "cka", 2, 0))
     assert page.locator(".fv-read").inner_text().startswith("teacher layer3, student layer1: CKA ")
@@ -162,6 +162,6 @@ def test_images_without_labels_are_compared_with_the_reference(opened, page):
     opened("confusion", unlabelled)
     counts = unlabelled.confusion("teacher", "student").counts
     classes = present(counts)
-    texts = page.locator(".fv-confusion text").all_inner_texts()[-(len(classes) ** 2) :]
+    texts = page.locator(".fv-confusion text").all_text_contents()[-(len(classes) ** 2) :]
     assert texts == [str(n or "") for n in counts[np.ix_(classes, classes)].ravel()]
-    assert "teacher says" in page.locator(".fv-confusion").inner_text()
+    assert "teacher says" in page.locator(".fv-confusion").text_content()

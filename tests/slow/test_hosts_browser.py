@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, watched
+from helpers.browser import ask_kernel, lab, open_notebook, pixels, run_all, watched, write_notebook
 from helpers.cam_networks import comparison
 from helpers.cam_pages import STUDENT
 from helpers.famviz_runs import make_run
@@ -29,6 +29,7 @@ from helpers.cam_networks import comparison
 WIDGETS = {
     "filters": "famviz.FilterExplorer(RUN, c_out=0, c_in=0)",
     "cams": "famviz.CamExplorer(comparison())",
+    "amplitude": "famviz.AmplitudeExplorer(comparison())",
     "dashboard": "famviz.Dashboard(RUN)",
 }
 CELL = """
@@ -39,7 +40,8 @@ def _(comparison, famviz):
     return
 """
 MAP = ".famviz:has(.fv-nav) .fv-nav .fv-stack canvas"
-FOCUSABLE = (MAP, ".fv-level select", ".fv-wall", ".fv-scatter", ".fv-blend input", ".fv-chart-scores .fv-lines")
+FOCUSABLE = (MAP, ".fv-level select", ".fv-wall", ".fv-scatter", ".fv-blend input", ".fv-chart-scores .fv-lines",
+             ".fv-amplitude .fv-diagram")  # fmt: skip
 
 
 def needs(package: str):
@@ -57,9 +59,8 @@ def run(tmp_path_factory):
 def notebook(run, tmp_path) -> Path:
     """A notebook with a cell for each widget."""
     shown = [f"{name} = {code}\n{name}" for name, code in WIDGETS.items()]
-    cells = [f"{START}\nRUN = {str(run.path)!r}", *shown, "'the last cell'"]
     path = tmp_path / "widgets.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells]), path)
+    write_notebook(path, [f"{START}\nRUN = {str(run.path)!r}", *shown, "'the last cell'"])
     return path
 
 
@@ -98,6 +99,16 @@ def check_cams(page) -> None:
     oracle.close()
 
 
+def check_amplitude(page) -> None:
+    """The kernel sends the spectra; a key goes from the mean of all images to one of them."""
+    page.locator(".fv-amplitude[data-rebuilt]").wait_for()
+    page.locator(".fv-amplitude .fv-diagram").first.focus()
+    before = page.get_attribute(".fv-amplitude", "data-shown")
+    page.keyboard.press("m")
+    wait_until(lambda: page.get_attribute(".fv-amplitude", "data-shown") != before)
+    assert pixels(page, ".fv-amplitude .fv-plane .fv-stack canvas")[..., 3].any()
+
+
 def check_dashboard(page) -> None:
     """An arrow key chooses an epoch; the kernel sends the pictures of the filters."""
     page.locator(".fv-chart-scores .fv-lines").focus()
@@ -107,7 +118,7 @@ def check_dashboard(page) -> None:
 
 
 def check_all(page) -> None:
-    for check in (check_filters, check_cams, check_dashboard):
+    for check in (check_filters, check_cams, check_amplitude, check_dashboard):
         check(page)
 
 
