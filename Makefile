@@ -2,10 +2,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-EXTRAS := test,viz,photos,detection,export,log,docs
+EXTRAS := test,viz,hosts,photos,detection,export,log,ray,tune,docs
 FAST := -m "not slow" -n 2 --dist worksteal  # worksteal: a worker that is idle takes tests from the other
 
-.PHONY: quickstart test test-all lint type format faults minimum audit notebooks bench docs docs-notebooks dist clean
+.PHONY: quickstart test test-all cluster-test lint type format faults minimum audit notebooks bench docs docs-notebooks dist clean
 
 quickstart: $(VENV)/.core
 	$(BIN)/famkd train quickstart
@@ -15,6 +15,10 @@ test: lint $(VENV)/.all  # some minutes
 
 test-all: test  # and notebooks, browser, faults, long runs
 	$(BIN)/python -m pytest -m slow
+
+cluster-test: $(VENV)/.all  # SLURM, Ray and two machines for real; installs SLURM on Debian, which needs root and a network
+	command -v slurmctld >/dev/null || tools/install_slurm.sh
+	$(BIN)/python -m pytest -rs tests/slow/test_slurm.py tests/slow/test_ray.py tests/slow/test_two_machines.py
 
 lint: type $(VENV)/.all
 	$(BIN)/ruff check .
@@ -44,7 +48,7 @@ notebooks: $(VENV)/.all
 	$(BIN)/python -m pytest tests/slow/test_notebooks.py
 
 docs: $(VENV)/.all  # the site in site/, without a network; a warning is an error
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 docs-notebooks: $(VENV)/.all  # runs the notebooks, so that the site shows what they put out
 	$(BIN)/python tools/run_notebooks.py

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from famkd.data import unreadable
-from famkd.data.folders import FolderSource
+from famkd.data.folder_source import FolderSource, of_classes
 from famkd.data.tree import class_folders
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    source = FolderSource(options.folder, list(class_folders(options.folder)))
+    source = of_classes(options.folder, list(class_folders(options.folder)))
     size = sum(len(source.read(index)) for index in range(len(source)))
     print(f"{len(source):,} images, {size / 2**20:.1f} MiB, {options.workers} workers")
     for name, limit in (("headers and ends", 0), ("decoded whole", 1 << 62)):

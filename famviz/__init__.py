@@ -3,6 +3,7 @@
 import famviz
 run = famviz.open("runs/quickstart/fam_review-seed0")     # also while it trains, also a released .pth
 famviz.FilterExplorer(run)                                # in a notebook
+famviz.AmplitudeExplorer(run)                             # amplitudes of its networks, stage by stage
 famviz.CamExplorer({"teacher": one, "student": other}, images)   # any networks, any images
 famviz.plots.contact_sheet(run.filters[0])                # for a paper
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from famviz.analysis.compare_networks import compare_networks
     from famviz.analysis.network_comparison import NetworkComparison
+    from famviz.explorer.amplitude import AmplitudeExplorer
     from famviz.explorer.cams import CamExplorer
     from famviz.explorer.dashboard import Dashboard
     from famviz.explorer.widget import FilterExplorer
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
     from famviz.tables import Table
 
 __all__ = [
-    "CamExplorer", "Dashboard", "Filter", "FilterExplorer", "LoadedRun", "NetworkComparison", "Table",
-    "compare_networks", "open",
+    "AmplitudeExplorer", "CamExplorer", "Dashboard", "Filter", "FilterExplorer", "LoadedRun", "NetworkComparison",
+    "Table", "compare_networks", "open",
 ]  # fmt: skip
 _PLACES = {
+    "AmplitudeExplorer": ("explorer.amplitude", "AmplitudeExplorer"),
     "CamExplorer": ("explorer.cams", "CamExplorer"),
     "Dashboard": ("explorer.dashboard", "Dashboard"),
     "Filter": ("filter", "Filter"),

@@ -35,7 +35,7 @@ MAY = {
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill files methods models run tables tasks training",
     "export": "distill evaluate features files run tasks training",
-    "sweep": "compare config console data distill evaluate run store training",
+    "sweep": "bench command_line compare config console data distill evaluate files run store tables training",
 }
 NEVER = {
     "famviz",
@@ -48,7 +48,19 @@ NEVER = {
     "tests",
     "benchmarks",
 }
-ONLY_INSIDE = {"timm", "pycocotools", "onnx", "onnxruntime", "onnxscript", "tensorboard", "wandb", "mlflow", "sklearn"}
+ONLY_INSIDE = {
+    "timm",
+    "pycocotools",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "sklearn",
+    "ray",
+    "optuna",
+}
 
 
 def imports(path: Path, inside: bool = True) -> set[str]:

@@ -47,6 +47,19 @@ def draw_explorer(path: Path) -> None:
         page.close()
 
 
+def draw_amplitude(run: famkd.Run, path: Path) -> None:
+    """Photograph the amplitude explorer of a run as a saved page shows it, with some rings chosen."""
+    page_of = Path(tempfile.mkdtemp()) / "page.html"
+    famviz.AmplitudeExplorer(run, stage="layer1", network="fam output", rings=[6, 9]).to_html(page_of)
+    with launched() as browser:
+        page = fresh_page(browser)
+        page.goto(f"file://{page_of}")
+        page.wait_for_selector(".famviz[data-rebuilt]")
+        settled(page)
+        page.locator(".famviz").screenshot(path=path)
+        page.close()
+
+
 def draw_figure(figure, path: Path) -> None:
     """Save a figure at the size that notebooks show."""
     with style.context():
@@ -61,6 +74,7 @@ def main() -> None:
     shipped = famviz.open(SOURCES[0].parent / "runs/cifar100/resnet56-resnet20/fam_review-seed0")
     draw_figure(plots.contact_sheet(shipped.filters[0], 16), DOCS / "filters.png")
     draw_explorer(DOCS / "explorer.png")
+    draw_amplitude(run, DOCS / "amplitude.png")
     for path in sorted(DOCS.glob("*.png")):
         print(f"{path.relative_to(DOCS.parent)}: {path.stat().st_size / 1000:.0f} kB")
 

@@ -7,6 +7,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -21,16 +22,15 @@ import famviz
 from famkd import losses
 from famkd.command_line.parse import flags_of
 from famkd.config.builtin import builtin_recipes
-from famkd.config.recipe import Data, Net, Optim, Recipe, Teacher
+from famkd.config.recipe import Recipe
 from famkd.config.sections import data_options, data_section, method_section
 from famkd.data import DATA
-from famkd.data.augment import Augment
 from famkd.methods import METHODS
 
 COSTS = Path(__file__).parents[1] / "docs" / "method_costs.csv"
 LOSSES = {"crd": "crd_nce"}  # functions of famkd.losses that are not called as their method is
 SIGNS = {"Ge": "at least", "Gt": "above", "Le": "at most", "Lt": "below"}
-SECTIONS = {"student": Net, "teacher": Teacher, "data": Data, "augment": Augment, "optim": Optim}
+SECTIONS = {each.name: each.default_factory for each in fields(Recipe) if isinstance(each.default_factory, type)}
 
 
 def methods_page() -> str:

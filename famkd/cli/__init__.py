@@ -1,4 +1,4 @@
-"""The command line: famkd train | init | eval | compare | sweep | store | export | bench | ls | doctor."""
+"""The command line: famkd train | init | eval | compare | sweep | tune | store | export | bench | ls | doctor."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command
 from famkd.cli.store import store_command
 from famkd.cli.train import train_command
+from famkd.cli.tune import tune_command
 from famkd.command_line.main import run_command
 
 USAGE = """famkd: knowledge distillation with frequency attention
@@ -23,6 +24,7 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd eval --model M --weights F --data D --root DIR    evaluate a bare checkpoint
   famkd compare RUN ...                        compare runs over seeds; takes folders and patterns too
   famkd sweep NAME|FILE                        train a grid of settings, then compare; can be resumed
+  famkd tune FILE                              search for settings by held-out images; can be resumed
   famkd store RECIPE --views K                 run the teacher once and store its outputs, for trainings without it
   famkd export RUN --to onnx|pt2|safetensors   write the student alone, checked against the run
   famkd bench RECIPE [--against naive]         time the parts of a training step on this machine
@@ -39,6 +41,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "eval": eval_command,
     "compare": compare_command,
     "sweep": sweep_command,
+    "tune": tune_command,
     "store": store_command,
     "export": export_command,
     "bench": bench_command,
@@ -51,6 +54,7 @@ AFTER_CTRL_C = {
     "train": "; the run directory holds the last finished epoch, --resume continues from it",
     "store": "; the same command continues",
     "sweep": "; each run directory holds its last finished epoch, the same command continues",
+    "tune": "; each run directory holds its last finished epoch, the same command continues",
 }
 
 

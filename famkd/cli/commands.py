@@ -58,6 +58,9 @@ def sweep(
     /,
     jobs: int = 0,
     on: Literal["local", "ray"] = "local",
+    gpus: float = 0,
+    cpus: float = 0,
+    dry_run: bool = False,
     runs: Place = "runs",
     against: str = "",
     plugins: Plugins = (),
@@ -67,15 +70,24 @@ def sweep(
     Args:
         source: A sweep from `famkd ls sweeps`, or a YAML file such as `recipe: quickstart`, `method: [kd, at]`.
         jobs: Trainings at once. By default one per GPU, or one on a machine without a GPU.
-        on: This machine, or a Ray cluster.
+        on: This machine, or a Ray cluster, whose machines share the working folder.
+        gpus: With --on ray: GPUs of each training, or a part of one such as 0.25. By default 1 if there are any.
+        cpus: With --on ray: CPU cores of each training. By default 1.
+        dry_run: Train nothing; print what the sweep will cost, from a few timed steps of each distinct training.
         runs: Folder of run directories.
         against: Method or group to test the others against.
     """
     if jobs and on == "ray":
         raise UserError("Ray decides how many trainings run at once: leave --jobs out, or --on ray.")
+    if (gpus or cpus) and on != "ray":
+        raise UserError("--gpus and --cpus are for --on ray: leave them out. Here, --jobs is the number of trainings.")
+    if gpus < 0 or cpus < 0:
+        raise UserError("--gpus and --cpus cannot be negative.")
     from famkd.sweep.grid import sweep
 
-    return sweep(source, jobs=jobs, on=on, runs=runs, against=against, plugins=plugins)
+    return sweep(
+        source, jobs=jobs, on=on, gpus=gpus, cpus=cpus, dry_run=dry_run, runs=runs, against=against, plugins=plugins
+    )
 
 
 def print_sweep(text: str, failed: list) -> None:

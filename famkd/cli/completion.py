@@ -58,7 +58,7 @@ def _words() -> tuple[Words, Words]:
 
 def _parsed() -> dict[str, list[Any]]:
     """The dataclasses and functions that hold the flags of each command."""
-    from famkd.cli import commands, doctor, eval, listing, store, train
+    from famkd.cli import commands, doctor, eval, listing, store, train, tune
     from famkd.cli.bench import BenchFlags
     from famkd.config.sections import recipe_type
     from famkd.methods import METHODS
@@ -66,7 +66,7 @@ def _parsed() -> dict[str, list[Any]]:
     recipe = recipe_type(tuple(METHODS), "")
     functions: dict[str, Callable] = {
         "eval": eval.evaluate, "compare": commands.compare, "sweep": commands.sweep, "export": commands.export,
-        "ls": listing.show, "doctor": doctor.doctor,
+        "ls": listing.show, "doctor": doctor.doctor, "tune": tune.tune,
     }  # fmt: skip
     return {
         "train": [train.TrainFlags, recipe], "init": [recipe], "store": [store.StoreFlags, recipe],

@@ -20,10 +20,12 @@ OPTIONAL = {
     "detection": ("detectors on COCO", ("pycocotools",)),
     "export": ("famkd export --to onnx", ("onnx", "onnxruntime", "onnxscript")),
     "log": ("--log tensorboard", ("tensorboard",)),
+    "ray": ("famkd sweep --on ray", ("ray",)),
+    "tune": ("famkd tune", ("optuna", "matplotlib")),
+    "hosts": ("widgets of famviz in Notebook 7, Voila and marimo", ("notebook", "voila", "marimo")),
 }  # fmt: skip
 # Packages that no extra brings.
 OTHERS = {
-    "ray": "famkd sweep --on ray",
     "wandb": "--log wandb",
     "mlflow": "--log mlflow",
     "pandas": ".frame() as a DataFrame",

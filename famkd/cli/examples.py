@@ -17,7 +17,12 @@ EXAMPLES = {
         "famkd compare runs/quickstart",
         "famkd compare 'runs/*/kd-seed*' runs/mine --against kd --format json",
     ),
-    "sweep": ("famkd sweep methods --jobs 2", "famkd sweep mine.yaml --on ray"),
+    "sweep": (
+        "famkd sweep methods --dry-run",
+        "famkd sweep methods --jobs 2",
+        "famkd sweep mine.yaml --on ray --gpus 0.5",
+    ),
+    "tune": ("famkd tune search.yaml --trials 50", "famkd tune search.yaml --trials 80 --pruner hyperband"),
     "store": ("famkd store cifar100/resnet56-resnet20 --root DATA --views 4 --features stages embed",),
     "export": (
         "famkd export runs/quickstart/fam_review-seed0 --to onnx",

@@ -14,7 +14,7 @@ from famkd.config.choice import CHOOSING, Choice, of_chosen, refuse_optim_flags,
 from famkd.config.plugins import import_plugins, require_imported
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Recipe, Teacher, split_methods
-from famkd.config.sections import data_options, data_section, method_options, recipe_type
+from famkd.config.sections import WEIGHT_OPTIONS, data_options, data_section, method_options, recipe_type
 from famkd.config.settings import Settings, settings_of
 from famkd.config.starter import starting_settings
 from famkd.config.yaml_flags import YamlFile, as_flags, flatten, read_yaml
@@ -106,7 +106,8 @@ def with_data(recipe: Recipe, name: str = "", root: str = "") -> Recipe:
     if name in ("", recipe.data.name):
         return replace(recipe, data=replace(recipe.data, root=root or recipe.data.root))
     data = recipe.data
-    changed = data_section(name)(name=name, root=root or data.root, batch_size=data.batch_size, augment=data.augment)
+    kept = {"batch_size": data.batch_size, "augment": data.augment, "classes": data.classes}
+    changed = data_section(name)(name=name, root=root or data.root, **kept)
     return replace(recipe, data=changed)
 
 
@@ -179,7 +180,7 @@ def _task_defaults(task: str, methods: tuple[str, ...]) -> dict[str, Any]:
     """The defaults of method options that the task changes, by full name."""
     defaults: dict[str, Any] = {}
     for name in methods:
-        changed = TASKS[task].option_defaults(method_options(METHODS[name]))
+        changed = TASKS[task].option_defaults([*method_options(METHODS[name]), *WEIGHT_OPTIONS])
         defaults |= {f"{name}.{key}": str(value) for key, value in changed.items()}
     return defaults
 

@@ -43,6 +43,8 @@ class Data:
     `--teacher.store` it is the number that the store holds."""
     views_seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
     """Random seed of these augmentations, the same for every `--seed`."""
+    classes: Annotated[int, Ge(0)] = 0
+    """Number of classes of a teacher that teaches without labels; 0 for that of its weights, where it is found."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ class Recipe:
     name: str = "recipe"
     """Name of the run's folder. By default the recipe's path without its extension."""
     task: str = "classification"
-    """What the networks do with an image: classification or detection."""
+    """What the networks do with an image: classification, multilabel (several labels each), regression (numbers),
+    detection, or unlabelled: classes that only the teacher knows."""
     student: Student = field(default_factory=Student)
     """The network to train."""
     teacher: Teacher = field(default_factory=Teacher)
@@ -176,6 +179,8 @@ class Recipe:
     """Also train the student without a teacher, for comparison."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Label smoothing: the part of each label that is spread over all classes, in the student's cross-entropy."""
+    regression_loss: Literal["smooth_l1", "mse"] = "smooth_l1"
+    """The student's own loss in regression, a mean over all numbers."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Also average the student's weights over the steps (EMA): the share of the old average that a step keeps, such as
     0.9999; 0 for no average. It rises from 0 in the first steps. The average is measured and saved beside the student.

@@ -5,7 +5,7 @@ from dataclasses import replace
 from famkd.config.optimizers import check_optim
 from famkd.config.ranges import check_ranges
 from famkd.config.recipe import Net, Recipe, Teacher
-from famkd.data import task_of_data
+from famkd.data import tasks_of_data
 from famkd.data.augment import NOTHING, without_effect
 from famkd.data.split import read_split
 from famkd.distill.types import Engine
@@ -78,28 +78,35 @@ def _networks_known(recipe: Recipe) -> None:
 def _networks_fit_task(recipe: Recipe) -> None:
     """UserError for a network of another task."""
     for net in _networks(recipe):
-        own = task_of_model(net.model)
-        if not net.model or own == recipe.task:
+        own, known = task_of_model(net.model), TASKS[recipe.task].models
+        if not net.model or own == recipe.task or TASKS[own].models is known is None:
             continue
-        known = TASKS[recipe.task].models
         cure = f"pass --task {own}" if known is None else f"{recipe.task} takes {', '.join(known)}"
         raise UserError(f"{net.model} is a network for {own}, not for {recipe.task}: {cure}.")
 
 
 def _data_fit_task(recipe: Recipe) -> None:
-    own = task_of_data(recipe.data.name)
-    if own != recipe.task:
+    own = tasks_of_data(recipe.data.name)
+    if recipe.task not in own:
+        tasks = " or ".join(own)
         raise UserError(
-            f"The data set {recipe.data.name} is for {own}, not for {recipe.task}: pass --task {own} and networks for "
-            "it, or another --data."
+            f"The data set {recipe.data.name} is for {tasks}, not for {recipe.task}: pass --task {own[0]} and networks "
+            "for it, or another --data."
         )
 
 
 def _methods_fit_task(recipe: Recipe) -> None:
+    task = TASKS[recipe.task]
     for name in recipe.method_names:
-        reason = TASKS[recipe.task].refuses(METHODS[name])
+        reason = task.refuses(METHODS[name])
         if reason:
             raise UserError(f"{name} {reason}.")
+        weight = recipe.section(name).task_weight
+        if task.judged_by_teacher and weight:
+            raise UserError(f"Without labels the student has no loss of its own: pass --{name}.task_weight 0.")
+    if task.judged_by_teacher and (recipe.baseline or not recipe.method_names):
+        what = "leave --baseline out" if recipe.baseline else "pass --method and --teacher.model"
+        raise UserError(f"Without labels nothing is learned without a teacher: {what}.")
 
 
 def _split_fits(recipe: Recipe) -> None:
@@ -145,6 +152,8 @@ def _augmentation_fits(recipe: Recipe) -> None:
         raise UserError(f"{what} cannot be repeated in every epoch, as --data.views and stores do: leave it out.")
     if recipe.label_smoothing and not hasattr(task, "smoothed"):
         raise UserError(f"--label_smoothing is for classification, not for {recipe.task}: leave it out.")
+    if recipe.regression_loss != Recipe().regression_loss and not hasattr(task, "with_loss"):
+        raise UserError(f"--regression_loss is for regression, not for {recipe.task}: leave it out.")
     for name in recipe.method_names:
         if augment.mixes and not METHODS[name].takes_mixed:
             raise UserError(

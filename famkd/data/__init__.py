@@ -6,21 +6,23 @@ from typing import Any
 
 import torch
 
+from famkd.data.archives import npz
 from famkd.data.balance import Balance
 from famkd.data.bands import bands
 from famkd.data.coco import Coco
 from famkd.data.folders import folder_in_memory
 from famkd.data.imagenet import imagenet
-from famkd.data.in_memory import InMemory, in_memory
-from famkd.data.small import Images, cifar10, cifar100, digits, npz
+from famkd.data.in_memory import InMemory, for_task, in_memory
+from famkd.data.small import Images, cifar10, cifar100, digits
+from famkd.data.targets import ALL
 from famkd.data.torch_data import Datasets, TorchData
 from famkd.distill.types import Dataset
 from famkd.errors import UserError, nearest
 
 # Each builder is called as (root, batch_size, device, seed, augment, **options) and returns a `Dataset`. Its
-# keyword-only arguments are its options. An attribute `task` names the task that it is for; without one it is
-# classification. A plug-in may register a function from a root to `Images` instead, or to a training and a test
-# Dataset of torch.
+# keyword-only arguments are its options. An attribute `task` names the only task that it is for, or `tasks` several,
+# of which one is passed as the argument `task`. Without these it is classification, or its images without labels. A
+# plug-in may register a function from a root to `Images` instead, or to a training and a test Dataset of torch.
 DATA: dict[str, Callable[..., Dataset | Images | tuple[Any, ...]]] = {
     "bands": in_memory(bands),
     "cifar10": in_memory(cifar10),
@@ -46,6 +48,8 @@ def build_data(
     balance: Balance = "none",
     views: int = 0,
     views_seed: int = 0,
+    task: str = "classification",
+    classes: int = 0,
     **options: Any,
 ) -> Dataset:
     """Build a data set by name, on a device.
@@ -56,6 +60,8 @@ def build_data(
         balance: show each class equally often (sample), or weigh its images in the student's own loss (loss).
         views: augmentations of each training image, which the epochs use in turn; 0 draws new ones in every epoch.
         views_seed: seed of these augmentations.
+        task: what the labels are for.
+        classes: number of classes, where the images have no labels.
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
     """
@@ -63,11 +69,18 @@ def build_data(
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
     for option in options:
         _must_have(name, option)
+    if task not in tasks_of_data(name):
+        raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
     build: Callable[..., Any] = DATA[name]
-    if "batch_size" in inspect.signature(build).parameters:
+    parameters = inspect.signature(build).parameters
+    if "task" in parameters:
+        options["task"] = task
+    if "batch_size" in parameters:
         data = build(root, batch_size, device, seed, augment, **options)
     else:
-        data = _from_plugin(name, build(root, **options), batch_size, device, seed, augment)
+        data = _from_plugin(name, build(root, **options), batch_size, device, seed, augment, task)
+    if task == "unlabelled":
+        data.classes = [str(number) for number in range(classes)]
     if val:
         if not hasattr(data, "hold_out"):
             raise UserError(f"The data set {name} cannot hold images out of training: leave --data.val out.")
@@ -84,22 +97,26 @@ def build_data(
 
 
 def _from_plugin(
-    name: str, made: Any, batch_size: int, device: torch.device | str, seed: int, augment: bool
+    name: str, made: Any, batch_size: int, device: torch.device | str, seed: int, augment: bool, task: str
 ) -> Dataset:
     """The data set that a plug-in's function of a root returned: `Images`, or data sets of torch."""
     if isinstance(made, Images):
-        return InMemory(made, batch_size, device, seed, augment)
+        return InMemory(for_task(made, task), batch_size, device, seed, augment)
     if isinstance(made, tuple) and len(made) >= 2:
-        return TorchData(Datasets(*made), batch_size, device, seed)
+        return TorchData(Datasets(*made), batch_size, device, seed, task)
     raise UserError(
         f"The data set {name} returned a {type(made).__name__}: return famkd.data.small.Images, or a training and a "
         "test Dataset of torch, as in `return train, test`."
     )
 
 
-def task_of_data(name: str) -> str:
-    """The task that a data set is for."""
-    return getattr(DATA[name], "task", "classification")
+def tasks_of_data(name: str) -> tuple[str, ...]:
+    """The tasks that a data set has labels for."""
+    build = DATA[name]
+    if hasattr(build, "task"):
+        return (build.task,)  # pyright: ignore[reportFunctionMemberAccess]
+    own = "batch_size" in inspect.signature(build).parameters
+    return getattr(build, "tasks", ("classification", "unlabelled") if own else ALL)
 
 
 def _must_have(name: str, option: str) -> None:

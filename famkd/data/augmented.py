@@ -62,8 +62,7 @@ class Augmented:
     def draws(self, epoch: int) -> dict[str, Tensor]:
         """All draws of an epoch, a row for each image in its order; with views, in order of the images' positions."""
         if self._views:
-            assert self._data.labels is not None  # data sets of images of one size have them
-            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), len(self._data.labels))
+            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), cast(Any, self._data).n_train)
         return self._drawn_by((self._seed, epoch), self._data.steps * self._data.batch_size)
 
     def _drawn_by(self, seed: tuple[int, int], images: int) -> dict[str, Tensor]:
@@ -151,7 +150,7 @@ def mixed(batch: Batch, share: Tensor, blend: Tensor, pasted: Tensor) -> Batch:
     weight = blend[:, None, None, None]
     images = torch.where(_inside(other, pasted), other, batch.images * weight + other * (1 - weight))
     own, others = batch.targets, batch.targets.flip(0)
-    larger = share >= 0.5
+    larger = (share >= 0.5).reshape(-1, *[1] * (own.ndim - 1))
     first, second = torch.where(larger, own, others), torch.where(larger, others, own)
     return batch._replace(images=images, targets=first, mixed=Mixed(second, torch.maximum(share, 1 - share)[0]))
 

@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from famkd.errors import UserError
+
 Balance = Literal["none", "sample", "loss"]
 
 
@@ -21,3 +23,9 @@ def drawn(count: int, draw: torch.Generator, weights: Tensor | None = None) -> T
     if weights is None:
         return torch.randperm(count, generator=draw)
     return torch.multinomial(weights.double(), count, replacement=True, generator=draw)
+
+
+def must_have_classes(labels: Tensor | None) -> None:
+    """UserError where an image has no single class."""
+    if labels is None:
+        raise UserError("--data.balance needs one class for each image: leave it out.")

@@ -3,31 +3,21 @@
 import io
 import os
 import re
-import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
-from famkd.data.balance import drawn
-from famkd.data.loader import TrainTest
+from famkd.data.folder_source import read_folders
+from famkd.data.loader import Source
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
-from famkd.data.tree import (
-    and_more,
-    class_folders,
-    find_further,
-    find_splits,
-    image_files,
-    match_classes,
-    without_images,
-)
-from famkd.data.unreadable import Choice, Found, check_classes, find_unreadable, no_file, reason, settle
-from famkd.errors import UserError, inert
+from famkd.data.targets import ALL
+from famkd.data.unreadable import Choice, Found, check_classes, no_file, reason, settle
+from famkd.errors import UserError
 from famkd.files import must_fit
 
 Size = tuple[int, int]  # height and width
@@ -44,14 +34,17 @@ class _Form(NamedTuple):
 
 def folder_in_memory(
     root: str,
+    task: str = "classification",
     *,
     splits: tuple[str, str] = ("train", "test"),
     background: str = "white",
     unreadable: Choice = "refuse",
     channels: Literal[1, 3, 4] = 3,
+    table: str = "",
 ) -> Images:
     """Your own images: root/train/CLASS/*.png and root/test (or val)/CLASS/*.png; PATH@64 makes them 64 x 64.
 
+    Without labels, or with several labels or numbers for each image in a CSV file, images lie in root/train/*.png.
     PATH@96x64 makes them 96 high and 64 wide. Without a size all images must have one size already. With it, an image
     is scaled until it covers that size, and the middle is cut out.
 
@@ -60,11 +53,13 @@ def folder_in_memory(
         background: Colour behind transparent pixels: a name such as white or black, or #rrggbb.
         unreadable: Refuse a data set with image files that cannot be read, or skip these files.
         channels: 1 makes all images grey, 3 RGB, 4 RGBA, which keeps transparency.
+        table: CSV file of the labels, for multilabel and regression: its name in each of the two folders, or its path
+            under the root for both. By default the only one in the folder, or beside it with its name.
     """
     path, size = path_and_size(root)
     behind = colour(background)
-    train, test, classes = _listed(path, splits)
-    form = _Form(size or _common_size([train, test]), size is not None, behind, channels)
+    train, test, classes, read_more = read_folders(path, splits, task, table)
+    form = _Form(size or _common_size((train, test)), size is not None, behind, channels)
     total = len(train) + len(test)
     try:
         must_fit(channels * form.size[0] * form.size[1] * total)
@@ -77,7 +72,8 @@ def folder_in_memory(
     mean, std = channel_statistics(x_train)
 
     def read_split(name: str) -> tuple[np.ndarray, np.ndarray]:
-        source = _further_split(path, (train, test), classes, name)
+        assert read_more is not None  # folders can have further splits
+        source = read_more(name)
         pixels, labels, failed = _pixels_and_labels(source, form)
         settle(Found(failed, len(source)), unreadable)
         return pixels, labels
@@ -86,52 +82,7 @@ def folder_in_memory(
     return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split)
 
 
-def read_folders(root: str | Path, splits: tuple[str, str] = ("train", "val")) -> TrainTest:
-    """List training and test images, one folder per class under each of the two splits; none is read yet.
-
-    Raises UserError where a folder or its images are missing.
-    """
-    train, test, classes = _listed(root, splits)
-    return TrainTest(train, test, classes, lambda name: _further_split(Path(root), (train, test), classes, name))
-
-
-class FolderSource:
-    """The image files under one folder per class, in alphabetical order.
-
-    `labels` is int64 (N,). Paths are kept as one array of bytes: a list of a million strings would be copied into
-    each worker process, page by page.
-    """
-
-    def __init__(self, folder: Path, classes: list[str]):
-        names: list[str] = []
-        labels: list[int] = []
-        folders = class_folders(folder)
-        for label, name in enumerate(classes):
-            found = sorted(image_files(folders[name])) if name in folders else []
-            names += found
-            labels += [label] * len(found)
-        self.folder = str(folder)
-        self.labels = np.asarray(labels, np.int64)
-        self._names = np.asarray([os.fsencode(os.path.relpath(name, folder)) for name in names])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def name(self, index: int) -> str:
-        """Path of an image."""
-        return os.path.join(self.folder, os.fsdecode(bytes(self._names[index])))
-
-    def read(self, index: int) -> bytes:
-        """Content of an image file."""
-        return Path(self.name(index)).read_bytes()
-
-    def unreadable(self, workers: int = -1) -> dict[int, str]:
-        """Numbers of the images that cannot be read, each with the reason."""
-        return find_unreadable(self, workers)
-
-    def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
-        """Order of one epoch: any permutation, or draws with probabilities like weights (N,)."""
-        return drawn(len(self), draw, weights)
+folder_in_memory.tasks = ALL  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def path_and_size(root: str) -> tuple[Path, Size | None]:
@@ -145,36 +96,7 @@ def path_and_size(root: str) -> tuple[Path, Size | None]:
     return Path(path), (int(found[1]), int(found[2] or found[1]))
 
 
-def _listed(root: str | Path, splits: tuple[str, str]) -> tuple[FolderSource, FolderSource, list[str]]:
-    """Training and test images and the names of the classes."""
-    folders = find_splits(root, splits)
-    classes = match_classes(*folders)
-    train, test = (FolderSource(folder, classes) for folder in folders)
-    for folder, source in zip(folders, (train, test)):
-        counts = np.bincount(source.labels, minlength=len(classes))
-        empty = [name for name, count in zip(classes, counts) if not count]
-        if empty and source is train:
-            raise UserError(without_images(folder, empty))
-        if len(empty) == len(classes):
-            raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
-        if empty:
-            warnings.warn(inert(f"{folder} has no images of {and_more(empty)}: these are not tested."), stacklevel=4)
-    return train, test, classes
-
-
-def _further_split(root: Path, used: tuple[FolderSource, FolderSource], classes: list[str], name: str) -> FolderSource:
-    """The held-out images of a folder next to those of training and test images; UserError if it cannot be that."""
-    folder = find_further(root, name)
-    if str(folder) in [source.folder for source in used]:
-        raise UserError(f"--data.val {name}: {folder} holds the training or test images: name another folder.")
-    match_classes(Path(used[0].folder), folder)
-    source = FolderSource(folder, classes)
-    if not len(source):
-        raise UserError(f"{folder} holds no images: it needs one folder per class with image files in it.")
-    return source
-
-
-def _common_size(sources: list[FolderSource]) -> Size:
+def _common_size(sources: Sequence[Source]) -> Size:
     """Height and width that all readable images share; UserError if they differ."""
     first: tuple[str, Size] | None = None
     for source in sources:
@@ -196,7 +118,7 @@ def _differ(*found: tuple[str, Size]) -> UserError:
     return UserError(f"Images differ in size, {one} and {two}: say which size to make them, as in --root PATH@64.")
 
 
-def _pixels_and_labels(source: FolderSource, form: _Form) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+def _pixels_and_labels(source: Source, form: _Form) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """Pixels (N, H, W, C) and classes (N,) of the readable images, decoded by several threads, and why others fail."""
     height, width = form.size
     pixels = np.empty((len(source), height, width, form.channels), np.uint8)

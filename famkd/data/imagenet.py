@@ -5,13 +5,15 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Le
 
-from famkd.data.folders import read_folders
+from famkd.data.folder_source import read_folders
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import colour
 from famkd.data.streamed import SIZE, Streamed
+from famkd.data.targets import ALL
 from famkd.data.transforms import Interpolation, View, size_from
 from famkd.data.unreadable import Choice, readable
 from famkd.data.webdataset import has_shards, read_shards
+from famkd.errors import UserError
 
 
 def imagenet(
@@ -20,6 +22,7 @@ def imagenet(
     device: torch.device | str = "cpu",
     seed: int = 0,
     augment: bool = True,
+    task: str = "classification",
     *,
     size: int | str = 0,
     splits: tuple[str, str] = ("train", "val"),
@@ -31,8 +34,11 @@ def imagenet(
     channels: Literal[1, 3, 4] = 3,
     test_crop: Annotated[float, Ge(0), Le(1)] = 0.0,
     interpolation: Interpolation = "bilinear",
+    table: str = "",
 ) -> Streamed:
     """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
+
+    Without labels, or with several labels or numbers for each image in a CSV file, images lie in root/train/*.jpg.
 
     Args:
         size: Height and width of the images, as 224, or as 96x64 for height x width; 0 for 224.
@@ -47,18 +53,31 @@ def imagenet(
         test_crop: Part of the shorter side that the crop of a test image keeps, such as 0.95; 0 for 0.875, or 1 below
             128 pixels.
         interpolation: How images are scaled, in training and in tests.
+        table: CSV file of the labels in folders, for multilabel and regression: its name in each of the two folders, or
+            its path under the root for both. By default the only one in the folder, or beside it with its name.
     """
     shape = size_from(size) or (SIZE, SIZE)
     behind = colour(background)
-    images = readable(read_imagenet(root, splits, label_key), unreadable, workers)
+    images = readable(read_imagenet(root, splits, label_key, task, table), unreadable, workers)
     return Streamed(
         images, batch_size, device, seed, augment, size=shape, workers=workers, gpu_decode=gpu_decode,
         background=behind, skip=unreadable == "skip", channels=channels, view=View(test_crop, interpolation),
     )  # fmt: skip
 
 
-def read_imagenet(root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "") -> TrainTest:
-    """List training and test images: in shards if the training split has any, otherwise in folders by class."""
+imagenet.tasks = ALL  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def read_imagenet(
+    root: str,
+    splits: tuple[str, str] = ("train", "val"),
+    label_key: str = "",
+    task: str = "classification",
+    table: str = "",
+) -> TrainTest:
+    """List training and test images: in shards if the training split has any, otherwise in folders."""
     if "://" in root or has_shards(root, splits[0]):
-        return read_shards(root, splits, label_key)
-    return read_folders(root, splits)
+        if task not in ("classification", "unlabelled"):
+            raise UserError(f"Shards are read for classification and unlabelled, not for {task}: unpack them.")
+        return read_shards(root, splits, label_key, labelled=task == "classification")
+    return read_folders(root, splits, task, table)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.data.augment import Augment
-from famkd.data.balance import Balance, class_weights, drawn
+from famkd.data.balance import Balance, class_weights, drawn, must_have_classes
 from famkd.data.small import Images
 from famkd.data.split import read_split
+from famkd.data.targets import checked_targets, one_class_each, without_labels
 from famkd.data.transforms import as_rgb
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
@@ -70,7 +72,8 @@ class InMemory:
     def _train_on(self, pixels: Tensor, labels: Tensor) -> None:
         p = self.pad
         self._train = torch.nn.functional.pad(pixels, (0, 0, p, p, p, p))
-        self.labels = labels
+        self._targets = labels
+        self.n_train = len(labels)
         self.batch_size = min(self._asked, len(labels))
 
     def hold_out(self, val: str, seed: int = 0) -> None:
@@ -81,26 +84,32 @@ class InMemory:
                 raise UserError(f"--data.val {val}: this data set has no further split: pass a fraction such as 0.1.")
             self._val, self._val_labels = self._on_device(*self._read_split(split.name))
             return
-        held_out = torch.from_numpy(split.draw(self.labels.cpu().numpy())).to(self.device)
-        kept = torch.ones_like(self.labels, dtype=torch.bool).index_fill(0, held_out, False)
+        held_out = torch.from_numpy(split.draw(self._targets.cpu().numpy())).to(self.device)
+        kept = torch.ones(self.n_train, dtype=torch.bool, device=self.device).index_fill(0, held_out, False)
         pixels = self._train_pixels()
-        self._val, self._val_labels = pixels[held_out], self.labels[held_out]
-        self._train_on(pixels[kept], self.labels[kept])
+        self._val, self._val_labels = pixels[held_out], self._targets[held_out]
+        self._train_on(pixels[kept], self._targets[kept])
 
     def balance(self, how: Balance) -> None:
         """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
+        must_have_classes(self.labels)
         self._balance = how
-        self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
+        self._class_weights = class_weights(self._targets, len(self.classes)) if how == "loss" else None
 
     def augment_by(self, augment: Augment) -> None:
         """Leave the border around training images out: a random resized crop of the image itself follows."""
         pixels, self.pad = self._train_pixels(), 0
-        self._train_on(pixels.contiguous(), self.labels)
+        self._train_on(pixels.contiguous(), self._targets)
 
     def _train_pixels(self) -> Tensor:
         """(N, H, W, 3) training images without their border."""
         height, width = self.size
         return self._train[:, self.pad : self.pad + height, self.pad : self.pad + width]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(N,) class of every training image; None where an image has no single class."""
+        return one_class_each(self._targets)
 
     @property
     def n_val(self) -> int:
@@ -110,7 +119,7 @@ class InMemory:
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        return len(self.labels) // self.batch_size
+        return len(self._targets) // self.batch_size
 
     @property
     def n_test(self) -> int:
@@ -120,7 +129,7 @@ class InMemory:
     def plan(self, epoch: int) -> Draws:
         """All draws of an epoch, made at once on the CPU so that they are the same on every device."""
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        labels = self.labels.cpu()
+        labels = self._targets.cpu()
         weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
         index = drawn(len(labels), draw, weights)
         if self._views:
@@ -131,7 +140,7 @@ class InMemory:
 
     def _crops(self, draw: torch.Generator) -> list[Tensor]:
         """Top, left and flip of as many images as the training set has."""
-        n, offsets = len(self.labels), 2 * self.pad + 1
+        n, offsets = len(self._targets), 2 * self.pad + 1
         top = torch.randint(offsets, (n,), generator=draw)
         left = torch.randint(offsets, (n,), generator=draw)
         flip = torch.rand(n, generator=draw) < (0.5 if self.flips else 0.0)
@@ -140,7 +149,7 @@ class InMemory:
     def _crops_of_view(self, number: int) -> list[Tensor]:
         """Top, left and flip of each image in the order of their positions; view 0 is the image as it is."""
         if not number:
-            centre = torch.full((len(self.labels),), self.pad)
+            centre = torch.full((len(self._targets),), self.pad)
             return [centre, centre, torch.zeros_like(centre, dtype=torch.bool)]
         assert self._views is not None, "call repeat_views first"
         return self._crops(torch.Generator().manual_seed(self._views.seed * 1_000_003 + number))
@@ -175,7 +184,7 @@ class InMemory:
         across = torch.arange(width, device=self.device)
         columns = piece.left[:, None] + torch.where(piece.flip[:, None], width - 1 - across, across)
         pixels = self._train[piece.index[:, None, None], rows[:, :, None], columns[:, None, :]]
-        targets = self.labels[piece.index]
+        targets = self._targets[piece.index]
         return Batch(self._normalised(pixels), targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
@@ -210,7 +219,7 @@ class InMemory:
 
     def images(self) -> Images:
         """Training and test images as arrays in the CPU's memory, with the augmentation in use."""
-        arrays = (self._train_pixels(), self.labels, self._test, self._test_labels)
+        arrays = (self._train_pixels(), self._targets, self._test, self._test_labels)
         x_train, y_train, x_test, y_test = (each.cpu().numpy() for each in arrays)
         return Images(
             x_train, y_train, x_test, y_test, self.classes, self.mean, self.std, pad=self.pad, flip=self.flips
@@ -221,11 +230,23 @@ class InMemory:
         return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
 
 
+def for_task(images: Images, task: str) -> Images:
+    """Images with the labels that a task takes; UserError for others."""
+    if task == "classification":
+        return images
+    if task == "unlabelled":
+        return replace(images, y_train=without_labels(images.y_train), y_test=without_labels(images.y_test))
+    y_train, y_test = (checked_targets(labels, task, "The labels are") for labels in (images.y_train, images.y_test))
+    return replace(images, y_train=y_train, y_test=y_test)
+
+
 def in_memory(load: Callable[..., Images]) -> Callable[..., InMemory]:
     """A builder for `famkd.data.DATA` from a function that loads all images of a data set from its root.
 
-    Keyword-only arguments of the function become options of the data set.
+    Keyword-only arguments of the function become options of the data set. A function that has an argument `task` reads
+    the labels that the task wants; of others the labels are left out where the task wants none.
     """
+    takes_task = "task" in inspect.signature(load).parameters
 
     def build(
         root: str,
@@ -233,9 +254,11 @@ def in_memory(load: Callable[..., Images]) -> Callable[..., InMemory]:
         device: torch.device | str = "cpu",
         seed: int = 0,
         augment: bool = True,
+        task: str = "classification",
         **options: Any,
     ) -> InMemory:
-        return InMemory(load(root, **options), batch_size, device, seed, augment)
+        images = load(root, task, **options) if takes_task else load(root, **options)
+        return InMemory(for_task(images, task), batch_size, device, seed, augment)
 
     own = inspect.signature(build)
     common = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
@@ -244,4 +267,5 @@ def in_memory(load: Callable[..., Images]) -> Callable[..., InMemory]:
     build.__annotations__ = {**getattr(load, "__annotations__", {}), **build.__annotations__}
     build.__name__ = build.__qualname__ = getattr(load, "__name__", "build")
     build.__doc__ = load.__doc__
+    build.tasks = getattr(load, "tasks", ("classification", "unlabelled"))  # pyright: ignore[reportFunctionMemberAccess]
     return build

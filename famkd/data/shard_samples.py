@@ -45,13 +45,16 @@ class _Files(NamedTuple):
         return and_more([f".{ending}" for ending in (*self.images, *self.texts, *self.others)])
 
 
-def read_samples(file: IO[bytes], where: str, label_key: str = "", *, whole: bool = True) -> list[Sample]:
+def read_samples(
+    file: IO[bytes], where: str, label_key: str = "", *, whole: bool = True, labelled: bool = True
+) -> list[Sample]:
     """The samples with an image of an uncompressed tar, in its order.
 
     Args:
         where: address of the tar, for messages.
         label_key: key of the class in a .json; "" for the class file of the sample, or one of `LABEL_KEYS`.
         whole: decode each image to see whether it can be read.
+        labelled: read the classes; otherwise all are "".
 
     Errors: UserError for a damaged tar, and for a sample whose class is not found.
     """
@@ -71,7 +74,8 @@ def read_samples(file: IO[bytes], where: str, label_key: str = "", *, whole: boo
     for key, files in samples.items():
         if files.images:
             image = files.images[min(files.images, key=_preference)]
-            found.append(Sample(key, image.start, image.stop, _class_name(files, label_key, where, key), image.why))
+            name = _class_name(files, label_key, where, key) if labelled else ""
+            found.append(Sample(key, image.start, image.stop, name, image.why))
     return found
 
 
@@ -128,6 +132,7 @@ def _class_name(files: _Files, label_key: str, where: str, key: str) -> str:
             raise UserError(f"{where}: the .{ending} of sample {key} tells no class: {why}.") from error
     wanted = f"no .json with the key {label_key!r}" if label_key else "no .cls file with its class, no .json or .txt"
     hint = f", and the keys {and_more(keys)} in its .json: name one by --data.label_key" if keys else ""
+    hint = hint or ". Without labels pass --task unlabelled"
     raise UserError(f"{where}: sample {key} has {wanted}. It has the files {files.endings()}{hint}.")
 
 

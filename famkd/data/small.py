@@ -5,9 +5,8 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def digits(root: str = "") -> Images:
 
     scans, target = load_digits(return_X_y=True)
     grey = (scans.reshape(-1, 8, 8) * (255 / 16)).round().astype(np.uint8)
-    x, y = _with_channels(grey, 3), target.astype(np.int64)
+    x, y = with_channels(grey, 3), target.astype(np.int64)
     test = np.arange(len(x)) % 5 == 0
     mean, std = channel_statistics(x[~test])
     classes = [str(n) for n in range(10)]
@@ -76,28 +75,15 @@ def cifar10(root: str = "data") -> Images:
     return Images(*_cifar(Path(root), "CIFAR10"), mean=CIFAR10_MEAN, std=CIFAR10_STD)
 
 
-def npz(root: str = "data.npz", *, channels: Literal[1, 3] = 3) -> Images:
-    """Your own small images: an .npz with x_train, y_train, x_test, y_test[, class_names].
-
-    Args:
-        channels: Channels of grey images: 3 repeats them, 1 keeps them grey. Images of several channels keep theirs.
-    """
-    arrays = _read_npz(Path(root), channels)
-    mean, std = channel_statistics(arrays.x_train)
-    pad = max(1, arrays.x_train.shape[1] // 8)
-    read_split = partial(_read_part, Path(root), arrays.x_train.shape[1:], arrays.classes)
-    return Images(*arrays, mean=mean, std=std, pad=pad, read_split=read_split)
-
-
-def _read_part(path: Path, shape: tuple[int, ...], classes: list[str], part: str) -> tuple[np.ndarray, np.ndarray]:
+def read_part(path: Path, shape: tuple[int, ...], classes: list[str], part: str) -> tuple[np.ndarray, np.ndarray]:
     """Images x_PART and labels y_PART of an .npz, checked against the shape and the classes of the training images."""
     needed = (f"x_{part}", f"y_{part}")
     if part in ("train", "test"):
         raise UserError(f"--data.val {part} is the {part} split: name another one of {path}, or pass a fraction.")
-    stored = _stored(path, needed)
+    stored = stored_arrays(path, needed)
     x, y = (stored[name] for name in needed)
     _check(path, part, x, y)
-    x = _with_channels(x, shape[-1])
+    x = with_channels(x, shape[-1])
     if x.shape[1:] != shape or int(y.max()) >= len(classes):
         raise UserError(
             f"{path}: x_{part} and y_{part} must hold images of {shape[0]} x {shape[1]} and classes below "
@@ -146,9 +132,9 @@ def _check_claim(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
 def _cifar(path: Path, name: str) -> _Arrays:
     archive = f"{name.lower()}.npz"
     if path.suffix == ".npz":
-        return _read_npz(path)
+        return read_npz(path)
     if (path / archive).is_file():
-        return _read_npz(path / archive)
+        return read_npz(path / archive)
 
     from torchvision import datasets
 
@@ -165,21 +151,21 @@ def _cifar(path: Path, name: str) -> _Arrays:
     return _Arrays(train.data, y_train, test.data, y_test, list(train.classes))
 
 
-def _read_npz(path: Path, channels: int = 3) -> _Arrays:
+def read_npz(path: Path, channels: int = 3) -> _Arrays:
     """Checked arrays of an .npz file; UserError, one sentence, for what cannot be trained on."""
-    stored = _stored(path, NEEDED, "class_names")
+    stored = stored_arrays(path, NEEDED, "class_names")
     for part in ("train", "test"):
         _check(path, part, stored[f"x_{part}"], stored[f"y_{part}"])
     y_train, y_test = (stored[f"y_{part}"].astype(np.int64) for part in ("train", "test"))
     count = int(max(y_train.max(), y_test.max())) + 1
-    classes = _class_names(path, stored.get("class_names", np.arange(count)), count)
-    x_train, x_test = (_with_channels(stored[f"x_{part}"], channels) for part in ("train", "test"))
+    classes = names_of_classes(path, stored.get("class_names", np.arange(count)), count)
+    x_train, x_test = (with_channels(stored[f"x_{part}"], channels) for part in ("train", "test"))
     if x_train.shape[1:] != x_test.shape[1:]:
         raise UserError(f"{path}: training images are {x_train.shape[1:]} and test images {x_test.shape[1:]}.")
     return _Arrays(x_train, y_train, x_test, y_test, classes)
 
 
-def _stored(path: Path, needed: tuple[str, ...], *optional: str) -> dict[str, np.ndarray]:
+def stored_arrays(path: Path, needed: tuple[str, ...], *optional: str) -> dict[str, np.ndarray]:
     """Some arrays of an .npz file; UserError, one sentence, where one that is needed is missing or damaged."""
     if not os.path.isfile(path):
         raise UserError(f"There is no file {path}: point --data.root at an .npz with x_train, y_train, x_test, y_test.")
@@ -190,11 +176,12 @@ def _stored(path: Path, needed: tuple[str, ...], *optional: str) -> dict[str, np
     missing = [key for key in needed if key not in stored]
     if missing:
         *first, last = needed
-        raise UserError(f"{path} lacks {', '.join(missing)}: it needs {', '.join(first)} and {last}.")
+        unlabelled = ", or pass --task unlabelled" if all(key.startswith("y_") for key in missing) else ""
+        raise UserError(f"{path} lacks {', '.join(missing)}: it needs {', '.join(first)} and {last}{unlabelled}.")
     return stored
 
 
-def _class_names(path: Path, names: np.ndarray, count: int) -> list[str]:
+def names_of_classes(path: Path, names: np.ndarray, count: int) -> list[str]:
     """Names of at least `count` classes."""
     if names.ndim != 1 or names.dtype.kind not in "USiu":
         raise UserError(f"{path}: class_names is {names.dtype} {names.shape}; it must be a row of texts.")
@@ -208,7 +195,16 @@ def _class_names(path: Path, names: np.ndarray, count: int) -> list[str]:
 def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
     """UserError unless x is uint8 images and y one class index for each."""
     if y.ndim != 1:
-        raise UserError(f"{path}: y_{part} has shape {y.shape}; give one label each, (N,).")
+        raise UserError(
+            f"{path}: y_{part} has shape {y.shape}; give one label each, (N,), or pass --task multilabel or regression."
+        )
+    check_images(path, part, x, len(y))
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= MOST_CLASSES:
+        raise UserError(f"{path}: y_{part} must hold class indices from 0, as integers below {MOST_CLASSES:,}.")
+
+
+def check_images(path: Path, part: str, x: np.ndarray, labels: int) -> None:
+    """UserError unless x is uint8 images, as many as there are labels."""
     grey = x.ndim == 3
     several = x.ndim == 4 and x.shape[-1] <= MOST_CHANNELS and not _channels_first(x)
     if x.dtype != np.uint8 or not (grey or several):
@@ -216,13 +212,11 @@ def _check(path: Path, part: str, x: np.ndarray, y: np.ndarray) -> None:
             f"{path}: x_{part} is {x.dtype} {x.shape}; it must be uint8 of 1 to {MOST_CHANNELS} channels, such as "
             f"(N, H, W) or (N, H, W, 3){_conversion(x)}."
         )
-    if x.size == 0 or len(x) != len(y):
+    if x.size == 0 or len(x) != labels:
         raise UserError(
-            f"{path}: x_{part} holds {len(x)} images, {x.shape[1:]} each, and y_{part} {len(y)} labels; give one or "
+            f"{path}: x_{part} holds {len(x)} images, {x.shape[1:]} each, and y_{part} {labels} labels; give one or "
             "more images with one label each."
         )
-    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= MOST_CLASSES:
-        raise UserError(f"{path}: y_{part} must hold class indices from 0, as integers below {MOST_CLASSES:,}.")
 
 
 def _conversion(x: np.ndarray) -> str:
@@ -244,7 +238,7 @@ def _channels_first(x: np.ndarray) -> bool:
     return x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[-1] not in (1, 3)
 
 
-def _with_channels(x: np.ndarray, channels: int) -> np.ndarray:
+def with_channels(x: np.ndarray, channels: int) -> np.ndarray:
     """(N, H, W) or (N, H, W, C) to (N, H, W, C): grey images are repeated to so many channels, others are kept."""
     if x.ndim == 3:
         x = x[..., None]

@@ -18,10 +18,13 @@ class Split(NamedTuple):
         """Positions of the held-out images among training images with these classes (N,), in ascending order.
 
         Each class gives its share, rounded so that the shares add up to the fraction of all images, and keeps one
-        image at least. The same labels and seed give the same images on every machine and with every version.
+        image at least. Images with labels (N, several) are all of one class here. The same labels and seed give the
+        same images on every machine and with every version.
 
         Errors: UserError where no image would be held out.
         """
+        if labels.ndim > 1:
+            labels = np.zeros(len(labels), np.int64)
         counts = np.bincount(labels)
         quota = _quotas(counts, self.fraction)
         if not quota.sum():

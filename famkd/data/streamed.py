@@ -12,7 +12,7 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.data.augment import Augment
-from famkd.data.balance import Balance, class_weights
+from famkd.data.balance import Balance, class_weights, must_have_classes
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -27,7 +27,8 @@ from famkd.data.loader import (
 )
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
-from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_or_none, turned, with_channels
+from famkd.data.targets import one_class_each
+from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_or_none, device_decodes, turned, with_channels
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -44,15 +45,15 @@ class _Piece(NamedTuple):
     """One process's part of a step, ready to be normalised."""
 
     pixels: Tensor  # (B, H, W, C) uint8
-    targets: Tensor  # (B,)
+    targets: Tensor  # (B,), or (B, labels)
     index: Tensor  # (B,)
 
 
 class Streamed:
     """Training and test images read from files as they are needed.
 
-    Order and augmentation of an epoch follow from (seed, epoch, index) alone. A step always holds `batch_size` images
-    over all processes. Images that do not fill a last step are left out of that epoch.
+    Order and augmentation of an epoch follow from (seed, epoch, index) alone. A step holds `batch_size` images over all
+    processes. Images that do not fill a last step are left out of that epoch.
 
     Args:
         size: height and width of the images.
@@ -91,7 +92,7 @@ class Streamed:
         self.seed = seed
         self.classes = splits.classes
         self.size, self.skip = size, skip
-        self._raw = gpu_decode and _device_decodes(self.device)
+        self._raw = gpu_decode and device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
         self._views: Views | None = None
         self._background, self._channels, self._view = background, channels, view
@@ -111,12 +112,13 @@ class Streamed:
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed
-        options = (self._raw, self._background, self._channels, self._view)
-        return FileImages(source, self.size, seed, self._augment, *options)
+        settings = (self._raw, self._background, self._channels, self._view)
+        return FileImages(source, self.size, seed, self._augment, *settings)
 
     def _train_on(self, source: Source) -> None:
         self.batch_size = min(self._asked, len(source))
-        self.labels = torch.from_numpy(source.labels).to(self.device)
+        self._targets = torch.from_numpy(source.labels).to(self.device)
+        self.n_train = len(source)
         self._train = self._files(source)
         self._loader = make_loader(self._train, self._batches, self._workers, self.device, keep_workers=True)
 
@@ -138,8 +140,9 @@ class Streamed:
 
     def balance(self, how: Balance) -> None:
         """Show each class equally often, or weigh the images' own loss, by the classes' numbers of training images."""
+        must_have_classes(self.labels)
         self._balance = how
-        self._class_weights = class_weights(self.labels, len(self.classes)) if how == "loss" else None
+        self._class_weights = class_weights(self._targets, len(self.classes)) if how == "loss" else None
 
     def repeat_views(self, count: int, seed: int = 0) -> None:
         """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
@@ -160,7 +163,12 @@ class Streamed:
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        return len(self.labels) // self.batch_size
+        return self.n_train // self.batch_size
+
+    @property
+    def labels(self) -> Tensor | None:
+        """(N,) class of every training image; None where an image has no single class."""
+        return one_class_each(self._targets)
 
     @property
     def n_val(self) -> int:
@@ -288,11 +296,3 @@ class Streamed:
         self._warned[items] = len(failed)
         name = items.source.name(min(failed))
         warnings.warn(f"{len(failed)} {part} images cannot be read and are skipped, the first {name}.", stacklevel=2)
-
-
-def _device_decodes(device: torch.device) -> bool:
-    """Whether a device can decode JPEGs; a warning if it cannot."""
-    if device.type == "cuda":
-        return True
-    warnings.warn(f"--data.gpu_decode needs a CUDA device: the {device.type} decodes as usual.", stacklevel=3)
-    return False

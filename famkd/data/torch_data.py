@@ -16,7 +16,7 @@ from famkd.data.pixels import converted
 from famkd.data.seeded import draws_from
 from famkd.data.small import channel_statistics
 from famkd.data.streamed import Streamed
-from famkd.data.torch_labels import class_names, image_and_label, labels_of
+from famkd.data.torch_labels import class_names, image_of, labels_of
 from famkd.data.transforms import Size, as_rgb, seed_of
 from famkd.distill.types import Pictures
 from famkd.errors import UserError
@@ -28,9 +28,11 @@ STATISTICS = 500  # training images whose mean and deviation normalise bytes
 class Datasets(NamedTuple):
     """Training and test images for `famkd.DATA`: return it, or a plain (train, test), from a function of a root.
 
-    Each is a `torch.utils.data.Dataset` of (image, label), or a DataLoader, of which only the Dataset is read. Images
-    are PIL images, bytes (uint8) or floats: (C, H, W) or (H, W) tensors, or (H, W, C) arrays, all of one size. Floats
-    reach the networks as they are; bytes and PIL images are normalised. Augmentation is the Dataset's own.
+    Each is a `torch.utils.data.Dataset` of (image, label), or a DataLoader, of which only the Dataset is read. A label
+    is a class index; for multilabel it is a row of 0 and 1, for regression one number or several, and without labels
+    the image alone is enough. Images are PIL images, bytes (uint8) or floats: (C, H, W) or (H, W) tensors, or (H, W, C)
+    arrays, all of one size. Floats reach the networks as they are; bytes and PIL images are normalised. Augmentation is
+    the Dataset's own.
     """
 
     train: Any
@@ -43,12 +45,12 @@ class Datasets(NamedTuple):
 
 
 class SampleSource:
-    """The samples of one Dataset by number; `labels` is int64 (N,)."""
+    """The samples of one Dataset by number; `labels` is what the task takes."""
 
-    def __init__(self, samples: Any, workers: int):
+    def __init__(self, samples: Any, workers: int, task: str = "classification"):
         self.dataset = _dataset_of(samples)
         self.kind = type(self.dataset).__name__
-        self.labels = labels_of(self.dataset, workers)
+        self.labels = labels_of(self.dataset, workers, task)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +61,7 @@ class SampleSource:
 
     def read(self, index: int) -> Any:
         """The image of a sample."""
-        return image_and_label(self.dataset[index])[0]
+        return image_of(self.dataset[index])
 
     def order(self, draw: torch.Generator, weights: Tensor | None = None) -> Tensor:
         """Order of one epoch: any permutation, or draws with probabilities like weights (N,)."""
@@ -107,10 +109,17 @@ class SampleImages(FileImages):
 class TorchData(Streamed):
     """Training and test images from Datasets of torch."""
 
-    def __init__(self, datasets: Datasets, batch_size: int, device: torch.device | str = "cpu", seed: int = 0):
+    def __init__(
+        self,
+        datasets: Datasets,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        task: str = "classification",
+    ):
         workers = _workers(datasets)
         with draws_from(seed):
-            train, test = (SampleSource(samples, workers) for samples in (datasets.train, datasets.test))
+            train, test = (SampleSource(samples, workers, task) for samples in (datasets.train, datasets.test))
             first = pixels_of(train.read(0))
         classes = class_names(datasets.classes, train.dataset, [train.labels, test.labels])
         self._dtype = first.dtype
@@ -123,7 +132,7 @@ class TorchData(Streamed):
                     f"--data.val {name}: return famkd.Datasets with val=..., or pass a fraction such as 0.1."
                 )
             with draws_from(seed):
-                return SampleSource(datasets.val, workers)
+                return SampleSource(datasets.val, workers, task)
 
         super().__init__(
             TrainTest(train, test, classes, read_split), batch_size, device, seed, augment=False, size=(height, width),

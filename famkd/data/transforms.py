@@ -3,6 +3,7 @@
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -189,3 +190,11 @@ def seed_of(*numbers: int) -> int:
     text = ",".join(map(str, numbers)).encode()
     digest = hashlib.blake2b(text, digest_size=7).digest()
     return int.from_bytes(digest, "big")
+
+
+def device_decodes(device: torch.device) -> bool:
+    """Whether a device can decode JPEGs; a warning if it cannot."""
+    if device.type == "cuda":
+        return True
+    warnings.warn(f"--data.gpu_decode needs a CUDA device: the {device.type} decodes as usual.", stacklevel=3)
+    return False

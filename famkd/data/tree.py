@@ -125,7 +125,7 @@ def match_classes(train: Path, test: Path) -> list[str]:
         if not found:
             raise UserError(
                 f"{split} needs one folder per class with image files in it, as in {split.name}/cat/1.jpg: it holds "
-                f"{_contents(split)}."
+                f"{_contents(split)}. Without labels pass --task unlabelled."
             )
     unknown = [name for name in tested if name not in classes]
     if unknown:

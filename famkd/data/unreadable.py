@@ -83,6 +83,8 @@ def _by_name(source: Source, found: dict[int, str]) -> dict[str, str]:
 
 def check_classes(listed: np.ndarray, left: np.ndarray, classes: list[str]) -> None:
     """UserError if no image of a class is left of the ones that were listed. Both are labels (N,)."""
+    if listed.ndim > 1:  # an image has no single class
+        return
     lost = [classes[label] for label in np.setdiff1d(listed, left)]
     if lost:
         raise UserError(f"No training image of {and_more(lost)} can be read: restore some, or remove the class.")

@@ -23,6 +23,7 @@ from famkd.data.shard_files import file_system, find_tars, listing, place_of
 from famkd.data.shard_index import Index, index_bytes, index_of, read_index
 from famkd.data.shard_samples import NUMBER, read_samples
 from famkd.data.small import MOST_CLASSES
+from famkd.data.targets import without_labels
 from famkd.data.tree import and_more
 from famkd.data.unreadable import WHOLE
 from famkd.errors import UserError
@@ -41,10 +42,11 @@ class ShardSource:
         folder: address of the folder.
         pattern: names of the tars in it, with * and ? or with braces, as in `train-{0000..0146}.tar`.
         label_key: key of the class in the samples' .json; "" to find the class.
+        labelled: read the classes; otherwise `labels` is (N, 0).
     """
 
-    def __init__(self, folder: str, pattern: str = "*.tar", label_key: str = ""):
-        self.folder = folder
+    def __init__(self, folder: str, pattern: str = "*.tar", label_key: str = "", labelled: bool = True):
+        self.folder, self._labelled = folder, labelled
         self._file_system: Any = None  # fsspec's, and the process that opened it
         self._opened_by = 0
         index = distributed.on_rank_zero(lambda: self._index(pattern, label_key))
@@ -86,6 +88,9 @@ class ShardSource:
 
     def number_classes(self, numbers: dict[str, int]) -> None:
         """Set `labels` by the number of each class, by its name in the samples."""
+        if not self._labelled:
+            self.labels = without_labels(self._class)
+            return
         self.labels = np.asarray([numbers[name] for name in self.names], np.int64)[self._class]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,6 +110,7 @@ class ShardSource:
         """The saved index, or a new one, which is saved next to the shards if that is possible."""
         tars = find_tars(self._files(), self._root(), pattern)
         slug = "" if pattern == "*.tar" else re.sub(r"\W+", "-", pattern.removesuffix(".tar")).strip("-") + "."
+        slug += "" if self._labelled else "unlabelled."
         path = f"{self._root()}/{slug}index.npz"
         try:
             saved = read_index(self._files().cat_file(path), tars, label_key)
@@ -121,7 +127,8 @@ class ShardSource:
 
     def _samples(self, shard: str, tars: dict[str, int], label_key: str) -> list[Any]:
         with self._files().open(f"{self._root()}/{shard}", "rb") as file:
-            return read_samples(file, f"{self.folder}/{shard}", label_key, whole=sum(tars.values()) <= WHOLE)
+            whole = sum(tars.values()) <= WHOLE
+            return read_samples(file, f"{self.folder}/{shard}", label_key, whole=whole, labelled=self._labelled)
 
 
 def has_shards(root: str, split: str) -> bool:
@@ -129,14 +136,21 @@ def has_shards(root: str, split: str) -> bool:
     return place_of(root, split) is not None
 
 
-def read_shards(root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "") -> TrainTest:
+def read_shards(
+    root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "", labelled: bool = True
+) -> TrainTest:
     """List training and test images in tars.
 
     A split is the name of a folder of tars, the names of tars under the root with * or with braces, or a word in the
     names of the tars in the root. Names of classes come from the lines of `classes.txt` under the root if there is one,
     otherwise from the samples.
+
+    Args:
+        labelled: read the classes of the samples; otherwise there are none.
     """
-    train, test = (shard_source(root, split, label_key) for split in splits)
+    train, test = (shard_source(root, split, label_key, labelled) for split in splits)
+    if not labelled:
+        return TrainTest(train, test, [], lambda name: _further_split(root, name, label_key, (train, test), False))
     files, path = file_system(root)
     listed = None
     if files.exists(f"{path}/classes.txt"):
@@ -148,19 +162,27 @@ def read_shards(root: str, splits: tuple[str, str] = ("train", "val"), label_key
         _number(source, classes, by_name, where)
 
     def read_split(name: str) -> ShardSource:
-        place = place_of(root, name)
-        if place is None:
-            raise UserError(f"--data.val {name}: there are no shards in {root}/{name}: name a folder of .tar files.")
-        source = ShardSource(*place, label_key)
-        if (source.folder, source.shards) in [(used.folder, used.shards) for used in (train, test)]:
-            raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
+        source = _further_split(root, name, label_key, (train, test))
         _number(source, classes, by_name, where)
         return source
 
     return TrainTest(train, test, classes, read_split)
 
 
-def shard_source(root: str, split: str, label_key: str = "") -> ShardSource:
+def _further_split(
+    root: str, name: str, label_key: str, used: tuple[ShardSource, ShardSource], labelled: bool = True
+) -> ShardSource:
+    """The held-out images of a further split; UserError if there is none, or if it is one of those in use."""
+    place = place_of(root, name)
+    if place is None:
+        raise UserError(f"--data.val {name}: there are no shards in {root}/{name}: name a folder of .tar files.")
+    source = ShardSource(*place, label_key, labelled)
+    if (source.folder, source.shards) in [(each.folder, each.shards) for each in used]:
+        raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
+    return source
+
+
+def shard_source(root: str, split: str, label_key: str = "", labelled: bool = True) -> ShardSource:
     """The images of one split; UserError, which says what is there, if it has no tars."""
     place = place_of(root, split)
     if place is None:
@@ -168,7 +190,7 @@ def shard_source(root: str, split: str, label_key: str = "") -> ShardSource:
             f"There are no shards of {split} under {root}: it holds {and_more(sorted(listing(root))) or 'nothing'}. "
             "Name a folder of .tar files, or the files, by --data.splits, as in val-{0000..0063}.tar."
         )
-    return ShardSource(*place, label_key)
+    return ShardSource(*place, label_key, labelled)
 
 
 def _numbers(names: list[str]) -> dict[str, int]:

@@ -23,7 +23,9 @@ class Batch(NamedTuple):
     """One step of data. Images and targets are what the task takes."""
 
     images: Any  # Tensor (B, C, H, W) of normalised floats; detection: a list of (3, H, W)
-    targets: Any  # Tensor (B,) of class indices; detection: a list of dicts of boxes and labels
+    # Tensor (B,) of class indices; (B, labels) of several labels or numbers; (B, 0) of none. Detection: a list of dicts
+    # of boxes and labels.
+    targets: Any
     index: Tensor  # (B,) position of each image in the training set
     mixed: Mixed | None = None
     class_weights: Tensor | None = None  # (classes,) of each class in the student's own loss; None where all are 1
@@ -86,6 +88,8 @@ class Method(nn.Module):
     # Whether the loss of an image depends on the other images of a step. Such a method sees the images of all processes
     # (it passes what it compares through `famkd.distributed.gather`), and its steps cannot be cut into parts.
     relates_images: ClassVar[bool] = False
+    needs_classes: ClassVar[bool] = False  # whether it needs the one class of each training image
+    binary: ClassVar[bool] = False  # whether its loss of logits also compares two classes, so that it fits each label
     reads: ClassVar[tuple[str, ...]] = ()  # what its loss reads of a batch besides the images: targets, index
 
     def __new__(cls, *args: Any, **options: Any):
@@ -225,6 +229,7 @@ class Task(Protocol):
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions
     measures_teacher: bool  # whether the teacher is evaluated on the student's test set before training
     returns_logits: bool  # whether a network returns logits (B, classes), as exports and activation maps need
+    judged_by_teacher: bool  # whether the class that the teacher sees in a test image stands in for its label
 
     def refuses(self, method: type[Method]) -> str:
         """Why a method cannot teach this task, or ""."""

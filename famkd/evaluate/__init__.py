@@ -25,6 +25,7 @@ from famkd.run.kept import file_name, kept_epochs
 from famkd.run.scores import result
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
+from famkd.training.judged import judged
 from famkd.training.networks import build_network, student_of
 
 Split = Literal["test", "val"]
@@ -62,7 +63,9 @@ def evaluate_run(
         raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
     device = one_device(accelerator).device
     network, images = load_deployed(run, device, data, root, best, ema, epoch)
-    teacher = teacher_of(run, images, teacher_weights) if agreement else None
+    task = TASKS[run.recipe.task]
+    teacher = teacher_of(run, images, teacher_weights) if agreement or task.judged_by_teacher else None
+    images = judged(task, images, teacher)
     names = _class_names(run, images)
     return _evaluate(network, images, run.recipe.task, batch_size, split, names=names, teacher=teacher)
 

@@ -50,6 +50,7 @@ class CRD(Method):
     """
 
     wants, weight, reads = "embed", 0.8, ("index",)
+    needs_classes = True
     takes_mixed = False  # the memory has one entry for each training image
     relates_images = True  # the memory that an image is compared with changes with each part of a step
     memory_student: Tensor

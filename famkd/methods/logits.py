@@ -165,7 +165,7 @@ class KD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants, weight, task_weight = "logits", 0.9, 0.1
+    wants, weight, task_weight, binary = "logits", 0.9, 0.1, True
 
     def __init__(self, probe: Probe, *, temperature: Annotated[float, Gt(0)] = 4.0, standardize: bool = False):
         super().__init__()
@@ -187,7 +187,7 @@ class DKD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants, warmup, reads = "logits", 20, ("targets",)
+    wants, warmup, reads, needs_classes = "logits", 20, ("targets",), True
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ class NKD(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants, reads = "logits", ("targets",)
+    wants, reads, needs_classes = "logits", ("targets",), True
 
     def __init__(
         self,
@@ -288,7 +288,7 @@ class WTTM(Method):
         standardize: Z-score each sample's logits first (LSKD, CVPR 2024).
     """
 
-    wants, weight = "logits", 4.0
+    wants, weight, binary = "logits", 4.0, True
 
     def __init__(self, probe: Probe, *, power: Annotated[float, Gt(0)] = 0.2, standardize: bool = False):
         super().__init__()

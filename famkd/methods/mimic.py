@@ -11,6 +11,8 @@ class Mimic(Method):
     """Each stage after a 1x1 convolution is compared with the teacher's by MSE, mean over stages. It has no options.
 
     This is the plain baseline for detectors, whose pyramids have equal sizes in student and teacher.
+
+    Source: Li et al., "Mimicking Very Efficient Network for Object Detection", CVPR 2017; here on whole maps.
     """
 
     wants = "stages"

@@ -3,8 +3,8 @@
 import itertools
 import math
 import re
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,9 @@ from famkd.config.yaml_flags import as_flags, read_yaml
 from famkd.console import console
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.sweep.jobs import Job, Outcome, run_here, run_on_ray
+from famkd.sweep.cost import cost_table
+from famkd.sweep.jobs import Job, Outcome, run_here, train_command, visible_gpus
+from famkd.sweep.on_ray import run_on_ray
 from famkd.sweep.rehearsal import rehearse_jobs
 from famkd.training.places import default_run
 from famkd.training.teacher import teacher_run, teacher_to_train
@@ -31,6 +33,9 @@ def sweep(
     *,
     jobs: int = 0,
     on: Literal["local", "ray"] = "local",
+    gpus: float = 0,
+    cpus: float = 0,
+    dry_run: bool = False,
     runs: str | Path = "runs",
     against: str = "",
     plugins: Iterable[str] = (),
@@ -41,11 +46,14 @@ def sweep(
         source: a built-in sweep by name, or a YAML file.
         jobs: trainings at once; by default one per GPU, or one on a machine without a GPU.
         on: this machine, or a Ray cluster whose machines share this folder.
+        gpus, cpus: what each training takes of a machine of the Ray cluster; by default one GPU, if there are any, and
+            one core.
+        dry_run: train nothing; the text is a table of what the sweep will cost on this machine.
         runs: the folder of run directories. Those of the sweep are in a folder of its name.
         plugins: Python files that every training imports.
     """
     path, runs = find_sweep(source), Path(runs)
-    run_all = run_on_ray if on == "ray" else run_here
+    run_all = partial(run_on_ray, gpus=gpus, cpus=cpus) if on == "ray" else partial(run_here, at_once=jobs)
     todo = plan(read_grid(path), runs, path.stem, plugins)
     must_name_a_group([job.recipe for job in todo], against)
     teachers = teacher_jobs(todo, runs, plugins)
@@ -53,22 +61,32 @@ def sweep(
     failed = rehearse_jobs(waiting, teachers, runs, here=on == "local")
     cannot = {outcome.job.out for outcome in failed}
     teachers = [job for job in teachers if job.out not in cannot]
-    reasons = {outcome.job.out: outcome.why for outcome in _reported(run_all(teachers, jobs), len(teachers))}
-    ready: list[Job] = []
-    for job in waiting:
-        if job.out in cannot:
-            continue
-        teacher = teacher_of(job, runs)
-        reason = reasons.get(teacher, "") if teacher else ""
-        if reason:
-            failed.append(Outcome(job, f"its teacher failed: {reason}"))
-        else:
-            ready.append(job)
-    console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {len(ready)} to go")
-    failed += [outcome for outcome in _reported(run_all(ready, jobs), len(ready)) if outcome.why]
+    if dry_run:
+        left = [*teachers, *(job for job in waiting if job.out not in cannot)]
+        return cost_table(left, jobs or max(1, len(visible_gpus()))), failed
+    count = sum(job.out not in cannot for job in waiting)
+    console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {count} to go")
+    failed += _train_all(waiting, cannot, teachers, runs, run_all)
     begun = [job.out for job in todo if (job.out / "recipe.yaml").is_file()]
     finished = any(Run(out).finished for out in begun)
     return compare(begun, against=against) if finished else "", failed
+
+
+def _train_all(
+    waiting: list[Job], cannot: set[Path], teachers: list[Job], runs: Path, run_all: Callable[..., Iterable[Outcome]]
+) -> list[Outcome]:
+    """Train teachers, then the jobs that can start; returns those that failed, also for the reason of their teacher."""
+    reasons = {outcome.job.out: outcome.why for outcome in _reported(run_all(teachers), len(teachers))}
+    ready: list[Job] = []
+    failed: list[Outcome] = []
+    for job in waiting:
+        teacher = teacher_of(job, runs)
+        reason = reasons.get(teacher, "") if teacher else ""
+        if reason and job.out not in cannot:
+            failed.append(Outcome(job, f"its teacher failed: {reason}"))
+        elif job.out not in cannot:
+            ready.append(job)
+    return failed + [outcome for outcome in _reported(run_all(ready), len(ready)) if outcome.why]
 
 
 def read_grid(path: Path) -> list[Cell]:
@@ -111,7 +129,7 @@ def plan(cells: list[Cell], runs: Path, name: str, plugins: Iterable[str] = ()) 
         options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
         leaf = re.sub(r"[^\w.+=-]+", "_", f"{recipe.method}{options}-seed{recipe.seed}")
         out = runs / name / recipe.name / leaf
-        command = [*_train(source, runs), "--out", str(out), *flags]
+        command = [*train_command(source, runs), "--out", str(out), *flags]
         jobs.setdefault(out, Job(f"{recipe.name} {leaf}", recipe, out, command))
     return list(jobs.values())
 
@@ -131,7 +149,7 @@ def teacher_jobs(jobs: Iterable[Job], runs: Path, plugins: Iterable[str] = ()) -
             continue
         source = job.recipe.teacher.weights.removeprefix("recipe:")
         imports = ["--plugins", *plugins] if plugins and recipe.plugins else []  # only files that the user named
-        command = [*_train(source, runs), "--data.root", job.recipe.data.root, *imports]
+        command = [*train_command(source, runs), "--data.root", job.recipe.data.root, *imports]
         out = default_run(recipe, runs).path
         wanted.setdefault(out, Job(f"teacher {recipe.name}", recipe, out, command))
     return list(wanted.values())
@@ -141,10 +159,6 @@ def teacher_of(job: Job, runs: str | Path) -> Path | None:
     """The run directory of a job's teacher, if its weights come from a run."""
     run = teacher_run(job.recipe, runs)
     return run.path if run else None
-
-
-def _train(recipe: str, runs: Path) -> list[str]:
-    return [sys.executable, "-m", "famkd", "train", recipe, "--runs", str(runs), "--resume"]
 
 
 def _reported(outcomes: Iterable[Outcome], count: int) -> list[Outcome]:

@@ -1,9 +1,10 @@
-"""Run trainings as separate processes, on this machine or on a Ray cluster."""
+"""Run trainings as separate processes on this machine."""
 
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,6 +15,8 @@ from famkd.config.recipe import Recipe
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import LOG, Run
 from famkd.training.stop import stop_requests
+
+POLL = 1.0  # seconds between two looks at a training
 
 
 class Job(NamedTuple):
@@ -53,7 +56,7 @@ def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
     at_once = at_once or max(1, len(visible_gpus()))
     live: list[subprocess.Popen] = []
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
-    for variables in _places(at_once):
+    for variables in places(at_once):
         free.put(variables)
 
     def run(job: Job) -> str:
@@ -80,8 +83,8 @@ def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
         pool.shutdown(cancel_futures=True)
 
 
-def _places(count: int) -> list[dict[str, str]]:
-    """Environment variables for each of several jobs at once: its GPU, or its share of the cores."""
+def places(count: int) -> list[dict[str, str]]:
+    """Environment variables of each of several jobs at once: its GPU, or its share of the cores."""
     gpus = visible_gpus()
     if gpus:
         return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(count)]
@@ -97,41 +100,20 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def run_on_ray(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
-    """Run jobs on a Ray cluster, each on its own GPU if there are any, and yield outcomes as jobs end.
-
-    Ray decides how many run at once. All machines must share the working folder, which holds data and run directories.
-    """
-    try:
-        import ray
-    except ImportError:
-        raise UserError("--on ray needs the package ray: pip install ray, or leave --on out.") from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
-    need = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
-    remote = ray.remote(max_retries=0, **need)(run_job)
-    running = {remote.remote(job.command, str(job.out), {}, str(Path.cwd())): job for job in jobs}
-    while running:
-        (ended, *_), _ = ray.wait(list(running), num_returns=1)
-        try:
-            why = ray.get(ended)
-        except Exception as error:  # a cluster can lose a node, its memory or the connection
-            why = " ".join(str(error).split())[:200] or type(error).__name__
-        yield Outcome(running.pop(ended), why)
-
-
 def run_job(
     command: list[str],
     out: str,
     variables: dict[str, str],
     folder: str = ".",
     live: list[subprocess.Popen] | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> str:
     """Run one training as a process whose output goes to a log in its run directory; returns why it failed, or "".
 
     Args:
         variables: environment variables in addition to this process's.
         live: a list that holds the process while it runs.
+        enough: called about every second; once it returns True, the training is told to save its state and end.
     """
     live = [] if live is None else live
     log = Path(folder, out, LOG)
@@ -142,12 +124,29 @@ def run_job(
         environment = {**os.environ, **variables}
         with subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder) as process:
             live.append(process)
-            code = process.wait()
+            code = _end(process, enough)
             live.remove(process)
     if code == 0:
         return ""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return f"{lines[-1].strip()} (exit code {code}, {Path(out) / LOG})"
+
+
+def _end(process: subprocess.Popen, enough: Callable[[], bool] | None) -> int:
+    """Wait for the end of a process; returns its exit code. It gets SIGTERM once `enough` returns True."""
+    while enough:
+        try:
+            return process.wait(POLL)
+        except subprocess.TimeoutExpired:
+            if enough():
+                process.terminate()
+                break
+    return process.wait()
+
+
+def train_command(recipe: str, runs: Path) -> list[str]:
+    """The command that trains a recipe, or continues its training."""
+    return [sys.executable, "-m", "famkd", "train", recipe, "--runs", str(runs), "--resume"]
 
 
 def visible_gpus() -> list[str]:

@@ -63,7 +63,7 @@ def _rehearsed(jobs: Iterable[Job], runs: Path, here: bool) -> tuple[dict[Path, 
     data: dict[str, Dataset] = {}  # of the rehearsal before
     total = 0
     for job in sorted(jobs, key=lambda job: _key_of_data(job.recipe)):
-        key = _key(job.recipe)
+        key = distinct(job.recipe)
         if key not in known:
             known[key] = _rehearse(job, runs, here, data)
         whys[job.out], needed = known[key]
@@ -82,8 +82,9 @@ def _rehearse(job: Job, runs: Path, here: bool, data: dict[str, Dataset]) -> tup
     return "", needed
 
 
-def _key(recipe: Recipe) -> str:
-    """What makes a training distinct from others, as text."""
+def distinct(recipe: Recipe) -> str:
+    """What makes a training distinct from others, as text: settings that decide whether it starts, and how long a step
+    takes."""
     minor = MINOR | {f"{name}.{option}" for name in recipe.method_names for option in MINOR_OF_METHODS}
     return _text({name: value for name, value in flatten(recipe.to_dict()).items() if name not in minor})
 

@@ -3,10 +3,16 @@
 from famkd.distill.types import Task
 from famkd.tasks.classification import Classification
 from famkd.tasks.detection import Detection
+from famkd.tasks.multilabel import Multilabel
+from famkd.tasks.regression import Regression
+from famkd.tasks.unlabelled import Unlabelled
 
 TASKS: dict[str, Task] = {
     "classification": Classification(),
     "detection": Detection(),
+    "multilabel": Multilabel(),
+    "regression": Regression(),
+    "unlabelled": Unlabelled(),
 }
 
 

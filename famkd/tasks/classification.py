@@ -23,6 +23,7 @@ class Classification:
     folds_teacher = True
     measures_teacher = True
     returns_logits = True
+    judged_by_teacher = False
 
     def __init__(self, label_smoothing: float = 0.0):
         self.label_smoothing = label_smoothing

@@ -25,6 +25,7 @@ class Detection:
     folds_teacher = False
     measures_teacher = True
     returns_logits = False
+    judged_by_teacher = False
 
     def refuses(self, method: type[Method]) -> str:
         if method.wants.startswith(("stages", "preact")) and not method.relates_images:

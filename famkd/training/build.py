@@ -32,6 +32,7 @@ from famkd.tasks import TASKS
 from famkd.training.average import Averaged
 from famkd.training.facts import facts_of
 from famkd.training.head import with_trained_head
+from famkd.training.judged import judged
 from famkd.training.networks import Built, load_network, student_of
 from famkd.training.optimizer import build_optimizer, can_be_captured
 from famkd.training.precision import Autocast, ScaledAutocast
@@ -70,6 +71,8 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
     several = devices * nodes > 1
+    # Lightning says so wherever SLURM is installed. A training of one process does not need srun.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     strategy = DDPStrategy(**options) if several else "auto"
     try:
         with warnings.catch_warnings():
@@ -90,7 +93,8 @@ def build_recipe_data(recipe: Recipe, device: torch.device | str = "cpu") -> Dat
     options = {name: getattr(data, name) for name in data_options(data.name)}
     built = build_data(
         data.name, data.root, data.batch_size, device=device, seed=recipe.seed, augment=data.augment, val=data.val,
-        val_seed=data.val_seed, balance=data.balance, views=data.views, views_seed=data.views_seed, **options,
+        val_seed=data.val_seed, balance=data.balance, views=data.views, views_seed=data.views_seed, task=recipe.task,
+        classes=data.classes, **options,
     )  # fmt: skip
     if recipe.augment == NOTHING:
         return built
@@ -168,6 +172,8 @@ def build_distiller(
     task: Any = TASKS[recipe.task]
     if recipe.label_smoothing:
         task = task.smoothed(recipe.label_smoothing)
+    if hasattr(task, "with_loss"):
+        task = task.with_loss(recipe.regression_loss)
     methods = {name: METHODS[name] for name in recipe.method_names}
     networks = networks or build_networks(recipe, data, runs, weights=weights)
     student, teacher = networks.student.model, networks.teacher.model if networks.teacher else None
@@ -211,6 +217,7 @@ def build_training(recipe: Recipe, device: torch.device, runs: str | Path, run: 
     if isinstance(data, TaughtData):
         facts["teacher"] = {"weights": data.store.header.identity}
     distiller = build_distiller(recipe, data, runs, fold=True, networks=networks)
+    data = judged(distiller.task, data, networks.teacher.model if networks.teacher else None)
     return Training(data, distiller, build_optimizer(distiller, recipe.optim), networks, facts)
 
 

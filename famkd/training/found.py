@@ -38,7 +38,8 @@ def found(
 
 def _data_rows(data: Dataset) -> Iterator[Row]:
     labels, classes = data.labels, data.classes
-    counts = [] if labels is None else [f"{len(labels):,} training"]
+    trained = getattr(data, "n_train", 0 if labels is None else len(labels))
+    counts = [f"{trained:,} training"] if trained else []
     if held_out := getattr(data, "n_val", 0):
         counts.append(f"{held_out:,} held out")
     if tested := getattr(data, "n_test", 0):
@@ -93,10 +94,12 @@ def _estimate(recipe: Recipe, data: Dataset, distiller: Distiller, fabric: Fabri
     try:
         batch = data.probe()
         step, test = _seconds(lambda: _pass(distiller, batch, fabric)), _seconds(lambda: _look(distiller, batch))
+        if data.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # the run keeps the peak of its own steps
     except Exception:  # a batch that cannot be trained on is reported by the step that trains on it
         return ""
     share = data.batch_size / len(batch.index)
-    tests = (getattr(data, "n_val", 0) or data.n_test) / len(batch.index)
+    tests = (getattr(data, "n_val", 0) or getattr(data, "n_test", 0)) / len(batch.index)
     total = recipe.optim.epochs * (data.steps * share * step + tests * test)
     reading = ", without reading images" if data.streamed else ""
     return f"about {_spelled(total)} for {recipe.optim.epochs} epochs: {share * step:.3g} s a step, uncompiled{reading}"

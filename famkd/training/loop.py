@@ -28,6 +28,7 @@ from famkd.training.callbacks import Callbacks, Moment
 from famkd.training.checkpoint import TrainingState, needs_training
 from famkd.training.facts import must_be_same
 from famkd.training.final_test import forget_test, measure_test
+from famkd.training.judged import with_classes
 from famkd.training.launch import start_processes
 from famkd.training.loggers import must_be_installed, open_loggers
 from famkd.training.places import default_run
@@ -66,7 +67,8 @@ def train(
     Errors: UserError for anything the user can fix; the run directory then holds its last good epoch. TrainingStopped
     after SIGTERM or SIGUSR1; the run directory then holds the state after the last step.
     """
-    idle, recipe, called = idle_settings(recipe), validated(recipe), Callbacks(callbacks)
+    idle, called = idle_settings(recipe), Callbacks(callbacks)
+    recipe = with_classes(validated(recipe), runs)
     run = Run(out) if out else default_run(recipe, runs)
     if must_start_processes(recipe):
         if called.given:

@@ -56,7 +56,7 @@ def load_network(
     source, _, which = net.weights.partition(":")
     pretrained: bool | str = source == "pretrained" and (which or True)
     file, part = (None, "") if pretrained or not (weights and net.weights) else weights_file(net, runs)
-    origin = library_origin(net.model, pretrained) if pretrained else _origin_of(file)
+    origin = library_origin(net.model, pretrained) if pretrained else origin_of(file)
     pixels = _wanted_pixels(net, origin, data, who)
     rows = _rows(origin.names, data.classes)
     classes = len(origin.names or ()) if rows else len(data.classes)
@@ -127,7 +127,7 @@ def student_of(run: Run) -> Net:
     )
 
 
-def _origin_of(file: Path | None) -> Origin:
+def origin_of(file: Path | None) -> Origin:
     """What is known of the weights in a file: from the run that it is in, or from the file itself."""
     if file is None:
         return UNKNOWN

@@ -31,6 +31,7 @@ from famkd.training.build import (
     with_stored_teacher,
 )  # fmt: skip
 from famkd.training.checkpoint import needs_training
+from famkd.training.judged import judged, with_classes
 from famkd.training.loggers import must_be_installed
 from famkd.training.places import default_run
 from famkd.training.step import choose_engine
@@ -58,6 +59,7 @@ def rehearse(
     Errors: UserError for the first thing that would end it.
     """
     must_be_installed(recipe.log)
+    recipe = with_classes(recipe, runs)
     if here:
         _check_devices(recipe)
     _must_take_runs(recipe, Run(out) if out else default_run(recipe, runs), runs)
@@ -70,7 +72,8 @@ def rehearse(
         networks = build_networks(recipe, used, runs, rehearsal=True)
         distiller = build_distiller(recipe, used, runs, fold=True, networks=networks)
         build_optimizer(distiller, recipe.optim)
-        rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val))
+        teacher = networks.teacher.model if networks.teacher else None
+        rehearse_evaluation(distiller, judged(distiller.task, data, teacher), held_out=bool(recipe.data.val))
         return data, bytes_of_run(distiller, recipe.keep)
 
 

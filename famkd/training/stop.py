@@ -10,6 +10,7 @@ from typing import TypeVar
 from famkd import distributed
 from famkd.errors import started_by_famkd
 
+FOLLOW_PARENT = "FAMKD_FOLLOW_PARENT"  # environment variable: stop when the process that started this one has ended
 AGREE_EVERY = 20  # steps between two exchanges in which several processes agree to stop
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ def stop_requests() -> Iterator[Callable[[], str]]:
     received: list[str] = []
     before = {}
     launcher = os.getppid()
+    follows = started_by_famkd() or FOLLOW_PARENT in os.environ
 
     def note(number: int, frame) -> None:
         received.append(signal.Signals(number).name)
@@ -36,7 +38,7 @@ def stop_requests() -> Iterator[Callable[[], str]]:
             _restore(before)
 
     def requested() -> str:
-        if started_by_famkd() and os.getppid() != launcher:
+        if follows and os.getppid() != launcher:
             return "the loss of the process that started it"
         return received[0] if received else ""
 

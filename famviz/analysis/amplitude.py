@@ -9,6 +9,7 @@ two curves. What is taken out is kept as `loudness` and `dc`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -130,9 +131,14 @@ def image_spectra(maps: Tensor, window: bool = False) -> np.ndarray:
 def bootstrap_band(curves: np.ndarray, draws: int = 500, seed: int = 0) -> np.ndarray:
     """95 % percentile interval (2, R) of the mean of (N, R) curves, by resampling the N images."""
     n = len(curves)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
-    means = counts @ curves / n
+    means = _resampled(n, draws, seed) @ curves / n
     return np.quantile(means, (0.025, 0.975), axis=0)
+
+
+@cache
+def _resampled(n: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of n images is drawn in each resampling, (draws, n)."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws).astype(float)
 
 
 def compare_stage(
@@ -189,10 +195,10 @@ class _Measured(NamedTuple):
 def _measure(spectra: np.ndarray, size: tuple[int, int], relative: Relative) -> _Measured:
     """The lowest frequencies of spectra (N, H, W) in dB, less what `relative` takes out of each image."""
     dc = spectra[:, spectra.shape[1] // 2, spectra.shape[2] // 2]
-    lowest = _lowest(spectra, size)
-    loudness = without_dc(lowest).mean(1)
+    low = lowest(spectra, size)
+    loudness = without_dc(low).mean(1)
     taken_out = {"mean": loudness, "dc": dc, "none": np.zeros_like(dc)}[relative]
-    planes = lowest - taken_out[:, None, None]
+    planes = low - taken_out[:, None, None]
     frequency, curves = radial_profile(planes)
     return _Measured(frequency, planes, curves, float(loudness.mean()), float(dc.mean()))
 
@@ -207,7 +213,7 @@ def _common_size(spectra: Iterable[np.ndarray]) -> tuple[int, int]:
     return min(size[0] for size in sizes), min(size[1] for size in sizes)
 
 
-def _lowest(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def lowest(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The middle of centred planes (N, H, W): their lowest frequencies."""
     top = planes.shape[1] // 2 - size[0] // 2
     left = planes.shape[2] // 2 - size[1] // 2

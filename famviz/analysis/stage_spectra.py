@@ -49,6 +49,13 @@ def spectra_in(task: Task, model: nn.Module, images: Tensor, taps: Sequence[str]
 
 def level_spectra(distiller: Distiller, name: str, images: Tensor, labels: Tensor, window: bool = False) -> Spectra:
     """Spectra of the outputs that a method compares with the feature maps of the teacher."""
+    return _joined(*level_maps(distiller, name, images, labels), window)
+
+
+def level_maps(
+    distiller: Distiller, name: str, images: Tensor, labels: Tensor
+) -> tuple[Sequence[str], list[list[Tensor]]]:
+    """Taps of the teacher, and the outputs that a method compares with the maps there, for each chunk of the images."""
     teacher_taps = distiller.taps(name)[1]
     seen: dict[int, Tensor] = {}
 
@@ -64,7 +71,7 @@ def level_spectra(distiller: Distiller, name: str, images: Tensor, labels: Tenso
     finally:
         for hook in hooks:
             hook.remove()
-    return _joined(teacher_taps[-len(seen) :], chunks, window)
+    return teacher_taps[-len(seen) :], chunks
 
 
 def run_spectra(run: Run, images: Tensor, labels: Tensor | None, root: str, window: bool = False) -> dict[str, Spectra]:

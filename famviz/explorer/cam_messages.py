@@ -7,10 +7,12 @@ import numpy as np
 
 from famviz import spectra
 from famviz.analysis.cam_store import CamStore, Choice, ImageMap, Shown
+from famviz.analysis.similarity import FEWEST
 from famviz.explorer.page import Message, base64_text
 from famviz.explorer.pictures import encoded, thumbnail
 
 STEPS = 8  # of insertion and deletion
+CKA_IMAGES = 64  # that a similarity of stages is computed on
 TABLES = {"map": "inferno"}
 
 
@@ -30,6 +32,8 @@ class Messages:
                 return self.pictures(question["positions"])
             if kind == "embedding":
                 return self.embedding()
+            if kind == "cka":
+                return self.similarity(question["other"])
             choice = Choice(question["method"], question["layer"], question["target"])
             if kind == "areas":
                 return self.areas(question["position"], question["network"], choice)
@@ -81,6 +85,13 @@ class Messages:
         content = {"kind": "embedding", "networks": list(points), "count": count}
         return content, [each.astype(np.float32).tobytes() for each in points.values()]
 
+    def similarity(self, other: str, images: Sequence[int] | int = CKA_IMAGES) -> Message:
+        """CKA between the stages of the reference and of another network; null where a stage is constant."""
+        found = self.comparison.cka(self.comparison.reference, other, images)
+        values = [[_number(value) for value in row] for row in found.values.tolist()]
+        content = {"kind": "cka", "other": other, "stages": list(found.stages), "values": values}
+        return {**content, "count": found.images}, []
+
     def of_page(
         self, positions: Sequence[int], choices: Sequence[Choice], areas: bool, budget: int
     ) -> tuple[list[int], list[Message]]:
@@ -96,6 +107,8 @@ class Messages:
                 own += [self.areas(at, name, choice) for name in self.comparison.names for choice in choices]
             kept.append(at)
             messages += own
+        if len(kept) >= FEWEST:
+            messages += [self.similarity(name, kept[:CKA_IMAGES]) for name in self.comparison.others]
         return kept, [*messages, self.embedding()]
 
     def tables(self) -> dict[str, str]:

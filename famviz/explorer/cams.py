@@ -25,7 +25,10 @@ LAYERS = 4  # stages that the menu of layers offers, from the deepest
 ONLY = ("all", "both right", "only the reference right", "only the other right", "both wrong")
 ANY = ("all", "other answers")  # of images without labels
 LINKED = ("image", "method", "layer", "target", "scale", "blend", "top")
-SHOWN = (*LINKED, "areas", "other", "only_class", "only", "agreement", "order", "figure", "plot", "of")
+PLOTS = ("confidence", "embedding", "confidences")
+VIEWS = ("confusion", "classes", "calibration", "CKA", "embedding")  # of all images at once
+SHOWN = (*LINKED, "areas", "other", "only_class", "only_answer", "only", "agreement", "order", "figure", "plot", "of",
+         "view")  # fmt: skip
 
 
 class CamExplorer(Explorer):
@@ -59,13 +62,17 @@ class CamExplorer(Explorer):
     areas = traitlets.Bool(False, help="Compute insertion and deletion of the chosen image.").tag(sync=True)
     other = traitlets.Unicode("", help="The network that is compared with the reference.").tag(sync=True)
     only_class = traitlets.Int(-1, help="Show images of this class only; -1 for all.").tag(sync=True)
+    only_answer = traitlets.Int(-1, help="Show images for which `other` says this class only; -1 for all.").tag(
+        sync=True
+    )
     only = traitlets.Enum((*ONLY, *ANY), "all", help="Show images with these answers only.").tag(sync=True)
     agreement = traitlets.Enum(("all", "low", "high"), "all", help="Show a quarter of the images only.").tag(sync=True)
     order = traitlets.Enum(("position", "agreement", "confidence"), "position", help="Of the wall.").tag(sync=True)
     figure = traitlets.Enum(("rank correlation", "IoU"), "rank correlation", help="What agreement means.").tag(
         sync=True
     )
-    plot = traitlets.Enum(("confidence", "embedding"), "confidence", help="What the diagram shows.").tag(sync=True)
+    plot = traitlets.Enum(PLOTS, "confidence", help="What the diagram shows.").tag(sync=True)
+    view = traitlets.Enum(VIEWS, "confusion", help="What is shown of all images at once.").tag(sync=True)
     of = traitlets.Unicode("", help="The network whose confidence or embedding the diagram shows.").tag(sync=True)
 
     def __init__(

@@ -12,6 +12,7 @@ STATIC = Path(__file__).parent / "static"
 WIDGETS = {  # name: its module and its style, without their suffix
     "filters": "filters/filters",
     "cams": "cams/cams",
+    "amplitude": "amplitude/amplitude",
     "dashboard": "dashboard/dashboard",
 }
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)

@@ -12,6 +12,7 @@ from famviz.networks.runs import (
     run_images,
     run_of,
     student_alone,
+    students_of_runs,
     trained_distiller,
 )
 from famviz.networks.scenes import BoxScores, Scene, common_part, has_boxes, scenes, task_images
@@ -19,5 +20,5 @@ from famviz.networks.scenes import BoxScores, Scene, common_part, has_boxes, sce
 __all__ = [
     "BoxScores", "MovedRun", "Pictures", "Scene", "Source", "classification_run", "common_part", "device_of",
     "has_boxes", "located", "logits_of", "networks", "networks_of_runs", "returning_logits", "run_images", "run_of",
-    "scenes", "student_alone", "task_images", "trained_distiller", "untouched",
+    "scenes", "student_alone", "students_of_runs", "task_images", "trained_distiller", "untouched",
 ]  # fmt: skip

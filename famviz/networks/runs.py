@@ -89,24 +89,33 @@ def networks(source: Source, root: str = "") -> dict[str, nn.Module]:
 
 def networks_of_runs(sources: Source | Sequence[Source], root: str = "") -> dict[str, nn.Module]:
     """Networks of several runs with one teacher: `teacher`, `student alone`, and `student by METHOD` for each run."""
+    teacher: dict[str, nn.Module] = {}
+    students: dict[str, nn.Module] = {}
+    for name, run in students_of_runs(sources).items():
+        distiller = trained_distiller(run, root)
+        if distiller.teacher and not teacher:
+            teacher["teacher"] = distiller.teacher.remove()
+        distiller.student.remove()
+        students[name] = distiller.deployed
+    return {**teacher, **students}
+
+
+def students_of_runs(sources: Source | Sequence[Source]) -> dict[str, Run]:
+    """The run of each student by the name that it has in `networks_of_runs`."""
     if isinstance(sources, Source):
         sources = [sources]
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Run] = {}
     seen: set[Path] = set()  # so that the run of the student alone is not listed again under its own name
     for run in [classification_run(each) for each in sources]:
         alone = None if "student alone" in found else student_alone(run)
         if alone:
             seen.add(alone.path.resolve())
+            found["student alone"] = alone
         if run.path.resolve() in seen:
             continue
         seen.add(run.path.resolve())
-        nets = networks(run, root)
         name = f"student by {run.recipe.method}" if run.recipe.method_names else "student alone"
-        if name in found:
-            name = f"{name}, {run.path.name}"
-        nets[name] = nets.pop("student")
-        for each, net in nets.items():
-            found.setdefault(each, net)
+        found[f"{name}, {run.path.name}" if name in found else name] = run
     return found
 
 
@@ -135,6 +144,8 @@ def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") 
     data = build_recipe_data(replace(recipe, data=replace(recipe.data, root=place)))
     positions = range(min(only, data.n_test)) if isinstance(only, int) else only
     shown = data.pictures(positions)
+    if shown.labels.ndim != 1:
+        raise UserError(f"The images of {run.path} have no single class: famviz shows images of classes only.")
     return Pictures(shown.images, shown.labels, shown.pixels.numpy(), data.classes)
 
 

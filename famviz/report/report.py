@@ -15,6 +15,7 @@ from famkd.errors import UserError, inert
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famviz import figures as plots
+from famviz.explorer.amplitude import AmplitudeExplorer
 from famviz.explorer.dashboard import Dashboard
 from famviz.explorer.page import page
 from famviz.explorer.widget import PAGE_BUDGET, FilterExplorer
@@ -27,6 +28,8 @@ HERE = Path(__file__).parent
 TEMPLATES = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True)
 TEMPLATES.filters["inert"] = inert
 CSS_PIXELS = 96  # to the inch
+SPECTRA_BUDGET = 2 << 20  # bytes of the amplitude explorer
+SPECTRA_IMAGES = 100  # that its spectra are of
 
 
 class Section(NamedTuple):
@@ -118,7 +121,31 @@ def _figures(name: str, run: Run) -> tuple[str, ...]:
 def differences_section(runs: list[LoadedRun], root: str = "") -> Markup:
     """Amplitude spectra of student and teacher, if the data and the weights are there."""
     words = "For each stage of {}: every network's amplitude spectrum, its difference from the teacher, both as curves."
-    return _from_networks(runs, "amplitude", "differences_figure", words, root=root)
+    figures = _from_networks(runs, "amplitude", "differences_figure", words, root=root)
+    explorer = _spectra(runs, root)
+    return _joined([explorer, _part("folded", "All stages in one picture", figures)]) if explorer else figures
+
+
+def _spectra(runs: list[LoadedRun], root: str) -> Markup:
+    """The amplitude explorer of the runs that share data and teacher with the first one; nothing where it fails."""
+    taught = [run.run for run in runs if run.run and run.run.recipe.method_names]
+    alike = [run for run in taught if _pair(run) == _pair(taught[0])]
+    if not alike:
+        return Markup("")
+    try:
+        explorer = AmplitudeExplorer(alike, SPECTRA_IMAGES, root=root)
+        try:
+            return Markup(explorer.to_fragment(budget=SPECTRA_BUDGET))
+        finally:
+            explorer.close()
+    except Exception:  # whatever fails here fails for the figures as well, and there the reason is printed
+        return Markup("")
+
+
+def _pair(run: Run) -> tuple[object, ...]:
+    """What runs have in common whose networks can be compared on the same images."""
+    recipe = run.recipe
+    return recipe.task, recipe.data.name, recipe.teacher.model, recipe.teacher.weights
 
 
 def effect_section(runs: list[LoadedRun], root: str = "") -> Markup:
@@ -182,8 +209,9 @@ SECTIONS = (
     Section(
         "How amplitudes differ",
         "Amplitude of each frequency in every stage, averaged over test images, and how far each network is above "
-        "(red) or below (blue) its teacher. Look whether the student with the method is nearer to zero than the "
-        "student alone by more than the bands, which are 95 % bootstrap intervals over images.",
+        "(red) or below (blue) its teacher. Drag over a spectrum or a curve to see the share of these frequencies in "
+        "each network, and images and maps that hold nothing else. Look whether the student with the method is nearer "
+        "to zero than the student alone by more than the bands, which are 95 % bootstrap intervals over images.",
         differences_section,
         ("root",),
     ),

@@ -11,8 +11,9 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
 from famkd.data import build_data
+from famkd.data.archives import npz
 from famkd.data.in_memory import InMemory
-from famkd.data.small import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, digits, npz
+from famkd.data.small import CIFAR_MEAN, CIFAR_STD, Images, cifar10, cifar100, digits
 from famkd.errors import UserError
 
 

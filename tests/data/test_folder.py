@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from famkd import distributed
 from famkd.config.load import load_recipe
 from famkd.data import build_data
-from famkd.data.folders import read_folders
+from famkd.data.folder_source import read_folders
 from famkd.data.imagenet import read_imagenet
 from famkd.data.pixels import decoded
 from famkd.data.transforms import decoded_on, plain_view, seed_of, training_view, viewed

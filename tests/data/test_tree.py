@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from famkd.data import build_data
-from famkd.data.folders import FolderSource, path_and_size, read_folders
+from famkd.data.folder_source import of_classes, read_folders
+from famkd.data.folders import path_and_size
 from famkd.data.transforms import size_from
 from famkd.data.tree import find_split, image_files, is_hidden
 from famkd.errors import UserError
@@ -304,6 +305,6 @@ def test_images_of_one_size_are_measured_upright(tmp_path):
 
 def test_names_of_a_source_lead_to_its_files(tmp_path):
     put(tmp_path, f"{NFD}/0.png", "b/1.png")
-    source = FolderSource(tmp_path, [NFC, "b"])
+    source = of_classes(tmp_path, [NFC, "b"])
     assert [os.path.exists(source.name(i)) for i in range(2)] == [True, True]
     assert source.read(1) == Path(source.name(1)).read_bytes()

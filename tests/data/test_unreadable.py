@@ -12,7 +12,7 @@ from helpers.tiny_coco import make_coco
 from PIL import Image
 
 from famkd.data import build_data, unreadable
-from famkd.data.folders import FolderSource
+from famkd.data.folder_source import of_classes
 from famkd.data.unreadable import Found, find_unreadable, settle, why_unreadable
 from famkd.errors import UserError
 
@@ -223,7 +223,7 @@ def test_coco_without_damage_is_read_without_a_word(tmp_path, recwarn):
 
 def test_workers_find_the_same(tmp_path, monkeypatch):
     write_tree(tmp_path, FOUR)
-    source = FolderSource(tmp_path / "train", ["a", "b"])
+    source = of_classes(tmp_path / "train", ["a", "b"])
     alone = find_unreadable(source, 0)
     assert list(alone) == [1, 8]
     monkeypatch.setattr(unreadable, "ALONE", 0)
@@ -234,7 +234,7 @@ def test_workers_find_the_same(tmp_path, monkeypatch):
 
 def test_a_second_check_of_the_same_files_is_not_run_and_of_changed_ones_is(tmp_path, monkeypatch):
     write_tree(tmp_path, FOUR)
-    source = FolderSource(tmp_path / "train", ["a", "b"])
+    source = of_classes(tmp_path / "train", ["a", "b"])
     find_unreadable(source, 0)
     with monkeypatch.context() as patched:
         patched.setattr(unreadable, "why_unreadable", lambda *a, **b: pytest.fail("checked again"))
@@ -245,7 +245,7 @@ def test_a_second_check_of_the_same_files_is_not_run_and_of_changed_ones_is(tmp_
 
 def test_only_small_sets_are_decoded_whole(tmp_path, monkeypatch):
     write_tree(tmp_path, {"train/a/1.png": scrambled(JPEG)})
-    source = FolderSource(tmp_path / "train", ["a", "b"])
+    source = of_classes(tmp_path / "train", ["a", "b"])
     assert list(find_unreadable(source, 0)) == [1]
     monkeypatch.setattr(unreadable, "WHOLE", 100)
     unreadable.forget()

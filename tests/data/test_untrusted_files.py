@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from famkd.data import build_data
-from famkd.data.folders import FolderSource
+from famkd.data.archives import npz
+from famkd.data.folder_source import of_classes
 from famkd.data.loader import FileImages
 from famkd.data.pixels import decoded
-from famkd.data.small import npz
 from famkd.errors import UserError
 from famkd.files import total_memory
 
@@ -111,7 +111,7 @@ def test_a_file_with_too_many_pixels_is_not_passed_to_the_devices_decoder(tree):
     size = data.index(b"\xff\xc0") + 5
     data[size : size + 4] = struct.pack(">HH", 65_500, 65_500)
     (tree / "train/a/0.jpg").write_bytes(data)
-    items = FileImages(FolderSource(tree / "train", ["a", "b"]), 16, 0, False, raw=True)
+    items = FileImages(of_classes(tree / "train", ["a", "b"]), 16, 0, False, raw=True)
     assert items.one(0, 0) == (None, 0, [0])
     assert items.one(0, 1)[1:] == (1, [])
 

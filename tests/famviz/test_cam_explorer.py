@@ -117,6 +117,17 @@ def test_the_embedding_has_points_for_what_is_known(shown):
     assert content["count"] == 4
 
 
+def test_similarity_of_stages_is_sent_when_asked_for(explorer, shown):
+    content, buffers = ask(explorer, ask="cka", other="student")
+    wanted = shown.cka("teacher", "student", COUNT)
+    np.testing.assert_allclose(content["values"], wanted.values, atol=1e-4)
+    assert (content["other"], content["stages"], content["count"], buffers) == (
+        "student", list(wanted.stages), COUNT, [],
+    )  # fmt: skip
+    content, _ = ask(explorer, ask="cka", other="pupil")
+    assert (content["kind"], content["question"]["other"]) == ("failed", "pupil")
+
+
 def test_a_network_without_such_a_map_says_so_and_the_others_have_theirs(explorer):
     content, buffers = ask(explorer, ask="maps", positions=[0], method="AttentionRollout", layer="", target="true")
     assert "has no attention" in content["networks"]["student"]["refused"]

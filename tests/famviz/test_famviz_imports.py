@@ -18,7 +18,7 @@ MAY = {
     "filter": ("spectra", ""),
     "released": ("filter", "layers models"),
     "load": ("filter released", "files layers run"),
-    "networks": ("load", "config distill features run tasks training"),
+    "networks": ("load", "config distill features models run tasks training"),
     "tables": ("", "tables"),
     "analysis": ("filter load networks spectra tables", "data distill features layers run"),
     "figures": ("analysis filter load networks spectra", ""),

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,10 +70,28 @@ def chromium():
 @pytest.fixture
 def page(chromium):
     """A fresh page that remembers what it asked for elsewhere and what went wrong; both must be empty at the end."""
-    page = fresh_page(chromium)
+    with watched(chromium) as page:
+        yield page
+
+
+@contextmanager
+def watched(browser, but: tuple[str, ...] = ()):
+    """A fresh page; fails at the end if it asked for anything elsewhere or logged an error.
+
+    Addresses that begin with one of `but` are those of a host's own files: they get no answer and do not count.
+    """
+    page = fresh_page(browser)
     strangers, errors = [], []
-    page.on("request", lambda request: None if request.url.startswith(LOCAL) else strangers.append(request.url))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+
+    def note_error(message) -> None:
+        if message.type == "error" and not (but and message.location.get("url", "").startswith(but)):
+            errors.append(message.text)
+
+    for address in but:
+        page.route(f"{address}**", lambda route: route.abort())
+    ours = (*LOCAL, *but)
+    page.on("request", lambda request: None if request.url.startswith(ours) else strangers.append(request.url))
+    page.on("console", note_error)
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     page.context.close()
@@ -106,38 +125,62 @@ def exports(path: str) -> str:
 
 
 @contextmanager
-def lab(folder: Path) -> Iterator[str]:
-    """JupyterLab on a folder, with settings of its own and no token; yields its address. Ends its process by id."""
+def lab(folder: Path, app: str = "jupyterlab") -> Iterator[str]:
+    """JupyterLab, or the app `notebook`, on a folder, with settings of its own and no token; yields its address."""
     home = Path(tempfile.mkdtemp(prefix="famviz-lab-"))
     variables = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython",
                  "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}  # fmt: skip
-    environment = {**os.environ, **{name: str(home / place) for name, place in variables.items()}}
+    environment = {name: str(home / place) for name, place in variables.items()}
     _set(home, "apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False})
     _set(home, "notebook-extension/tracker", {"windowingMode": "none"})
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+    port = free_port()
+    command = ["-m", app, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
                "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password=",
                f"--ServerApp.root_dir={folder}", "--expose-app-in-browser",
                "--LabApp.extension_manager=readonly"]  # fmt: skip
-    with (home / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        with served(command, f"http://127.0.0.1:{port}", "/api", home / "log", **environment) as address:
+            yield address
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(command: list[str], address: str, ready: str, log: Path, **environment: str) -> Iterator[str]:
+    """Start `python COMMAND` and yield its address once it answers at the path `ready`; ends the process by its id."""
+    with log.open("w") as written:
+        server = subprocess.Popen(
+            [sys.executable, *command], env={**os.environ, **environment}, stdout=written, stderr=subprocess.STDOUT
+        )
         try:
-            _wait_for(f"http://127.0.0.1:{port}/api", server, home / "log")
-            yield f"http://127.0.0.1:{port}"
+            _wait_for(address + ready, server, log)
+            yield address
         finally:
             server.terminate()
             try:
                 server.wait(HANG)
             finally:
                 server.kill()  # no effect on a server that has ended
-            shutil.rmtree(home, ignore_errors=True)
 
 
-def open_notebook(page, address: str, name: str) -> None:
-    """Open a notebook and wait for an idle kernel."""
-    page.goto(f"{address}/lab/tree/{name}?reset", wait_until="domcontentloaded")
+def write_notebook(path: Path, cells: list[str]) -> None:
+    """Write a notebook of code cells without output; it names its kernel, which a front end would else ask for."""
+    import nbformat
+
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    written = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=written, metadata=kernel), path)
+
+
+def open_notebook(page, address: str, name: str, place: str = "lab/tree") -> None:
+    """Open a notebook and wait for an idle kernel; Notebook 7 has its pages at the place `notebooks`."""
+    page.goto(f"{address}/{place}/{name}?reset", wait_until="domcontentloaded")
     page.wait_for_selector(".jp-NotebookPanel .jp-Notebook")
     idle = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
     page.wait_for_function(f"() => {idle}")
@@ -183,6 +226,8 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
 def _answers(url: str) -> bool:
     try:
         urllib.request.urlopen(url, timeout=HANG).close()
+    except urllib.error.HTTPError:  # a server that knows no such page is there
+        return True
     except OSError:
         return False
     return True

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -63,11 +64,18 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str] | No
         time.sleep(POLL)
 
 
-def wait_for_epochs(run: str | Path, count: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the run directory that `process` writes holds at least `count` epochs."""
+def wait_for_epochs(run: str | Path, count: int, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait until a run directory holds at least `count` epochs; fails if `process`, which writes it, ends first."""
     metrics = Path(run) / "metrics.jsonl"
 
     def written() -> bool:
         return metrics.is_file() and len(metrics.read_text().splitlines()) >= count
 
     wait_until(written, process)
+
+
+def free_port() -> int:
+    """A port of this machine that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

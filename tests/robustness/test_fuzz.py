@@ -19,9 +19,9 @@ from torch import nn
 
 import famviz
 from famkd.config.load import load_recipe
+from famkd.data.archives import npz
 from famkd.data.coco_annotations import read_instances
 from famkd.data.coco_files import find_annotations
-from famkd.data.small import npz
 from famkd.errors import UserError, inert
 from famkd.files import write_rows
 from famkd.models import build_model, load_weights

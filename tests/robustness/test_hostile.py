@@ -20,7 +20,7 @@ import famviz
 from famkd.config.load import load_recipe
 from famkd.console import console, reporting
 from famkd.data import build_data
-from famkd.data.small import npz
+from famkd.data.archives import npz
 from famkd.errors import UserError, inert
 from famkd.models import build_model, load_weights
 from famkd.run.directory import Run

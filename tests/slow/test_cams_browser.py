@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from helpers.browser import exports, pixels, settled
 from helpers.cam_networks import COUNT, comparison
+from helpers.cam_pages import ACROSS, DOWN, PICTURE, STUDENT, TEACHER, drawn, listed
 
 import famviz
 from famviz import spectra
@@ -17,8 +18,6 @@ from famviz.analysis.cam_store import Choice
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
 TABLE = np.rint(spectra.colour_table("inferno") * 255)
-ACROSS, DOWN = (f"(dots) => dots.map((dot) => +dot.getAttribute('{name}'))" for name in ("cx", "cy"))
-PICTURE, TEACHER, STUDENT = ".fv-picture", ".fv-map >> nth=0", ".fv-map >> nth=1"
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +37,6 @@ def opened(page, shown, tmp_path):
         return explorer
 
     return show
-
-
-def drawn(page, image: int) -> None:
-    """Wait until the maps of an image are drawn and nothing is left to draw."""
-    page.wait_for_function("(image) => document.querySelector('.famviz').dataset.image === String(image)", arg=image)
-    page.wait_for_function("() => document.querySelector('.fv-cams:not(.fv-wait)')")
-    settled(page)
 
 
 def trait(page, name):
@@ -172,11 +164,6 @@ def test_points_stand_at_confidence_and_agreement(opened, page, shown):
     assert bad == (shown.logits["student"].argmax(1) != shown.labels)[kept].sum()
     put(page, plot="embedding", of="teacher")
     assert page.locator(".fv-scatter .fv-dot").count() == COUNT
-
-
-def listed(page) -> int:
-    text = page.locator(".fv-pages span").first.inner_text()
-    return 0 if text.startswith("no image") else int(text.rpartition(" ")[2])
 
 
 def test_filters_leave_the_images_that_they_name(opened, page, shown):

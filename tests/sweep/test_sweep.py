@@ -1,19 +1,22 @@
 """Grids of trainings: read, planned, run as real processes, resumed, and compared."""
 
+import contextlib
 import sys
-import types
 from pathlib import Path
 
 import pytest
-from helpers.processes import environment
+from helpers.processes import environment, wait_for_epochs, wait_until
+from helpers.shell_jobs import shell
 
 from famkd.cli import main
 from famkd.config.builtin import builtin_sweeps
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.sweep import jobs
+from famkd.sweep import cost, jobs
 from famkd.sweep.grid import plan, read_grid, teacher_jobs
-from famkd.sweep.jobs import run_here, run_job, run_on_ray
+from famkd.sweep.jobs import run_here, run_job
+from famkd.sweep.on_ray import run_on_ray
+from famkd.training.stop import FOLLOW_PARENT
 
 GRID = "{recipe: small.yaml, optim.epochs: 1, optim.lr: ['0.05', '1e18']}"
 
@@ -89,10 +92,6 @@ def test_a_job_that_fails_answers_the_last_line_of_its_log(tmp_path):
     assert "first" in (tmp_path / "run" / "train.log").read_text()
 
 
-def shell(tmp_path, code: str, name: str) -> jobs.Job:
-    return jobs.Job(name, None, tmp_path / name, [sys.executable, "-c", code])
-
-
 def test_a_job_gets_the_gpu_that_is_free(tmp_path, monkeypatch):
     """One job outlasts three others, which therefore share the other GPU."""
     monkeypatch.setattr(jobs, "visible_gpus", lambda: ["3", "5"])
@@ -109,29 +108,59 @@ def test_a_job_gets_the_gpu_that_is_free(tmp_path, monkeypatch):
     assert len(set(outcomes.values())) == 1
 
 
-def test_ray_runs_jobs_and_survives_one_that_is_lost(tmp_path, monkeypatch):
-    """A stand-in for the package: its calls as documented, carried out at once."""
-
-    def remote(**options):
-        assert options == {"max_retries": 0, "num_gpus": 1}
-        return lambda function: types.SimpleNamespace(remote=lambda *arguments: Task(function, arguments))
-
-    class Task:
-        def __init__(self, function, arguments):
-            self.function, self.arguments = function, arguments
-
-    def get(task):
-        if "lost" in task.arguments[1]:
-            raise RuntimeError("the node died")
-        return task.function(*task.arguments)
-
-    ray = types.SimpleNamespace(
-        is_initialized=lambda: True, cluster_resources=lambda: {"GPU": 4.0}, remote=remote, get=get,
-        wait=lambda tasks, num_returns: (tasks[:1], tasks[1:]),
-    )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "ray", ray)
-    outcomes = list(run_on_ray([shell(tmp_path, "", "good"), shell(tmp_path, "", "lost")]))
-    assert [(outcome.job.title, outcome.why) for outcome in outcomes] == [("good", ""), ("lost", "the node died")]
+def test_without_ray_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="pip install ray"):
+    with pytest.raises(UserError, match=r"pip install 'famkd\[ray\]'"):
         list(run_on_ray([shell(tmp_path, "", "good")]))
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_the_process_that_started_it(small, background):
+    """As on Ray, whose worker is killed: a child of it saves its state and ends."""
+    small()
+    train = [sys.executable, "-m", "famkd", "train", "small.yaml", "--epochs", "100000", "--out", "run",
+             "--accelerator", "cpu", "--engine", "eager"]  # fmt: skip
+    code = f"import subprocess, time\nprint(subprocess.Popen({train}).pid, flush=True)\ntime.sleep(1000)"
+    parent = background("-c", code, **{FOLLOW_PARENT: "1"})
+    wait_for_epochs("run", 1, parent)
+    parent.kill()
+    run = Run("run")
+
+    def unlocked() -> bool:
+        with contextlib.suppress(UserError), run.locked():
+            return True
+        return False
+
+    wait_until(unlocked)
+    assert "stopped by the loss of the process that started it" in parent.communicate()[1]
+
+
+def test_what_a_grid_costs_is_known_before_it_starts(small, monkeypatch):
+    """Runs that differ in seed or rate are timed once; epochs that are trained already do not count."""
+    small()
+    Path("grid.yaml").write_text("{recipe: small.yaml, optim.lr: ['0.05', '0.1'], seed: [0, 1], ema: ['0', '0.9']}")
+    timed = []
+
+    def time_step(recipe):
+        timed.append(recipe.ema)
+        return 2.0, 3  # seconds of a step, steps of an epoch
+
+    monkeypatch.setattr(cost, "time_step", time_step)
+    todo = plan(read_grid(Path("grid.yaml")), Path("runs"), "grid")
+    run = Run(todo[0].out)
+    run.path.mkdir(parents=True)
+    (run.path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    costs = [cost.cost(group) for group in cost.grouped(todo)]
+    assert timed == [0.0, 0.9]
+    assert [(each.runs, each.epochs) for each in costs] == [(4, 4 * 3 - 2), (4, 4 * 3)]
+    assert [each.hours for each in costs] == pytest.approx([10 * 3 * 2 / 3600, 12 * 3 * 2 / 3600])
+
+
+def test_a_dry_run_trains_nothing(small, capsys):
+    small()
+    Path("grid.yaml").write_text("{recipe: small.yaml, accelerator: cpu, engine: eager, seed: [0, 1]}")
+    main(["sweep", "grid.yaml", "--dry-run"])
+    said = capsys.readouterr().out
+    assert "2 runs, 6 epochs: about" in said
+    assert "-hours" in said
+    assert not Path("runs").exists()

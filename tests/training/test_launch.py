@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ddp_worker
-from helpers.processes import HANG, finish, spoken, wait_for_epochs, wait_until
+from helpers.processes import HANG, finish, free_port, spoken, wait_for_epochs, wait_until
 from torch import nn
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -23,7 +23,7 @@ from famkd.errors import ROLE, UserError
 from famkd.models import MODELS, build_model
 from famkd.run.directory import Run
 from famkd.training import launch
-from famkd.training.build import one_device
+from famkd.training.build import build_fabric, one_device
 from famkd.training.loop import train
 from famkd.training.processes import processes
 from famkd.training.step import split
@@ -85,7 +85,7 @@ def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
     """CRD's memory of the whole training set is the same everywhere, though each process saw half of each step."""
     tasks = []
     shared = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0",
-              "SLURM_JOB_ID": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(_free_port())}  # fmt: skip
+              "SLURM_JOB_ID": "1", "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": str(free_port())}  # fmt: skip
     for n in "01":
         for key, value in {**shared, "SLURM_PROCID": n, "SLURM_LOCALID": n}.items():
             monkeypatch.setenv(key, value)
@@ -98,14 +98,6 @@ def test_slurms_tasks_share_what_crd_remembers(plain, background, monkeypatch):
     memory = Run("run").method_state()[0]["crd.memory_student"]
     assert memory.shape[0] == 48
     torch.testing.assert_close(memory.norm(dim=1), torch.ones(48))  # an image that no process saw keeps its first norm
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 # started by famkd itself -------------------------------------------------------------------------------------------
@@ -309,6 +301,14 @@ def test_how_many_processes(monkeypatch, environment, flags, expected):
     else:
         with pytest.raises(UserError, match=f"{expected} started 4 processes on each of 2 machines"):
             processes(recipe)
+
+
+def test_where_slurm_is_installed_a_training_without_it_is_not_warned_of(tmp_path, monkeypatch, recwarn):
+    srun = tmp_path / "srun"
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    build_fabric(load_recipe("quickstart", "--accelerator", "cpu"))
+    assert [str(each.message) for each in recwarn if "srun" in str(each.message)] == []
 
 
 @pytest.mark.parametrize("given", ["", "host 29500", "host port 0", "host 29500 2", "host 29500 -1"])

@@ -569,7 +569,7 @@ def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
     distiller, _ = load_trained(run)
     rate = torch.tensor(0.25)
     optimizer = torch.optim.SGD(distiller.parameters(), lr=rate, momentum=0.9)
-    ledger = TrainingState(run, recipe, distiller, SimpleNamespace(optimizer=optimizer, averaged=None))
+    ledger = TrainingState(run, recipe, distiller, SimpleNamespace(optimizer=optimizer, averaged=None, scaler=None))
     assert ledger.restore() is None
     assert optimizer.param_groups[0]["lr"] is rate
     assert optimizer.state_dict()["state"]

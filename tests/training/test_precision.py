@@ -30,19 +30,26 @@ def stepper(recipe):
     return step, list(training.data.epoch(1))
 
 
-@pytest.mark.parametrize("flags", [(), ("--optim.clip_grad", "0.1"), ("--optim.name", "adamw", "--lr", "0.001")])
-def test_a_step_is_that_of_single_precision_up_to_rounding(pair, flags):
+@pytest.mark.parametrize("flags", [(), ("--optim.clip_grad", "0.1")])
+def test_steps_go_where_those_of_single_precision_go(pair, flags):
     (half, pieces), (single, _) = stepper(pair(*KD, *flags)), stepper(pair(*KD, *flags, "--precision", "32-true"))
     assert half.scaler is not None
     assert single.scaler is None
-    scale = half.scaler.get_scale()
+    start, scale = flat(half), half.scaler.get_scale()
+    assert torch.equal(start, flat(single))
     for piece in pieces:
         half(piece)
         single(piece)
     assert half.scaler.get_scale() == scale  # nothing overflowed
-    for one, two in zip(half.distiller.parameters(), single.distiller.parameters()):
-        torch.testing.assert_close(one, two, rtol=0.05, atol=0.01)
-    assert any(not torch.equal(a, b) for a, b in zip(half.distiller.parameters(), single.distiller.parameters()))
+    one, two = flat(half) - start, flat(single) - start
+    assert torch.cosine_similarity(one, two, dim=0) > 0.95
+    assert float(one.norm()) == pytest.approx(float(two.norm()), rel=0.1)
+    assert not torch.equal(one, two)
+
+
+def flat(step) -> torch.Tensor:
+    """All trained numbers in one vector."""
+    return torch.cat([parameter.detach().flatten() for parameter in step.distiller.parameters()])
 
 
 def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved(pair):

@@ -49,13 +49,16 @@ function next(asker, s) {
   if (pictures.length) return { ask: "pictures", positions: pictures };
   const noArea = s.areas && s.shown && s.names.find((name) => lacksArea(app, s, name));
   if (noArea) return { ask: "areas", position: s.image, network: noArea, ...choiceOf(s) };
+  const noCka = s.view === "CKA" && !app.similar.has(s.other) && !asker.refused.has(`cka|${s.other}`);
+  if (noCka) return { ask: "cka", other: s.other };
   if (app.paused) return null;
   const facts = app.meta.images.filter(noFacts);
   if (facts.length) return { ask: "facts", positions: facts.slice(0, size.facts) };
   const order = [...s.list, ...app.meta.images.filter((image) => !s.list.includes(image))];
   const maps = order.filter((image) => !mapsOf(app, s.key, image) && !asker.refused.has(`${s.key}|${image}`));
   if (maps.length) return { ask: "maps", positions: maps.slice(0, size.maps), ...choiceOf(s) };
-  if (s.plot === "embedding" && app.pointsOf !== app.facts.size) return { ask: "embedding" };
+  const embedded = s.plot === "embedding" || s.view === "embedding";
+  if (embedded && app.pointsOf !== app.facts.size) return { ask: "embedding" };
   return null;
 }
 
@@ -67,7 +70,7 @@ function lacksArea(app, s, name) {
 export function answered(asker, { kind, positions, key, question }) {
   if (kind === "failed") {
     const about = question.ask === "maps" ? [question.method, question.layer, question.target].join("|") : question.ask;
-    for (const image of question.positions ?? []) asker.refused.add(`${about}|${image}`);
+    for (const each of question.positions ?? [question.other]) asker.refused.add(`${about}|${each}`);
   }
   const waited = asker.busy && JSON.parse(asker.busy);
   const same = waited && (kind === "failed" || waited.ask === kind)

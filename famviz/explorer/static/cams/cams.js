@@ -12,6 +12,7 @@ import { buildPage, showControls, showPages } from "./controls.js";
 import { drawMap, drawPicture, ranges, wordsOf } from "./maps.js";
 import { makeApp, readState, receive } from "./state.js";
 import { showFigures, showList, showScatter } from "./tables.js";
+import { showViews } from "./views.js";
 import { aboutImage, connectWall, drawWall, layWall, turnTo } from "./wall.js";
 
 const WIDE = 860; // px from which the wall stands beside the maps
@@ -75,6 +76,7 @@ function draw(app) {
   if (s.shown && app.pictures.get(s.image)) drawMaps(app, s, box);
   showScatter(app, s);
   showList(app, s);
+  showViews(app, s);
   alignTitles(panels(app));
   app.readout = ui.readout.textContent = readoutOf(app, s);
   countDrawing(ui.root);
@@ -116,7 +118,7 @@ function savePicture(app) {
 
 export default widget({
   traits: ["image", "method", "layer", "target", "scale", "blend", "top", "areas", "other", "only_class", "only",
-    "agreement", "order", "figure", "plot", "of"],
+    "only_answer", "agreement", "order", "figure", "plot", "of", "view"],
   make: makeApp,
   build: buildPage,
   connect,

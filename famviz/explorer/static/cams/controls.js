@@ -9,6 +9,7 @@ import { put } from "../shared/widget.js";
 import { buildPanel } from "./maps.js";
 import { aboutImage, buildLegend, buildWall } from "./wall.js";
 import { called, readState } from "./state.js";
+import { buildViews } from "./views.js";
 
 const KEYS = [
   ["← → ↑ ↓", "on the wall or in the list: another image; on a picture: read its values, with Shift by 8; "
@@ -37,6 +38,7 @@ export function buildPage(app) {
     none: h("p", { className: "fv-hint", hidden: true }, "No image here has both figures yet."),
     plot: buildPlot(app),
     list: buildList(app),
+    views: buildViews(app),
   };
   ui.root = layOut(ui);
   keepKeys(ui.root);
@@ -46,7 +48,7 @@ export function buildPage(app) {
 function layOut(ui) {
   const { labels } = ui, pick = (...names) => names.map((name) => labels[name]);
   const upper = pick("method", "layer", "target", "search", "scale", "blend", "top", "areas");
-  const lower = pick("class", "only", "agreement", "other", "order");
+  const lower = pick("class", "answer", "only", "agreement", "other", "order");
   const filters = h("div", { className: "fv-bar" }, ...lower);
   const left = h("div", { className: "fv-left" }, filters, ui.wall, ui.legend.root, ui.pages.root);
   const row = h("div", { className: "fv-row fv-maps" }, ui.picture.root, ...Object.values(ui.maps).map((p) => p.root));
@@ -55,7 +57,7 @@ function layOut(ui) {
   const list = h("div", { className: "fv-list" }, ui.figures, h("b", {}, "Where they disagree most"), ui.list.root);
   const right = h("div", { className: "fv-right" }, row,
     h("div", { className: "fv-say" }, ui.readout, ui.save),
-    h("div", { className: "fv-row fv-below" }, list, diagram));
+    h("div", { className: "fv-row fv-below" }, list, diagram), ui.views.root);
   return h("div", { className: "famviz fv-cams" },
     h("div", { className: "fv-bar" }, ...upper, ui.help.button), ui.help.list,
     h("div", { className: "fv-body" }, left, right));
@@ -86,13 +88,15 @@ function buildFields(app) {
     top: slider({ min: 0.01, max: 0.9 }, set("top")),
     areas: checkbox(set("areas")),
     class: search((label) => put(app, { only_class: label })),
+    answer: search((label) => put(app, { only_answer: label })),
     only: menu(meta.only.map((name) => [name, name]), set("only")),
     agreement: menu([["all", "any"], ["low", "lowest quarter"], ["high", "highest quarter"]], set("agreement")),
     other: menu(others.length ? others : names, set("other")),
     order: menu([["position", "position"], ["agreement", "agreement, lowest first"],
       ["confidence", "confidence, lowest first"]], set("order")),
     figure: menu([["rank correlation", "rank correlation"], ["IoU", "IoU, top 20 %"]], set("figure")),
-    plot: menu([["confidence", "against confidence of"], ["embedding", "or embedding of"]], set("plot")),
+    plot: menu([["confidence", "against confidence of"], ["embedding", "or embedding of"],
+      ["confidences", "or confidence of both"]], set("plot")),
     of: menu(names, set("of")),
   };
   return { inputs, labels: buildLabels(inputs, classes) };
@@ -101,8 +105,8 @@ function buildFields(app) {
 function buildLabels(inputs, classes) {
   const texts = {
     method: "method", layer: "layer", target: "class", search: "", scale: "colours", blend: "over the image",
-    top: "outline", areas: "insertion and deletion", class: "class", only: "answers", agreement: "agreement",
-    other: "with", order: "order", figure: "", plot: "", of: "",
+    top: "outline", areas: "insertion and deletion", class: "class", answer: "taken for", only: "answers",
+    agreement: "agreement", other: "with", order: "order", figure: "", plot: "", of: "",
   };
   const labels = {};
   for (const [name, text] of Object.entries(texts)) {
@@ -114,6 +118,7 @@ function buildLabels(inputs, classes) {
   labels.top.title = "the share of the pixels with the strongest evidence, which is outlined";
   labels.areas.title = "of the chosen image: many forward passes for each network";
   labels.other.title = "the network that is compared with the reference";
+  labels.answer.title = "the class that the compared network says";
   labels.agreement.title = "of the images whose maps are known";
   return labels;
 }
@@ -184,11 +189,14 @@ export function showControls(app, s) {
   setOptions(inputs.target, targets(app, s));
   inputs.target.value = oneClass ? OTHER_CLASS : s.target;
   Object.assign(labels.search, { hidden: !oneClass });
-  if (oneClass && document.activeElement !== inputs.search) inputs.search.value = called(app, +s.target);
-  if (document.activeElement !== inputs.class) inputs.class.value = s.class < 0 ? "" : called(app, s.class);
+  const { activeElement } = app.ui.root.getRootNode(); // some hosts keep a widget in a shadow tree
+  if (oneClass && activeElement !== inputs.search) inputs.search.value = called(app, +s.target);
+  if (activeElement !== inputs.class) inputs.class.value = s.class < 0 ? "" : called(app, s.class);
+  if (activeElement !== inputs.answer) inputs.answer.value = s.answer < 0 ? "" : called(app, s.answer);
   inputs.areas.checked = s.areas;
   inputs.other.value = s.other;
   inputs.of.value = s.of;
+  labels.of.hidden = s.plot === "confidences";
   labels.other.hidden = meta.networks.length < 3;
   labels.only.hidden = labels.agreement.hidden = meta.networks.length < 2;
   labels.top.querySelector("span").textContent = `top ${num(100 * s.top, 0)} %`;

@@ -23,6 +23,7 @@ export function makeApp(model) {
     maps: new Map(), // by key and image: by network {evidence, h, w, label, p, why, layer, figures} or {refused}
     areas: new Map(), // by key, image and network: {insertion, deletion}
     points: null, // embedding by network
+    similar: new Map(), // by network: CKA with the reference {stages, values, count}
     version: 0, // grows with every message
     failed: "", // why the last question had no answer
     readout: "",
@@ -48,8 +49,8 @@ export function readState(app) {
     key: keyOf(choice),
     image: clamp(get("image"), 0, meta.count - 1),
     scale: get("scale"), blend: get("blend"), top: get("top"), areas: get("areas"),
-    class: get("only_class"), only: get("only"), agreement: get("agreement"), order: get("order"),
-    figure: get("figure"), plot: get("plot"),
+    class: get("only_class"), answer: get("only_answer"), only: get("only"), agreement: get("agreement"),
+    order: get("order"), figure: get("figure"), plot: get("plot"), view: get("view"),
     of: names.includes(get("of")) ? get("of") : other,
   };
   s.list = listed(app, s);
@@ -80,8 +81,9 @@ function listed(app, s) {
 
 function passes(app, s, image) {
   const facts = app.facts.get(image);
-  if (s.class < 0 && s.only === "all") return true;
+  if (s.class < 0 && s.answer < 0 && s.only === "all") return true;
   if (!facts) return false;
+  if (s.answer >= 0 && facts.predicted[s.other] !== s.answer) return false;
   if (s.class >= 0 && (facts.label ?? facts.predicted[s.reference]) !== s.class) return false;
   if (s.only === "all") return true;
   if (s.only === "other answers") return facts.predicted[s.reference] !== facts.predicted[s.other];
@@ -109,7 +111,10 @@ export function called(app, label) {
 
 // Keep what a message from the kernel, or of a saved page, holds.
 export function receive(app, content, buffers) {
-  const take = { facts: takeFacts, pictures: takePictures, maps: takeMaps, areas: takeAreas, embedding: takePoints };
+  const take = {
+    facts: takeFacts, pictures: takePictures, maps: takeMaps, areas: takeAreas, embedding: takePoints,
+    cka: (_, { other, ...found }) => app.similar.set(other, found),
+  };
   app.version++;
   app.failed = content.kind === "failed" ? content.words : "";
   take[content.kind]?.(app, content, buffers.map(bytesOf));

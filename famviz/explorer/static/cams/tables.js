@@ -63,21 +63,29 @@ function means(app, s, name, figure) {
   return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
 }
 
-// Agreement against confidence, or the images in the plane of an embedding.
+// Agreement against confidence, the images in the plane of an embedding, or the confidence of both networks.
 export function showScatter(app, s) {
-  const points = (s.plot === "embedding" ? embedded : confident)(app, s);
-  const x = s.plot === "embedding" ? spread(points, "x", "first principal component")
-    : { low: 0, high: 1, label: `p that ${s.of} gives its answer` };
-  const low = s.figure === "IoU" ? 0 : Math.min(0, ...points.map(({ y }) => y));
-  const y = s.plot === "embedding" ? spread(points, "y", "second principal component")
-    : { low, high: 1, label: `${s.figure}, ${s.other}` };
+  const points = { embedding: embedded, confidences: bothConfident, confidence: confident }[s.plot](app, s);
+  const { x, y } = axesOf(s, points);
   const { key: choice, plot, of, other, figure, list } = s;
   const key = JSON.stringify([choice, plot, of, other, figure, list.length, list[0], points.length, app.version]);
   showPlot(app.ui.plot, key, { x, y }, points, s.image);
   app.ui.none.hidden = points.length > 0;
 }
 
-function spread(points, axis, label) {
+function axesOf({ plot, figure, reference, other, of }, points) {
+  const sure = (name) => ({ low: 0, high: 1, label: `p that ${name} gives its answer` });
+  if (plot === "confidences") return { x: sure(reference), y: sure(other) };
+  if (plot === "confidence") {
+    const low = figure === "IoU" ? 0 : Math.min(0, ...points.map((point) => point.y));
+    return { x: sure(of), y: { low, high: 1, label: `${figure}, ${other}` } };
+  }
+  return {
+    x: spread(points, "x", "first principal component"), y: spread(points, "y", "second principal component"),
+  };
+}
+
+export function spread(points, axis, label) {
   const values = points.map((point) => point[axis]);
   return { low: Math.min(-1, ...values), high: Math.max(1, ...values), label };
 }
@@ -89,16 +97,26 @@ function confident(app, s) {
   });
 }
 
-function embedded(app, s) {
-  const points = app.points?.[s.of];
-  if (!points) return [];
+// The confidence of both networks: a ring where their answers differ.
+function bothConfident(app, s) {
   return s.list.flatMap((image) => {
-    const facts = app.facts.get(image), [x, y] = points.subarray(2 * image, 2 * image + 2);
-    return facts && !Number.isNaN(x) ? [{ id: image, x, y, kind: kindOf(s, facts) }] : [];
+    const facts = app.facts.get(image);
+    if (!facts) return [];
+    const same = facts.predicted[s.reference] === facts.predicted[s.other];
+    return [{ id: image, x: facts.p[s.reference], y: facts.p[s.other], kind: same ? "good" : "bad" }];
   });
 }
 
-const kindOf = (s, facts) => (isGood(s, facts, s.of) ? "good" : "bad");
+export function embedded(app, s, name = s.of) {
+  const points = app.points?.[name];
+  if (!points) return [];
+  return s.list.flatMap((image) => {
+    const facts = app.facts.get(image), [x, y] = points.subarray(2 * image, 2 * image + 2);
+    return facts && !Number.isNaN(x) ? [{ id: image, x, y, kind: kindOf(s, facts, name) }] : [];
+  });
+}
+
+const kindOf = (s, facts, name = s.of) => (isGood(s, facts, name) ? "good" : "bad");
 
 // The images of the list, those first on which the maps agree least.
 export function showList(app, s) {
