@@ -52,8 +52,11 @@ def decibel(amplitude: np.ndarray, reference: float = 1.0, floor: float = -60.0)
 
 
 def rings(size: tuple[int, int]) -> np.ndarray:
-    """Distance of each bin of a centred plane from DC, (H, W), in cycles per map along the shorter side."""
-    return radii(size) * (min(size) / 2)
+    """Distance of each bin of a centred plane from DC, (H, W), in cycles per map along the shorter side.
+
+    It is rounded to 9 digits, so that bins in the middle of two rings of a map twice as wide as high fall into one.
+    """
+    return (radii(size) * (min(size) / 2)).round(9)
 
 
 def radii(size: tuple[int, int]) -> np.ndarray:

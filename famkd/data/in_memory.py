@@ -85,7 +85,7 @@ class InMemory:
             self._val, self._val_labels = self._on_device(*self._read_split(split.name))
             return
         held_out = torch.from_numpy(split.draw(self._targets.cpu().numpy())).to(self.device)
-        kept = torch.ones_like(self._targets, dtype=torch.bool).index_fill(0, held_out, False)
+        kept = torch.ones(self.n_train, dtype=torch.bool, device=self.device).index_fill(0, held_out, False)
         pixels = self._train_pixels()
         self._val, self._val_labels = pixels[held_out], self._targets[held_out]
         self._train_on(pixels[kept], self._targets[kept])

@@ -45,12 +45,11 @@ class Judged:
 
     @torch.no_grad()
     def _judged(self, split: str, batches: Callable[[int], Iterator[Batch]], batch_size: int) -> Iterator[Batch]:
-        position = 0
         for batch in batches(batch_size):
-            kept = self._seen.get((split, position))
+            first = int(batch.index[0])
+            kept = self._seen.get((split, first))
             if kept is None or len(kept) != len(batch.index):
-                kept = self._seen[split, position] = self._teacher(batch.images).argmax(1)
-            position += len(batch.index)
+                kept = self._seen[split, first] = self._teacher(batch.images).argmax(1)
             yield batch._replace(targets=kept)
 
 
@@ -83,11 +82,16 @@ def _classes_of(net: Net, runs: str | Path) -> int:
         return library_origin(net.model, which or True).classes or 0
     file, part = weights_file(net, runs)
     known = origin_of(file).classes
-    if known is not None or not file.exists():
-        return known or 0
+    if known is not None:
+        return known
+    if source == "recipe" and not file.exists():  # it is still to be trained
+        return 0
     own = build_model(net.model, UNLIKELY, False).state_dict()
     found = find_weights(read_weights(file), own, part)
     if found is None:
         return 0
-    rows = {len(found.state[name]) for name in misfit(found.state, own).misshapen}
+    wrong = misfit(found.state, own)
+    rows = {len(found.state[name]) for name in wrong.misshapen if len(own[name]) == UNLIKELY}
+    if not rows and not wrong.missing:
+        return UNLIKELY
     return rows.pop() if len(rows) == 1 else 0

@@ -16,6 +16,7 @@ from famviz import figures as plots
 from famviz import report
 from famviz.cli import lab, main
 from famviz.lab.prepare import prepare_notebook
+from famviz.report.report import differences_section
 
 pytest_plugins = ("helpers.browser", "helpers.famviz_trained")
 SMALL = {"shapes": ((2, 5), (2, 4))}
@@ -105,7 +106,7 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
 
 def test_runs_of_one_teacher_are_explored_together(trained_runs, monkeypatch):
     monkeypatch.setattr("famviz.report.report._from_networks", lambda *given: Markup("figures"))
-    text = report.differences_section(famviz.open(list(trained_runs.values())))
+    text = differences_section(famviz.open(list(trained_runs.values())))
     assert 'data-widget="amplitude"' in text
     networks = json.loads(re.search(r"json\">(.*?)</script>", text)[1])["traits"]["_meta"]["networks"]
     assert networks[:4] == ["teacher", "student alone", "student by fam", "student by fam_review"]

@@ -13,7 +13,15 @@ from famkd.models import build_model
 from famviz import spectra
 from famviz.analysis.amplitude import bootstrap_band, without_dc
 from famviz.analysis.amplitude_store import Look
-from famviz.analysis.bands import Band, angular_profile, band_mask, band_share, rebuilt
+from famviz.analysis.bands import (
+    Band,
+    angular_profile,
+    band_mask,
+    band_share,
+    direction_numbers,
+    rebuilt,
+    ring_numbers,
+)
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
@@ -143,6 +151,16 @@ def test_the_transform_and_the_band_are_those_of_numpy(opened, page):
         np.testing.assert_allclose(re_ + 1j * im, np.fft.fft2(values), atol=1e-9)
         band = Band(tuple(rings) or None, tuple(angles) or None)
         np.testing.assert_allclose(again, rebuilt(values, band), atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (17, 34), (16, 32), (28, 28)])
+def test_rings_and_directions_are_those_of_python(opened, page, size):
+    opened()
+    script = f"""(size) => {{ {exports("amplitude/grid.js")}
+        const {{ ring, direction }} = gridOf(size); return [[...ring], [...direction]]; }}"""
+    ring, direction = page.evaluate(script, list(size))
+    np.testing.assert_array_equal(np.reshape(ring, size), ring_numbers(size))
+    np.testing.assert_array_equal(np.reshape(direction, size), direction_numbers(size))
 
 
 def points(page, diagram, at):

@@ -17,6 +17,7 @@ from famkd.data import DATA, build_data
 from famkd.errors import UserError
 from famkd.evaluate import evaluate_run
 from famkd.export import export
+from famkd.models import build_model
 from famkd.run.scores import result
 from famkd.training.judged import with_classes
 from famkd.training.loop import train
@@ -220,8 +221,6 @@ def test_a_student_learns_from_a_teacher_of_its_task(flags, task, method, figure
 @pytest.mark.parametrize("extra", [(), ("--data.val", "0.25", "--augment.mixup", "0.5")])
 def test_a_teacher_alone_teaches_without_labels(flags, tmp_path, extra):
     """The teacher's file does not say for how many classes it is."""
-    from famkd.models import build_model
-
     torch.manual_seed(0)
     torch.save(build_model("resnet8", 7).state_dict(), tmp_path / "teacher.pt")
     taught = ("--teacher.model", "resnet8", "--teacher.weights", "teacher.pt", "--method", "kd", *extra)
@@ -240,7 +239,15 @@ def test_a_teacher_alone_teaches_without_labels(flags, tmp_path, extra):
     assert json.loads((tmp_path / "student/facts.json").read_text())["labels"] is None
 
 
-def test_the_number_of_classes_of_a_teacher_must_be_found(flags, tmp_path):
-    taught = ("--teacher.model", "resnet8", "--teacher.weights", "missing.pt", "--method", "kd")
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_the_number_of_classes_is_read_from_the_weights(flags, tmp_path, classes):
+    state = build_model("resnet8", classes).state_dict()
+    torch.save(state, tmp_path / "teacher.pt")
+    torch.save({name: value for name, value in state.items() if value.shape[:1] != (classes,)}, tmp_path / "bare.pt")
+    taught = ("--teacher.model", "resnet8", "--method", "kd", "--teacher.weights")
+    recipe = load_recipe("", *flags("unlabelled", *taught, "teacher.pt"))
+    assert with_classes(recipe).data.classes == classes
     with pytest.raises(UserError, match=r"pass the number as --data\.classes"):
-        with_classes(load_recipe("", *flags("unlabelled", *taught)))
+        with_classes(load_recipe("", *flags("unlabelled", *taught, "bare.pt")))
+    with pytest.raises(UserError, match=r"missing\.pt"):
+        with_classes(load_recipe("", *flags("unlabelled", *taught, "missing.pt")))

@@ -166,7 +166,7 @@ def test_a_teacher_with_other_names_is_measured_and_told(small, school, capsys):
     flags = renamed(small, "strange.npz", ["x", "y", "z"], [1, 2, 0])
     run = train(small(*KD, "teacher", *flags, "--epochs", "1"), out="run")
     closing_table(run)
-    out = capsys.readouterr().out
+    out = "".join(capsys.readouterr())
     assert (
         "its classes are called 0, 1, 2, …, those of the data x, y, z, …: they are taken to be in the same order" in out
     )

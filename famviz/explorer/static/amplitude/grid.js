@@ -16,12 +16,19 @@ function makeGrid(H, W) {
   const ring = new Int16Array(H * W), direction = new Int8Array(H * W), shorter = Math.min(H, W);
   for (let n = 0; n < H * W; n++) {
     const ky = Math.floor(n / W) - (H >> 1), kx = n % W - (W >> 1);
-    ring[n] = Math.round(Math.hypot(ky / H, kx / W) * shorter);
+    ring[n] = nearestEven(Math.hypot(ky / (H / 2), kx / (W / 2)) * (shorter / 2));
     const degrees = mod(Math.atan2(ky / H, kx / W) * 180 / Math.PI, 180);
     direction[n] = Math.round(degrees / STEP) % DIRECTIONS;
   }
   const corner = ring.reduce((most, value) => Math.max(most, value), 0);
   return { H, W, ring, direction, last: shorter >> 1, corner, dc: (H >> 1) * W + (W >> 1) };
+}
+
+// Rounded as numpy rounds: from the middle of two whole numbers, as far as 9 digits tell, to the even one.
+function nearestEven(exact) {
+  const value = Math.round(exact * 1e9) / 1e9;
+  const up = Math.round(value);
+  return value % 1 === 0.5 && up % 2 ? up - 1 : up;
 }
 
 // Mean of a plane over each ring, from DC to Nyquist.
