@@ -82,17 +82,18 @@ def compared(names: Sequence[str], count: int) -> famviz.NetworkComparison:
     return famviz.compare_networks({name: kinds[name]() for name in names}, random_images(count), crop=1.0)
 
 
-def map_times(names: Sequence[str], count: int) -> list[float]:
-    """Seconds for the maps of each of `count` images, after a first one that also finds the layer."""
+def map_times(names: Sequence[str], count: int) -> tuple[list[float], list[float]]:
+    """Seconds, passed and of the processor, for the maps of each of `count` images; a first one finds the layer."""
     comparison = compared(names, count + 1)
-    store, times = CamStore(comparison), []
+    store, times, worked = CamStore(comparison), [], []
     for at in range(count + 1):
-        start = time.perf_counter()
+        start, work = time.perf_counter(), time.process_time()
         comparison.pixels([at])
         comparison.predict([at])
         store.maps([at], Choice(target="reference"))
         times.append(time.perf_counter() - start)
-    return times[1:]
+        worked.append(time.process_time() - work)
+    return times[1:], worked[1:]
 
 
 def print_key_times(folder: Path, presses: int) -> None:
@@ -123,8 +124,9 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, torch {torch.__version__}, "
           f"{options.threads} threads")  # fmt: skip
     for names in (("resnet18",), ("resnet34", "resnet18")):
-        times = map_times(names, options.images)
+        times, worked = map_times(names, options.images)
         print(f"maps of a new image at 224 px, {' and '.join(names)}: {summary(times, 's')}")
+        print(f"    time of the processor, which other programs do not lengthen much: {summary(worked, 's')}")
     with tempfile.TemporaryDirectory() as folder:
         print_key_times(Path(folder), options.presses)
 
