@@ -230,6 +230,7 @@ class Task(Protocol):
     measures_teacher: bool  # whether the teacher is evaluated on the student's test set before training
     returns_logits: bool  # whether a network returns logits (B, classes), as exports and activation maps need
     judged_by_teacher: bool  # whether the class that the teacher sees in a test image stands in for its label
+    has_single_class: bool  # whether an image has one class, so that answers are right or wrong and can be confused
 
     def refuses(self, method: type[Method]) -> str:
         """Why a method cannot teach this task, or ""."""

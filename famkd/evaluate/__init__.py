@@ -112,7 +112,7 @@ def _evaluate(
         raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
     batches = images.val(batch_size) if split == "val" else images.test(batch_size)
     names = names or images.classes
-    if task != "classification":
+    if not TASKS[task].has_single_class:
         figures, by_class = TASKS[task].evaluate(network, batches)
         return Evaluation(figures, dict(zip(names, by_class, strict=True)) if by_class else {})
     recorder = Recorder(network, teacher)

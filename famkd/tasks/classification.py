@@ -24,6 +24,7 @@ class Classification:
     measures_teacher = True
     returns_logits = True
     judged_by_teacher = False
+    has_single_class = True
 
     def __init__(self, label_smoothing: float = 0.0):
         self.label_smoothing = label_smoothing

@@ -26,6 +26,7 @@ class Detection:
     measures_teacher = True
     returns_logits = False
     judged_by_teacher = False
+    has_single_class = False
 
     def refuses(self, method: type[Method]) -> str:
         if method.wants.startswith(("stages", "preact")) and not method.relates_images:

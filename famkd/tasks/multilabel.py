@@ -30,6 +30,7 @@ class Multilabel:
     measures_teacher = True
     returns_logits = True
     judged_by_teacher = False
+    has_single_class = False
 
     def refuses(self, method: type[Method]) -> str:
         if "logits" in method.wants and not method.binary:

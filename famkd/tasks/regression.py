@@ -29,6 +29,7 @@ class Regression:
     measures_teacher = True
     returns_logits = True
     judged_by_teacher = False
+    has_single_class = False
 
     def __init__(self, loss: str = "smooth_l1"):
         self.loss = loss

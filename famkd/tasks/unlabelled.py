@@ -25,6 +25,7 @@ class Unlabelled:
     measures_teacher = False
     returns_logits = True
     judged_by_teacher = True
+    has_single_class = False
 
     def refuses(self, method: type[Method]) -> str:
         if method.needs_classes:

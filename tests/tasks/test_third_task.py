@@ -44,6 +44,7 @@ class Segmentation(Classification):
     }
     measures_teacher = False
     returns_logits = False
+    has_single_class = False
 
     def refuses(self, method) -> str:
         return "" if method.wants == "stages" else "does not compare stages"
