@@ -40,7 +40,7 @@ def _(comparison, famviz):
     return
 """
 MAP = ".famviz:has(.fv-nav) .fv-nav .fv-stack canvas"
-FOCUSABLE = (MAP, ".fv-level select", ".fv-wall", ".fv-scatter", ".fv-blend input", ".fv-chart-scores .fv-lines",
+FOCUSABLE = (MAP, ".fv-level select", ".fv-cams .fv-wall", ".fv-scatter", ".fv-blend input", ".fv-chart-scores .fv-lines",
              ".fv-amplitude .fv-diagram")  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def check_filters(page) -> None:
 def check_cams(page) -> None:
     """The kernel answers with the maps of the image that an arrow key chose."""
     page.locator(".fv-cams[data-image='0']:not(.fv-wait)").wait_for()
-    page.locator(".fv-wall").focus()
+    page.locator(".fv-cams .fv-wall").focus()
     page.keyboard.press("ArrowRight")
     page.locator(".fv-cams[data-image='1']:not(.fv-wait)").wait_for()
     oracle = famviz.CamExplorer(comparison(), image=1)
