@@ -40,8 +40,8 @@ def _(comparison, famviz):
     return
 """
 MAP = ".famviz:has(.fv-nav) .fv-nav .fv-stack canvas"
-FOCUSABLE = (MAP, ".fv-level select", ".fv-cams .fv-wall", ".fv-scatter", ".fv-blend input", ".fv-chart-scores .fv-lines",
-             ".fv-amplitude .fv-diagram")  # fmt: skip
+FOCUSABLE = (MAP, ".fv-level select", ".fv-cams .fv-wall", ".fv-scatter", ".fv-blend input",
+             ".fv-chart-scores .fv-lines", ".fv-amplitude .fv-diagram")  # fmt: skip
 
 
 def needs(package: str):
