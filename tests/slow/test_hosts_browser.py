@@ -19,6 +19,7 @@ from famviz import spectra
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
 TABLE = np.rint(spectra.colour_table("inferno") * 255)
+NOTEBOOK_SAYS = ("Cannot read properties of undefined (reading 'schema')",)  # of its settings; no widget has a schema
 TESTS = Path(__file__).parents[1]
 START = f"""
 import sys
@@ -123,8 +124,8 @@ def check_all(page) -> None:
 
 
 @needs("notebook")
-def test_notebook_7_shows_the_widgets_and_leaves_them_their_keys(page, notebook):
-    with lab(notebook.parent, "notebook") as address:
+def test_notebook_7_shows_the_widgets_and_leaves_them_their_keys(chromium, notebook):
+    with lab(notebook.parent, "notebook") as address, watched(chromium, own_errors=NOTEBOOK_SAYS) as page:
         open_notebook(page, address, notebook.name, "notebooks")
         run_all(page)
         check_all(page)
