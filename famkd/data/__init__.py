@@ -48,7 +48,7 @@ def build_data(
     balance: Balance = "none",
     views: int = 0,
     views_seed: int = 0,
-    task: str = "classification",
+    task: str = "",
     classes: int = 0,
     **options: Any,
 ) -> Dataset:
@@ -60,7 +60,7 @@ def build_data(
         balance: show each class equally often (sample), or weigh its images in the student's own loss (loss).
         views: augmentations of each training image, which the epochs use in turn; 0 draws new ones in every epoch.
         views_seed: seed of these augmentations.
-        task: what the labels are for.
+        task: what the labels are for; "" for the data set's first task.
         classes: number of classes, where the images have no labels.
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
@@ -69,6 +69,7 @@ def build_data(
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
     for option in options:
         _must_have(name, option)
+    task = task or tasks_of_data(name)[0]
     if task not in tasks_of_data(name):
         raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
     build: Callable[..., Any] = DATA[name]

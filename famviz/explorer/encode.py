@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from famviz import spectra
-from famviz.analysis.filters import filter_figures, strongest
+from famviz.analysis.filters import Pair, filter_figures
 from famviz.explorer.page import base64_text
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Summary
@@ -52,10 +52,18 @@ def weights(each: Filter, reference: float, row: int | None = None, raw: bool = 
     return amplitude_codes(np.abs(values), reference).tobytes() + phase_codes(values).tobytes()
 
 
-def strongest_weights(each: Filter, reference: float) -> bytes:
+def strongest_weights(each: Filter, reference: float, table: bytes) -> bytes:
     """The same of the strongest filters, the strongest first, (2, N, H, W // 2 + 1)."""
-    values = np.stack([each.response[pair] for pair in strongest(each, WALL)])
+    values = np.stack([each.response[pair] for pair in wall_pairs(each, table)])
     return amplitude_codes(np.abs(values), reference).tobytes() + phase_codes(values).tobytes()
+
+
+def wall_pairs(each: Filter, table: bytes) -> list[Pair]:
+    """Channels of the strongest filters in the order of the page, which knows energies by the codes of the table."""
+    codes = np.frombuffer(table, "<u2").reshape(5, *each.channels)[0]
+    order = np.argsort(codes, axis=None, kind="stable")[:WALL]
+    outs, ins = np.unravel_index(order, codes.shape)
+    return [(int(c_out), int(c_in)) for c_out, c_in in zip(outs, ins)]
 
 
 def weight_bytes(each: Filter, raw: bool = False) -> int:
@@ -168,7 +176,7 @@ def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageDa
                 whole[key] = weights(each, figures["reference"])
                 budget -= len(whole[key])
             else:
-                whole[f"{key}.wall"] = strongest_weights(each, figures["reference"])
+                whole[f"{key}.wall"] = strongest_weights(each, figures["reference"], whole[f"{key}.table"])
                 budget -= len(whole[f"{key}.wall"])
                 left.append(_Rows(key, each, figures["reference"], raw=False))
             if figures["raw"]:

@@ -105,7 +105,7 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
 
 
 def test_runs_of_one_teacher_are_explored_together(trained_runs, monkeypatch):
-    monkeypatch.setattr("famviz.report.report._from_networks", lambda *given: Markup("figures"))
+    monkeypatch.setattr("famviz.report.report._from_networks", lambda *given, **options: Markup("figures"))
     text = differences_section(famviz.open(list(trained_runs.values())))
     assert 'data-widget="amplitude"' in text
     networks = json.loads(re.search(r"json\">(.*?)</script>", text)[1])["traits"]["_meta"]["networks"]

@@ -12,7 +12,8 @@ from PIL import Image
 
 import famviz
 from famviz import spectra
-from famviz.analysis.filters import automatic_floor, strongest
+from famviz.analysis.filters import automatic_floor
+from famviz.explorer.encode import wall_pairs
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
@@ -384,7 +385,7 @@ def test_the_wall_shows_filters_on_one_scale(shown, page, runs, wall, view):
     each = runs[0].filters[1]
     o, c = each.channels
     pairs = {
-        "strongest": strongest(each, 48),
+        "strongest": wall_pairs(each, explorer._whole["0.1.table"]),
         "output": [(1, n) for n in range(c)],
         "input": [(n, 2) for n in range(o)],
     }

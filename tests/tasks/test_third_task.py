@@ -132,7 +132,7 @@ def test_its_options_are_flags(capsys):
 @pytest.mark.parametrize(("flags", "words"), [
     (("--student.model", "resnet20"), "resnet20 is a network for classification, not for segmentation: segmentation "
      "takes segmenter, wide_segmenter"),
-    (("--data", "digits"), "The data set digits is for classification, not for segmentation"),
+    (("--data", "digits"), "The data set digits is for classification or unlabelled, not for segmentation"),
     (("--method", "kd"), "kd does not compare stages"),
     (("--task", "classification"), "segmenter is a network for segmentation, not for classification"),
 ])  # fmt: skip
