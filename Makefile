@@ -14,7 +14,7 @@ test: lint $(VENV)/.all  # some minutes
 	$(BIN)/python -m pytest $(FAST)
 
 test-all: test  # and notebooks, browser, faults, long runs
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 cluster-test: $(VENV)/.all  # SLURM, Ray and two machines for real; installs SLURM on Debian, which needs root and a network
 	command -v slurmctld >/dev/null || tools/install_slurm.sh
