@@ -253,7 +253,7 @@ def test_augmentation_stays_on_the_device(policy):
     with FakeTensorMode() as mode:
         piece = type(piece)(*(torch.empty(each.shape, dtype=each.dtype, device="cuda") for each in piece))
         data._data.device = torch.device("cuda")
-        for name in ("_train", "labels", "_scale", "_shift"):
+        for name in ("_train", "_targets", "_scale", "_shift"):
             held = getattr(data._data, name)
             setattr(data._data, name, torch.empty(held.shape, dtype=held.dtype, device="cuda"))
         data._mean = data._std = torch.empty(3, 1, 1, device="cuda")

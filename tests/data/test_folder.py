@@ -203,7 +203,7 @@ def test_close_seeds_draw_apart():
 @pytest.fixture
 def found_late(monkeypatch):
     """A check before training that finds nothing, as of damage in the middle of files of a large set."""
-    monkeypatch.setattr("famkd.data.folders.find_unreadable", lambda *a: {})
+    monkeypatch.setattr("famkd.data.folder_source.find_unreadable", lambda *a: {})
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -254,7 +254,7 @@ def test_one_tree_for_both(tree):
 @pytest.fixture
 def on_device(monkeypatch):
     """The path of a GPU, its decoder played by the CPU's."""
-    monkeypatch.setattr("famkd.data.streamed._device_decodes", lambda device: True)
+    monkeypatch.setattr("famkd.data.streamed.device_decodes", lambda device: True)
 
 
 def test_the_devices_decoder_shows_the_same(tree, on_device):

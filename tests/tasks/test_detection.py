@@ -416,7 +416,7 @@ REFUSED = {
     "a detector that classifies": (("--task", "classification"), "pass --task detection"),
     "small images": (
         ("--data", "digits"),
-        "data set digits is for classification, not for detection",
+        "data set digits is for classification or unlabelled, not for detection",
     ),
     "logits": (("--method", "kd"), "as a whole: detection takes methods that compare stages, such as fam"),
     "embeddings": (("--method", "fam+rkd"), "rkd compares"),
