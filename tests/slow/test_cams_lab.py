@@ -22,7 +22,7 @@ TABLE = np.rint(spectra.colour_table("inferno") * 255)
 TESTS = Path(__file__).parents[1]
 CELL = f"""
 import sys
-sys.path.insert(0, {str(TESTS)!r})
+sys.path[:0] = [{str(TESTS.parent)!r}, {str(TESTS)!r}]
 import famviz
 from helpers.cam_networks import comparison
 explorer = famviz.CamExplorer(comparison())

@@ -23,7 +23,7 @@ NOTEBOOK_SAYS = ("Cannot read properties of undefined (reading 'schema')",)  # o
 TESTS = Path(__file__).parents[1]
 START = f"""
 import sys
-sys.path.insert(0, {str(TESTS)!r})
+sys.path[:0] = [{str(TESTS.parent)!r}, {str(TESTS)!r}]
 import famviz
 from helpers.cam_networks import comparison
 """.strip()
