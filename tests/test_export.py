@@ -83,6 +83,7 @@ def test_a_file_that_differs_is_not_written(run, monkeypatch):
     assert not list(run.path.glob("*student.pt2*"))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("to", ["safetensors", "pt2"])
 def test_without_the_data_set_the_same_is_written_and_checked_on_noise(run, few_digits, capsys, to):
     with_data = export(run.path, to, input="normalized", out=f"a.{to}")

@@ -67,6 +67,7 @@ def test_the_tables_say_what_was_told_apart(collected, capsys):
         load("tables").tables(str(collected), against=("dkd",))
 
 
+@pytest.mark.slow
 def test_the_sweeps_of_the_study_can_be_planned(monkeypatch):
     monkeypatch.chdir(FOLDER.parents[1])
     from famkd.sweep.grid import plan, read_grid

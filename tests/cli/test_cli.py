@@ -210,6 +210,7 @@ def test_the_bar_leaves_room_on_80_columns_and_epochs_stand_above_it(monkeypatch
 # measuring -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", ["none", "fam_review", "simkd"])
 def test_eval_of_a_run_is_its_last_row(small, famkd, method):
     extra = () if method == "none" else ("--method", method, *TAUGHT[2:], teach())

@@ -195,6 +195,7 @@ def test_a_student_without_a_teacher_is_listed_once(runs):
     assert list(networks_of_runs(alone)) == ["student alone"]
 
 
+@pytest.mark.slow
 def test_the_output_of_a_method_is_what_training_compares(runs):
     """Rebuilt filters on the student's stages, done by hand, have the spectrum that is shown."""
     shown = run_images(runs["fam"], 40)

@@ -288,6 +288,7 @@ def test_a_page_holds_of_an_epoch_what_differs_from_the_end(shown, older):
             assert [list(stage) for stage in content["stages"]] == [names] * 3
 
 
+@pytest.mark.slow
 def test_runs_come_with_the_outputs_of_their_methods(trained_runs):
     explorer = famviz.AmplitudeExplorer(list(trained_runs.values()), 5, stage="layer1", rings=[1, 2])
     assert explorer.store.names == ["teacher", "student alone", "student by fam", "student by fam_review",

@@ -55,6 +55,7 @@ def test_a_box_is_scored_as_the_detector_scores_it(run):
     assert len(found["boxes"])
 
 
+@pytest.mark.slow
 def test_spectra_of_the_pyramid_are_those_of_its_maps(run):
     shown = scenes(run, 3)[0]
     images = common_part(shown)

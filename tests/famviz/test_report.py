@@ -182,6 +182,7 @@ def test_wrong_places_of_data_and_teacher_end_in_a_sentence(run, flags, words, t
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_flags_reach_the_sections_that_need_networks(trained_runs, tmp_path, monkeypatch):
     seen = {}
 

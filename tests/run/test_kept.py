@@ -21,6 +21,7 @@ def test_the_best_epochs_by_figure_and_then_by_time(tmp_path):
         assert kept_epochs(tmp_path) == sorted(best_epochs(rows[:count], 2))
 
 
+@pytest.mark.slow
 def test_kept_students_are_those_of_their_epochs(small, monkeypatch):
     flags = ("--epochs", "5", "--optim.steps", "4", "--keep", "2")
     run = train(small(*flags), out="run")

@@ -167,6 +167,7 @@ def test_students_methods_and_seeds_share_one_store(here):
     assert {path: path.read_bytes() for path in Path("all").rglob("*.safetensors")} == before
 
 
+@pytest.mark.slow
 def test_a_training_from_a_store_goes_on_as_if_undisturbed(here, monkeypatch):
     chosen = recipe("--teacher.store", "all", "--method", "fam_review")
     undisturbed = train(chosen, out="undisturbed")

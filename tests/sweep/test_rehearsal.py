@@ -35,6 +35,7 @@ def swept(small, monkeypatch):
 TAUGHT = "recipe: small.yaml\nteacher.model: resnet8\nteacher.weights: recipe:big.yaml\n"
 
 
+@pytest.mark.slow
 def test_what_cannot_start_is_told_first_and_the_others_run(swept, capsys):
     started, failed = swept(TAUGHT + "method: [kd, fam]\nstudent.taps: [[layer1, layer2], [layer9]]\n")
     out = capsys.readouterr().err.splitlines()

@@ -271,6 +271,7 @@ def test_a_run_ranks_epochs_by_average_precision_and_opens_everywhere(tiny, caps
     assert "last AP" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_report_of_a_detection_run(tiny):
     import famviz.report
 
@@ -322,6 +323,7 @@ def test_two_processes_share_images_and_figures(tiny, background):
     assert figures == pytest.approx({name: row[name] for name in FIGURES}, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_resuming_changes_nothing(tiny, monkeypatch):
     whole = train(tiny(), out="whole")
     save = TrainingState.save_epoch

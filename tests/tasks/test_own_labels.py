@@ -203,6 +203,7 @@ def flags(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("task", "method", "figure"), [("multilabel", "fam_review+kd", "mAP"), ("regression", "fam", "R2")]
 )
@@ -219,6 +220,7 @@ def test_a_student_learns_from_a_teacher_of_its_task(flags, task, method, figure
     assert run.facts["classes"] == LABELS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), ("--data.val", "0.25", "--augment.mixup", "0.5")])
 def test_a_teacher_alone_teaches_without_labels(flags, tmp_path, extra):
     """The teacher's file does not say for how many classes it is."""

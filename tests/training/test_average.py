@@ -95,6 +95,7 @@ def test_what_a_run_does_not_have_is_refused(small):
         evaluate_run("run", best=True, ema=True)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_an_averaged_teacher(small):
     teacher = train(small(*SHORT), out="teacher")
     weights = ("--method", "kd", "--teacher.model", "resnet8x0.5", "--teacher.weights", "teacher/ema.safetensors")

@@ -114,7 +114,7 @@ def contents(run) -> dict[str, bytes]:
     return found
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("case", CASES)
 def test_resumed_in_an_epoch_equals_undisturbed(tiny, monkeypatch, case):
     compare(tiny(*CASES[case]), monkeypatch)
