@@ -25,7 +25,7 @@ from torch import nn
 
 import famkd
 import famviz
-from famkd.data.small import npz
+from famkd.data.archives import npz
 from famkd.distill.distiller import Distiller
 from famkd.features.taps import default_taps
 from famkd.tasks import Classification
