@@ -21,6 +21,7 @@ def run(small) -> Run:
     return train(small("--epochs", "1"))
 
 
+@pytest.mark.slow
 def test_onnx_takes_bytes_and_any_batch(run, few_digits):
     onnxruntime = pytest.importorskip("onnxruntime")
     report = export(run.path, "onnx", input="bytes")

@@ -143,6 +143,7 @@ def test_an_option_without_effect_is_told(pair, batch):
         famkd.distill(*pair, "fam", example=batch, options={"fam": {"highpass": "none", "cutoff": 0.3}})
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "needs"), [
     ("plain_pytorch", "torch"), ("hf_accelerate", "accelerate"), ("timm_task", "timm.task"),
     ("lightning_module", "lightning"),

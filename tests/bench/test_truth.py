@@ -43,6 +43,7 @@ def collected(tmp_path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.slow
 def test_every_run_epoch_and_recipe_is_collected(collected):
     with (collected / "runs.csv").open(newline="") as file:
         runs = list(csv.DictReader(file))

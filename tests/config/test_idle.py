@@ -48,6 +48,7 @@ def test_settings_without_effect(flags, sentences):
     ]
 
 
+@pytest.mark.sample(16)
 @pytest.mark.parametrize("name", builtin_recipes())
 def test_no_built_in_recipe_has_such_a_setting(name):
     assert idle_settings(load_recipe(name)) == []

@@ -55,6 +55,7 @@ def test_every_recipe_loads_and_round_trips(name, tmp_path):
     assert differences(again, recipe) == []
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_can_be_chosen_and_round_trips(method, tmp_path):
     recipe = load_recipe("quickstart", "--method", method)
@@ -62,7 +63,7 @@ def test_every_method_can_be_chosen_and_round_trips(method, tmp_path):
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_pair_with_every_method_round_trips(name, tmp_path):
     recipe = load_recipe(name, "--method", "+".join(METHODS))
@@ -130,7 +131,7 @@ def test_modern_recipes_are_for_every_size_of_images():
         assert [False, True] in is_vit, kind
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", PAIRS)
 def test_listed_weights_reach_the_loss(name):
     tree = yaml.safe_load(RECIPES[name].read_text())
@@ -171,6 +172,7 @@ PUBLISHED = {  # METHODS.md 3.2 and FAM.md fact 10
 }
 
 
+@pytest.mark.sample(10)
 @pytest.mark.parametrize(("name", "method"), PUBLISHED)
 def test_published_hyperparameters(name, method):
     section = load_recipe(name, "--method", method).section(method)

@@ -159,6 +159,7 @@ def test_a_bare_checkpoint_may_be_a_run(small):
     assert by_run == evaluate_checkpoint("resnet8x0.5", str(run.path), data.name, data.root)[0]
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_called_so_and_its_best_epoch_can_be_exported(small, capsys):
     run = train(small("--epochs", "2"))
     (run.path / "recipe.yaml").write_text((run.path / "recipe.yaml").read_text().replace("epochs: 2", "epochs: 9"))

@@ -20,6 +20,7 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/me")
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize(("text", "field", "wanted"), [
     *[(f"baseline: {word}", "baseline", True) for word in ("true", "True", "TRUE", "yes", "on", "1", '"Yes"')],
     *[(f"data: {{augment: {word}}}", "data.augment", False) for word in ("false", "False", "no", "off", "0", '"no"')],

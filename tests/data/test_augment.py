@@ -56,6 +56,7 @@ def nearly_equal(ours: torch.Tensor, wanted: torch.Tensor, share: float = 0.01) 
     assert torch.equal(ours, ours.round())
 
 
+@pytest.mark.sample(14)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", draws.OPERATIONS)
 def test_each_operation_is_torchvisions(policy, name):

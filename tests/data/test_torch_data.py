@@ -277,6 +277,7 @@ def test_images_of_several_sizes_or_types_are_named():
         list(opened(Listed(make)).test())
 
 
+@pytest.mark.slow
 def test_mean_and_std_may_be_given():
     data = opened(Listed(first), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     torch.testing.assert_close(data.probe().images[0], (first(BYTES[0]) / 255 - 0.5) / 0.25)
@@ -316,6 +317,7 @@ def test_a_function_of_a_root_that_returns_two_datasets_is_a_data_set(monkeypatc
         build_data("none", "", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*worker")
 def test_a_student_is_trained_distilled_resumed_and_shown(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

@@ -144,6 +144,7 @@ def test_fam_rectifies_only_towards_rectified_teachers():
     assert isinstance(raw.methods["fam"].stages[0][-1], nn.BatchNorm2d)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(
     "options",
     [

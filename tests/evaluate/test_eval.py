@@ -92,6 +92,7 @@ def test_a_run_is_measured_as_in_training_and_its_answers_fit_its_figures(taught
     assert evaluate_run("run", batch_size=7).by_class == found.by_class
 
 
+@pytest.mark.slow
 def test_the_tables_and_the_json_of_a_run(taught, capsys):
     main(["eval", "run", "--agreement", "--rows", "2"])
     out = capsys.readouterr().out

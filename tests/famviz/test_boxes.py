@@ -72,6 +72,7 @@ def test_spectra_of_the_pyramid_are_those_of_its_maps(run):
     assert effects(run, count=3)
 
 
+@pytest.mark.slow
 def test_maps_of_a_box_differ_with_the_box(run, tmp_path):
     detectors = networks(run)
     shown, classes = scenes(run, 1)

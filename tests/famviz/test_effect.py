@@ -136,6 +136,7 @@ def test_a_run_without_filters_has_nothing_to_show(trained_runs):
         effect.effect_figure(alone)
 
 
+@pytest.mark.slow
 def test_several_runs_are_named_in_table_and_figure(trained_runs):
     rows = effect.effect_table(list(trained_runs.values()), count=4)
     names = [run.path.name for run in trained_runs.values()]

@@ -169,6 +169,7 @@ def test_titles_have_the_options_of_the_level_and_of_both_if_they_differ(opened,
     assert same.get_suptitle().split("\n")[1:] == [each.caption]
 
 
+@pytest.mark.slow
 def test_figures_are_written_in_each_form(opened, tmp_path):
     written = style.save(plots.overview(opened.filters[0], (1, 1)), tmp_path / "deep" / "figure.png", style.FORMATS)
     assert [path.suffix for path in written] == [".png", ".svg", ".pdf"]

@@ -28,6 +28,7 @@ def run(tmp_path_factory):
     return make_run(tmp_path_factory.mktemp("report") / "run", "--data.root", "nowhere", **SMALL)
 
 
+@pytest.mark.slow
 def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
     path = report.write_report(run.path, tmp_path / "deep" / "report.html")
     text = path.read_text()

@@ -199,6 +199,7 @@ def has_right_logits(net, batch: Batch, trains: bool) -> bool:
 ROLES = [("student", "none"), ("student", "kd"), ("student", "fam"), ("teacher", "kd"), ("teacher", "fam")]
 
 
+@pytest.mark.sample(100)
 @pytest.mark.parametrize(("who", "method"), ROLES, ids="-".join)
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_network_returns(step, name, who, method):

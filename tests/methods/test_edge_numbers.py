@@ -171,6 +171,7 @@ def _alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", EDGES)
 @pytest.mark.parametrize("method", ["none", "kd+fam"])
 def test_trainings_at_the_edge_are_finite(case, method):

@@ -39,7 +39,7 @@ def test_frozen_batch_norms_stay_in_eval_mode_whoever_calls_train():
         assert torch.equal(each.layer1[0].bn1.running_mean, before)
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--optim.decay", "weights", "--optim.name", "adamw"), ("--ema", "0.9")])
 def test_a_training_leaves_frozen_parts_as_they_were(small, flags):
     start = train(small("--epochs", "1"), out="start")

@@ -130,6 +130,7 @@ def test_sizes_are_the_published_ones(name):
     assert len(model.state_dict()) == entries
 
 
+@pytest.mark.sample(26)
 @pytest.mark.parametrize("name", MODELS)
 def test_taps_show_the_published_shapes_and_any_image_size_goes_through(name):
     _, _, pooled, stages = KNOWN[name]

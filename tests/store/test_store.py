@@ -86,6 +86,7 @@ def both(method: str) -> tuple[Distiller, Distiller, list]:
 # the losses -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("method", METHODS)
 def test_losses_are_those_of_a_live_teacher_but_for_rounding(here, method):
     live, stored, pairs = both(method)
@@ -218,6 +219,7 @@ def test_a_damaged_shard_is_named(here):
         recipe("--teacher.store", "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "words"), [
     (("--teacher.model", "resnet20"), "all is of the teacher resnet8, not of resnet20"),
     (("--teacher.weights", "other.pt"), r"all is of other weights of resnet8 \(teacher.pt\) than other.pt"),

@@ -87,6 +87,7 @@ def test_room_for_all_runs_is_asked_for_before_the_first(swept, monkeypatch):
         swept("recipe: small.yaml\nseed: [0, 1, 2]\n")
 
 
+@pytest.mark.slow
 def test_a_misspelt_group_to_compare_with_is_told_before_the_first_training(swept):
     text = TAUGHT + "method: [kd, fitnet]\nseed: [0, 1]\n"
     with pytest.raises(UserError, match=r"There is no group 'fitnot'. Did you mean fitnet"):

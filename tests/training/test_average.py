@@ -67,6 +67,7 @@ def test_simkd_averages_the_whole_network(small):
     assert evaluate_run("run", ema=True)[0]["top1"] == run.metrics()[-1]["ema_top1"]
 
 
+@pytest.mark.slow
 def test_tables_name_it(small, capsys):
     runs = [train(small(*SHORT, "--seed", seed)) for seed in "01"]
     assert "EMA top-1 %" in compare(["runs"])

@@ -26,6 +26,7 @@ def pair(small):
 # more epochs ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -96,6 +97,7 @@ def test_data_and_teacher_that_have_moved_are_known_by_what_is_in_them(pair, few
     assert run.recipe.teacher.weights == "elsewhere.pth"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", ["2", "3"])
 def test_other_data_and_another_teacher_are_refused_also_by_a_finished_run(pair, few_digits, epochs):
     train(pair(*KD, "--epochs", "2"), out="run")
@@ -122,6 +124,7 @@ def test_a_run_that_knows_no_facts_stays_at_its_places(pair, few_digits):
         train(pair("--epochs", "2", "--root", "moved.npz"), out="run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_teacher_trained_by_its_recipe_stays_when_the_data_moves(pair, few_digits):
     Path("big.yaml").write_text(Path("small.yaml").read_text().replace("resnet8x0.5", "resnet8"))
     flags = ("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights", "recipe:big.yaml", "--epochs", "1")

@@ -46,6 +46,7 @@ def scored(monkeypatch):
     return use
 
 
+@pytest.mark.slow
 def test_each_epoch_is_measured_on_held_out_images_and_the_end_on_the_test_set(pair, capsys):
     run = train(pair(*VAL), out="run")
     rows = run.metrics()
@@ -125,6 +126,7 @@ def test_a_method_whose_best_network_is_not_kept_has_no_best_figure(pair, scored
     assert "–" in compare(["run"]) or "best" not in compare(["run"]).split("\n")[0]
 
 
+@pytest.mark.slow
 def test_every_table_says_what_the_best_epoch_was_chosen_on(pair, scored, capsys):
     seen = scored(40, 30, 20, 15, 10, 30, 20, 15, 1, 2)
     plain = train(pair("--epochs", "4"), out="runs/small/none-seed0")

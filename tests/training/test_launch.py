@@ -64,6 +64,7 @@ def alike() -> None:
 # as one ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun_train_as_one(plain, python):
     flags = (*TAUGHT, "--method", "kd+at", "--epochs", "2")
     one = train(plain(*flags), out="one")

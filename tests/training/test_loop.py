@@ -351,6 +351,7 @@ def test_a_rate_of_zero_moves_nothing_and_a_weight_of_zero_teaches_nothing(pair)
 # teachers --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_teacher_named_by_recipe_is_trained_once(pair, monkeypatch):
     Path("big.yaml").write_text(Path("small.yaml").read_text().replace("resnet8x0.5", "resnet8"))
     root = pair().data.root
@@ -382,6 +383,7 @@ def test_a_teacher_from_a_run_is_the_one_from_its_file(pair):
     assert best.finished
 
 
+@pytest.mark.slow
 def test_the_baseline_is_trained_once_and_first(pair, monkeypatch):
     epochs = []
     real = training.train_epoch
@@ -456,7 +458,7 @@ def test_plain_training_forgets_the_teacher(pair):
 # asked to stop ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [FAM, (), ("--method", "crd+kd", *FAM[2:])], ids=["fam_review", "none", "crd+kd"])
 def test_stopped_between_any_two_steps_goes_on_as_if_undisturbed(pair, monkeypatch, options):
     """48 images in steps of 16: a signal before each step of three epochs, each training resumed from the last."""
@@ -576,6 +578,7 @@ def test_a_learning_rate_in_a_tensor_is_that_tensor_after_resuming(pair):
     assert len(ledger.metrics) == 3
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("key", ["student", "optimizer", "metrics"])
 def test_a_state_of_another_making_is_told(pair, monkeypatch, key):
     monkeypatch.setattr(training, "reporting", _stop_in_epoch(2))

@@ -94,6 +94,7 @@ def _kron_uncompiled(monkeypatch):
     monkeypatch.setattr("timm.optim.kron.has_dynamo", False)
 
 
+@pytest.mark.sample(30)
 @pytest.mark.parametrize("name", FIRST_ORDER)
 def test_every_optimizer_goes_on_from_its_saved_state(name):
     optim = Optim(name=name, lr=1e-2)

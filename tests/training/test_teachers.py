@@ -109,6 +109,7 @@ def test_a_classifier_is_trained_first(small, school, capsys):
     assert distiller.task.evaluate(distiller.teacher.model, data.test()).figures == pytest.approx(run.teacher)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_trained_classifier(small, five, monkeypatch):
     flags = (*KD, five, "--teacher.finetune_head", "1")
     whole = train(small(*flags), out="whole")

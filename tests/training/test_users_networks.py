@@ -240,6 +240,7 @@ NETWORKS = {  # builder -> which networks are refused if it builds them, and wha
 }
 
 
+@pytest.mark.sample(9)
 @pytest.mark.parametrize(("who", "method"), [("student", "none"), ("student", "kd"), ("teacher", "kd")])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_whole_networks(name, who, method, small, monkeypatch):
