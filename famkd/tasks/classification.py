@@ -1,29 +1,23 @@
 """Image classification: cross-entropy, and top-1 and top-5 accuracy."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Iterable
 from itertools import chain
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd import distributed
-from famkd.distill.types import Batch, Engine, Method, Scores, View
+from famkd.distill.types import Batch, Method, Scores, View
 from famkd.features.taps import Tapped
+from famkd.tasks.base import ImageTask
 
 
-class Classification:
+class Classification(ImageTask):
     """Images to one of several classes: cross-entropy, and top-1 and top-5 accuracy in percent."""
 
     name = "classification"
     usual_data = "cifar100"
-    models: Mapping[str, Callable[..., nn.Module]] | None = None
-    engine: Engine = "auto"
-    folds_teacher = True
-    measures_teacher = True
-    returns_logits = True
-    judged_by_teacher = False
     has_single_class = True
 
     def __init__(self, label_smoothing: float = 0.0):
@@ -35,12 +29,6 @@ class Classification:
 
     def refuses(self, method: type[Method]) -> str:
         return ""
-
-    def option_defaults(self, options: Container[str]) -> dict[str, Any]:
-        return {}
-
-    def prepare(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Nothing to do: both networks take the same normalised images."""
 
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
@@ -54,10 +42,6 @@ class Classification:
             return (losses * weights[targets]).mean()
 
         return {"ce": batch.over_labels(loss)}, view
-
-    def teach(self, net: Tapped, batch: Batch) -> View:
-        logits, feats = net(batch.images)
-        return View(logits, feats, net.head)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:

@@ -1,7 +1,6 @@
 """Several labels for each image: binary cross-entropy, and mean average precision."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -9,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd import distributed
-from famkd.distill.types import Batch, Engine, Method, Scores, View
+from famkd.distill.types import Batch, Method, Scores, View
 from famkd.features.taps import Tapped
+from famkd.tasks.base import ImageTask
 
 ABSENT = -1.0  # average precision of a label that no image has
 
 
-class Multilabel:
+class Multilabel(ImageTask):
     """Images to any number of labels: the mean of a binary cross-entropy of each, and mean average precision.
 
     Methods that compare logits see each label as two classes, present and absent, so that a softmax over these is the
@@ -24,13 +24,6 @@ class Multilabel:
 
     name = "multilabel"
     usual_data = "folder"
-    models: Mapping[str, Callable[..., nn.Module]] | None = None
-    engine: Engine = "auto"
-    folds_teacher = True
-    measures_teacher = True
-    returns_logits = True
-    judged_by_teacher = False
-    has_single_class = False
 
     def refuses(self, method: type[Method]) -> str:
         if "logits" in method.wants and not method.binary:
@@ -38,12 +31,6 @@ class Multilabel:
         if method.needs_classes:
             return "needs the one class of each image, and multilabel has several: take kd, or features"
         return ""
-
-    def option_defaults(self, options: Container[str]) -> dict[str, Any]:
-        return {}
-
-    def prepare(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Nothing to do: both networks take the same normalised images."""
 
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         logits, feats = net(batch.images)

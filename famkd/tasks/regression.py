@@ -1,20 +1,20 @@
 """Images to numbers: smooth L1 or squared error, and the share of the variance that is explained (R2)."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd import distributed
-from famkd.distill.types import Batch, Engine, Method, Scores, View
+from famkd.distill.types import Batch, Method, Scores, View
 from famkd.features.taps import Tapped
+from famkd.tasks.base import ImageTask
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smooth_l1": F.smooth_l1_loss, "mse": F.mse_loss}
 
 
-class Regression:
+class Regression(ImageTask):
     """Images to one number or several: a mean loss of all numbers, R2 in percent and the mean absolute error (MAE).
 
     Args:
@@ -23,13 +23,6 @@ class Regression:
 
     name = "regression"
     usual_data = "folder"
-    models: Mapping[str, Callable[..., nn.Module]] | None = None
-    engine: Engine = "auto"
-    folds_teacher = True
-    measures_teacher = True
-    returns_logits = True
-    judged_by_teacher = False
-    has_single_class = False
 
     def __init__(self, loss: str = "smooth_l1"):
         self.loss = loss
@@ -43,21 +36,11 @@ class Regression:
             return "compares classes, and regression has none: take a method that compares features, such as fam_review"
         return ""
 
-    def option_defaults(self, options: Container[str]) -> dict[str, Any]:
-        return {}
-
-    def prepare(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Nothing to do: both networks take the same normalised images."""
-
     def study(self, net: Tapped, batch: Batch) -> tuple[dict[str, Tensor], View]:
         view = self.teach(net, batch)
         numbers = view.logits
         assert numbers is not None
         return {self.loss: batch.over_labels(lambda targets: LOSSES[self.loss](numbers.float(), targets))}, view
-
-    def teach(self, net: Tapped, batch: Batch) -> View:
-        numbers, feats = net(batch.images)
-        return View(numbers, feats, net.head)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
