@@ -94,14 +94,9 @@ def train(
 
 
 def train_student(
-    recipe: Recipe,
-    run: Run,
-    fabric: Fabric,
-    resume: bool,
-    runs: str | Path,
-    requested: Callable[[], str],
+    recipe: Recipe, run: Run, fabric: Fabric, resume: bool, runs: str | Path, requested: Callable[[], str],
     callbacks: Callbacks = NO_CALLBACKS,
-) -> None:
+) -> None:  # fmt: skip
     """Train epoch after epoch into a run directory, from the start or from where the run stopped.
 
     Errors: TrainingStopped once `requested` returns a signal's name.
@@ -122,9 +117,7 @@ def train_student(
     if begun:
         distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
     if distributed.rank() == 0:
-        if not training_over(recipe, state.metrics):
-            forget_test(run)
-        _write_beginning(run, recipe, training, str(fabric.device))
+        _write_beginning(run, recipe, training, str(fabric.device), over=training_over(recipe, state.metrics))
     print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
         measure_teacher(title, run, training, known=begun is not None)
@@ -144,20 +137,16 @@ def train_student(
                     epoch, recipe, step, distiller, data, report, requested, interrupted, callbacks, moment
                 )  # fmt: skip
             except EpochInterrupted as stop:
-                average_batchnorms(step, distiller)
-                state.save_partial(step.state() if step.count else None)
-                raise TrainingStopped(
-                    f"stopped by {stop} in epoch {epoch} after step {step.count} of {data.steps}; {run.path} holds the "
-                    "state, the same command with --resume continues"
-                ) from None
+                raise _saved(stop, epoch, state, step, distiller, data.steps) from None
             interrupted = None
             log(row | timing)
             state.save_epoch(row, timing)
             callbacks("on_epoch_end", moment)
         if recipe.data.val:
             _print_early_stop(title, recipe, state)
-            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
-            log({"epoch": len(state.metrics), **figures})
+            log(
+                {"epoch": len(state.metrics), **measure_test(title, run, distiller, step.averaged, data, state.metrics)}
+            )
         callbacks("on_train_end", moment)
     distributed.barrier()  # the next training may read this one's files
 
@@ -243,13 +232,27 @@ def _rehearse_all(recipe: Recipe, run: Run, runs: str | Path) -> None:
     must_have_room(run.path, needed)
 
 
-def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str) -> None:
-    """Write what is known before the first epoch."""
+def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str, over: bool) -> None:
+    """Write what is known before the first epoch; figures on the test set go if training is not over."""
+    if not over:
+        forget_test(run)
     run.begin(recipe, device)
     run.write_facts(training.facts)
     teacher = training.networks.teacher
     if teacher is not None and teacher.head:
         run.write_teacher_head(teacher.head)
+
+
+def _saved(
+    stop: EpochInterrupted, epoch: int, state: TrainingState, step: Step, distiller: Distiller, steps: int
+) -> TrainingStopped:
+    """Save the state in the middle of an epoch; the error that says so."""
+    average_batchnorms(step, distiller)
+    state.save_partial(step.state() if step.count else None)
+    return TrainingStopped(
+        f"stopped by {stop} in epoch {epoch} after step {step.count} of {steps}; {state.run.path} holds the state, the "
+        "same command with --resume continues"
+    )
 
 
 def _title(recipe: Recipe) -> str:
