@@ -163,16 +163,23 @@ def maps_words(shown: Comparison) -> str:
              for name in others]  # fmt: skip
     words = f"{method} of {_images(len(shown.pixels))}: the rank correlation with the maps of the {shown.reference} is "
     sentences = [f"{words}{joined(parts)}."]
-    for name in _students(others) if ALONE in others else ():
-        change = shown.figures[name][key] - shown.figures[ALONE][key]
-        known = change[~np.isnan(change)]
-        error = known.std(ddof=1) / len(known) ** 0.5 if len(known) > 1 else np.nan
-        sentences.append(f"From the student alone to {name} it changes by {mean(change):+.3f} ± {error:.3f} (standard "
-                         "error over images).")  # fmt: skip
+    if ALONE in others and _students(others):
+        changes = [f"{_change(shown, name, key)} for {name}" for name in _students(others)]
+        sentences.append(
+            f"From the student alone this is a change of {joined(changes)} (± standard error over images)."
+        )
     if shown.masks is not None:
-        inside = [f"{mean(shown.figures[name]['energy inside']):.0%} for {name}" for name in shown.results]
+        inside = [f"{100 * mean(shown.figures[name]['energy inside']):.0f} % for {name}" for name in shown.results]
         sentences.append(f"The share of the evidence inside the true place is {joined(inside)}.")
     return " ".join(sentences)
+
+
+def _change(shown: Comparison, name: str, key: str) -> str:
+    """The mean change of a figure from the student alone to a student, image by image, with its standard error."""
+    change = shown.figures[name][key] - shown.figures[ALONE][key]
+    known = change[~np.isnan(change)]
+    error = known.std(ddof=1) / len(known) ** 0.5 if len(known) > 1 else np.nan
+    return f"{mean(change):+.3f} ± {error:.3f}"
 
 
 def joined(words: Sequence[str]) -> str:

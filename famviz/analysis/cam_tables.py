@@ -12,13 +12,21 @@ from famviz.analysis.cam import METHODS, CamResult, cam
 from famviz.analysis.cam_compare import Comparison
 from famviz.analysis.network_comparison import NetworkComparison
 
+Rows = list[dict[str, object]]
 
-def with_errors(shown: Comparison) -> list[dict[str, object]]:
-    """A row for each network: mean and standard error over images of each figure, and its mean by chance."""
+
+def with_errors(shown: Comparison, keys: Sequence[str] = ("rank correlation", "energy inside")) -> Rows:
+    """A row for each network: mean and standard error over images of some figures, and their means by chance.
+
+    Figures that are not known are left out, such as `energy inside` without masks.
+    """
     rows = []
     for name, figures in shown.figures.items():
         row: dict[str, object] = {"network": name}
-        for key, values in figures.items():
+        for key in keys:
+            if key not in figures:
+                continue
+            values = figures[key]
             known = values[~np.isnan(values)]
             error = known.std(ddof=1) / len(known) ** 0.5 if len(known) > 1 else np.nan
             row |= {key: cam_scores.mean(values), f"{key} ±": float(error)}
@@ -30,7 +38,7 @@ def with_errors(shown: Comparison) -> list[dict[str, object]]:
 
 def by_method(
     comparison: NetworkComparison, images: int | Sequence[int] = 32, methods: Sequence[str] = METHODS, **options: Any
-) -> list[dict[str, object]]:
+) -> Rows:
     """A row for each method and network: the figures of its maps on some images; `options` as in `cam.compare`."""
     rows = []
     for method in methods:
@@ -39,9 +47,7 @@ def by_method(
     return rows
 
 
-def by_layer(
-    comparison: NetworkComparison, name: str = "", images: int | Sequence[int] = 64
-) -> dict[str, CamResult]:
+def by_layer(comparison: NetworkComparison, name: str = "", images: int | Sequence[int] = 64) -> dict[str, CamResult]:
     """The maps of one network, by default the reference, at each of its stages, for the true class if it is known."""
     name = comparison.known(name or comparison.reference)
     positions = comparison.positions(images)
@@ -51,7 +57,7 @@ def by_layer(
     return {layer: cam(model, inputs, about, layer=layer) for layer in default_taps(model, "stages", inputs[:2])}
 
 
-def layer_rows(found: dict[str, CamResult], masks: np.ndarray | None = None) -> list[dict[str, object]]:
+def layer_rows(found: dict[str, CamResult], masks: np.ndarray | None = None) -> Rows:
     """A row for each layer: the share of pixels with evidence, the median of the largest values, with masks also the
     share of the evidence inside.
     """
@@ -63,4 +69,19 @@ def layer_rows(found: dict[str, CamResult], masks: np.ndarray | None = None) -> 
         if masks is not None:
             row["energy inside"] = cam_scores.mean(cam_scores.energy_inside(result.maps, masks[: len(result.maps)]))
         rows.append(row)
+    return rows
+
+
+def by_answer(shown: Comparison, name: str, key: str) -> Rows:
+    """Two rows: the mean of a figure over the images that a network classifies rightly, and over the others.
+
+    [] where the true classes or the figure are unknown.
+    """
+    if shown.labels is None or key not in shown.figures[name]:
+        return []
+    right = shown.results[name].predicted == shown.labels
+    rows = []
+    for words, chosen in (("right", right), ("wrong", ~right)):
+        value = cam_scores.mean(shown.figures[name][key][chosen])
+        rows.append({"the prediction was": words, "images": int(chosen.sum()), key: value})
     return rows
