@@ -38,7 +38,7 @@ if RUN:
         famviz.compare_networks(RUN, 1)
     except famkd.UserError as error:  # its data or its teacher may be elsewhere
         print(f"{error}\nThis notebook shows bands/student instead.")
-        RUN = ""
+        RUN = None
 runs = [famkd.Run.open(RUN)] if RUN else []
 controls = {"": "", "fam_review-branch=local-seed0": "--fam_review.branch local", "kd-seed0": "--method kd"}
 for name, flags in {} if RUN else controls.items():

@@ -25,24 +25,29 @@ ALONE = "student alone"
 OUTPUT = " output"  # in the name of what a method compares with the teacher
 
 
-def accuracy_words(source: Source) -> str:
-    """One sentence about the accuracy of a run, and of the runs beside it that differ only in their seed.
+def accuracy_words(source: Source | Sequence[Source]) -> str:
+    """The accuracy of runs, each with the runs beside it that differ only in their seed.
 
     Each seed is compared with the student alone of the same seed, where that was trained in the same folder.
     """
-    run = run_of(source)
-    group = _seeds_beside(run)
-    if group is None:
-        return _unfinished(run)
-    last = group.last()
-    name = _figure(next(iter(group.scores.values())).figure)
-    who = f"the student by {group.recipe.method}" if group.recipe.method_names else "the student alone"
-    words = f"After the last epoch {who} has {name} {_spread(list(last.values()))} %"
-    if run.teacher and isinstance(run.teacher.get("top1"), int | float):
-        words += f", its teacher {run.teacher['top1']:.2f} %"
-    if not group.recipe.method_names:
-        return f"{words} ({_seeds(len(last))})."
-    return f"{words}. {_against_alone(group)}"
+    runs = [run_of(each) for each in ([source] if isinstance(source, Source) else source)]
+    parts, unfinished, seeds = [], [], []
+    for run in runs:
+        group = _seeds_beside(run)
+        if group is None:
+            unfinished.append(_unfinished(run))
+            continue
+        words, count = _group_words(group)
+        parts.append(words)
+        seeds.append(count)
+    sentences = unfinished
+    if parts:
+        teacher = next((run.teacher["top1"] for run in runs if "top1" in run.teacher), None)
+        also = "" if teacher is None else f"; the teacher has {teacher:.2f} %"
+        sentences = [f"After the last epoch {'; '.join(dict.fromkeys(parts))}{also}.", *unfinished]
+    if 1 in seeds:
+        sentences.append("One seed cannot tell a method from chance.")
+    return " ".join(sentences)
 
 
 def _seeds_beside(run: Run) -> SeedGroup | None:
@@ -53,6 +58,26 @@ def _seeds_beside(run: Run) -> SeedGroup | None:
     return next((group for group in groups if own in [score.path for score in group.scores.values()]), None)
 
 
+def _group_words(group: SeedGroup) -> tuple[str, int]:
+    """Accuracy of a group with its difference from the student alone, and from how many seeds that is."""
+    last = group.last()
+    name = _figure(next(iter(group.scores.values())).figure)
+    who = f"the student by {group.label}" if group.recipe.method_names else "the student alone"
+    words = f"{who} has {name} {_spread(list(last.values()))} %"
+    if not group.recipe.method_names:
+        return f"{words} ({_seeds(len(last))})", len(last)
+    alone: dict[int, float] = {}
+    for seed, score in group.scores.items():
+        base = student_alone(Run(score.path))
+        if base:
+            alone[seed] = result(base).last
+    test = paired(last, alone)
+    if test is None:
+        return f"{words} ({_seeds(len(last))}; no student alone was trained beside it)", 0
+    words += f", {difference_words(test)} from the student alone ({_seeds(test.n)}"
+    return f"{words})" if test.n == 1 else f"{words}, {verdict(test)})", test.n
+
+
 def _unfinished(run: Run) -> str:
     rows = run.metrics()
     if not rows:
@@ -60,20 +85,6 @@ def _unfinished(run: Run) -> str:
     figure = leading(rows[-1])
     done = f"{rows[-1]['epoch']} of {run.recipe.optim.epochs} epochs"
     return f"The training has done {done}; {_figure(figure)} is {rows[-1][figure]:.2f} % so far."
-
-
-def _against_alone(group: SeedGroup) -> str:
-    """How far a group is from the student alone, paired by seed."""
-    alone: dict[int, float] = {}
-    for seed, score in group.scores.items():
-        base = student_alone(Run(score.path))
-        if base:
-            alone[seed] = result(base).last
-    test = paired(group.last(), alone)
-    if test is None:
-        return "No student alone was trained beside it, so what distillation changed is unknown."
-    words = f"This is {difference_words(test)} from the student alone ({_seeds(test.n)})"
-    return f"{words}; one seed cannot tell a method from chance." if test.n == 1 else f"{words}: {verdict(test)}."
 
 
 def difference_words(test: Paired, unit: str = " points") -> str:

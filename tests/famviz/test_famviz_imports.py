@@ -20,10 +20,10 @@ MAY = {
     "load": ("filter released", "files layers run"),
     "networks": ("load", "config distill features models run tasks training"),
     "tables": ("", "tables"),
-    "analysis": ("filter load networks spectra tables", "data distill features layers run"),
+    "analysis": ("filter load networks spectra tables", "compare data distill features layers run"),
     "figures": ("analysis filter load networks spectra", ""),
     "explorer": ("analysis figures filter load networks spectra tables", "run"),
-    "report": ("explorer figures filter load networks", "run"),
+    "report": ("analysis explorer figures filter load networks", "config run"),
     "lab": ("load", ""),
     "cli": ("lab report", "command_line"),
 }
