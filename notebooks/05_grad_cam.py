@@ -104,7 +104,7 @@ for name, flags in {} if RUN else controls.items():
     out = f"{RUNS}/bands/student/{name}" if name else ""
     runs.append(famkd.train(recipe, out=out, runs=RUNS, resume=True))
 shown = famviz.compare_networks(runs, 200)
-student = shown.others[-1] if RUN else "student by fam_review"
+student = shown.names[-1] if RUN else "student by fam_review"
 
 # %% [markdown]
 # The white line is the edge of the disc. Filters above the wall leave images that only one network gets right, or

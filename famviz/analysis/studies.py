@@ -56,7 +56,8 @@ def study_words(scores: Scores, method: str = "fam_review", against: tuple[str, 
     for other in against:
         test = _tested(scores, method, other)
         seeds = max(seeds, test.n)
-        parts.append(f"{difference_words(test)} from {other} ({verdict(test)})")
+        told = verdict(test) if test.n > 1 else "one seed"
+        parts.append(f"{difference_words(test)} from {other} ({told})")
     return f"On {seeds} seeds {method} is {joined(parts)}."
 
 

@@ -22,7 +22,7 @@ from famviz.load import LoadedRun
 from famviz.report.looked import IMAGES, Looked
 from famviz.report.parts import beside, figure, part, together, why, widget
 
-FILTERS, SPECTRA, MAPS, EPOCHS = 2 << 20, 3 << 19, 3 << 19, 1 << 18  # bytes of the widgets
+FILTERS, SPECTRA, MAPS, EPOCHS = 2 << 20, 2 << 20, 3 << 19, 1 << 18  # bytes of the widgets
 SPECTRA_WORDS = "For each stage: every network's amplitude spectrum, its difference from the teacher, both as curves."
 MAPS_WORDS = "Test images, one in each row, and next to each the class activation map of every network."
 EFFECT_WORDS = (
