@@ -83,7 +83,9 @@ def test_the_root_stays_small():
     assert sum("/" not in file for file in FILES) <= AT_ROOT
 
 
-@pytest.mark.parametrize("name", ["plots", "cam", "features", "effect", "hover", "style", "report", "spectra"])
+@pytest.mark.parametrize(
+    "name", ["answers", "plots", "cam", "features", "effect", "hover", "style", "report", "spectra"]
+)
 def test_public_modules_keep_their_names(name):
     assert getattr(famviz, name).__name__.startswith("famviz.")
 
