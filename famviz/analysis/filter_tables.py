@@ -16,7 +16,11 @@ def strongest_rows(each: Filter, count: int = 8) -> list[dict[str, object]]:
     """A row for each of the strongest filters of a level: channels, energy, frequencies that it passes, direction."""
     figures = filter_figures(each)
     pairs = strongest(each, count)
-    return [{"out": o, "in": i} | {name: float(values[o, i]) for name, values in figures.items()} for o, i in pairs]
+    rows: list[dict[str, object]] = []
+    for c_out, c_in in pairs:
+        row: dict[str, object] = {"out": c_out, "in": c_in}
+        rows.append(row | {name: float(values[c_out, c_in]) for name, values in figures.items()})
+    return rows
 
 
 def against_noise(filters: Sequence[Filter]) -> list[dict[str, object]]:

@@ -273,6 +273,7 @@ def test_a_run_ranks_epochs_by_average_precision_and_opens_everywhere(tiny, caps
 
 @pytest.mark.slow
 def test_a_report_of_a_detection_run(tiny):
+    import famviz
     from famviz.report.looked import Looked
     from famviz.report.report import made_sections, opening_sentences
 
