@@ -21,8 +21,9 @@ from famkd.config.load import load_recipe
 from famkd.data import build_data
 from famkd.data.folder_source import read_folders
 from famkd.data.imagenet import read_imagenet
+from famkd.data.jpeg import decoded_on, decoded_pixels
 from famkd.data.pixels import decoded
-from famkd.data.transforms import decoded_on, plain_view, seed_of, training_view, viewed
+from famkd.data.transforms import plain_view, seed_of, training_view, viewed
 from famkd.data.webdataset import WINDOW, ShardSource
 from famkd.errors import UserError
 from famkd.run.directory import Run
@@ -319,7 +320,7 @@ def test_shards_are_read_in_place(shards):
     assert data.labels.tolist() == [0, 1, 2] * 5
     batch = next(data.test(6))
     assert batch.targets.tolist() == [0, 1, 2] * 2
-    expected = viewed(decoded(jpeg(picture(1, 2))), plain_view(32), 0)
+    expected = viewed(decoded_pixels(jpeg(picture(1, 2))), plain_view(32), 0)
     assert torch.equal(stream(shards, batch_size=15)._train.__getitems__([(0, 5)]).pixels[0], expected)
     first = pieces(data)
     assert same(first, pieces(stream(shards, workers=2)))
