@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from famkd.data.jpeg import decoded_pixels, device_turn
 from famkd.data.pixels import WHITE, Colour, opened
 from famkd.data.transforms import USUAL_VIEW, Size, View, plain_view, reduction, seed_of, training_view, viewed
+from famkd.errors import UserError
 
 TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
 MOST_WORKERS = 16  # of one training process, by default
@@ -137,8 +138,17 @@ class FileImages(Dataset):
         self.size: Size = (size, size) if isinstance(size, int) else size
         self.background, self.channels, self.settings = background, channels, settings
 
-    def __getitems__(self, keys: list[Key]) -> DecodedBatch:
-        """The batch of some keys; it is shorter where images are left out."""
+    def __getitems__(self, keys: list[Key]) -> DecodedBatch | UserError:
+        """The batch of some keys; it is shorter where images are left out.
+
+        An error, such as of a full disk, is returned: one raised in a worker would arrive as a traceback's text.
+        """
+        try:
+            return self._batch(keys)
+        except UserError as error:
+            return error
+
+    def _batch(self, keys: list[Key]) -> DecodedBatch:
         images: list[Tensor] = []
         numbers: list[int] = []
         failed: list[int] = []
@@ -169,6 +179,8 @@ class FileImages(Dataset):
                     image = decoded_pixels(data, self.channels, self.background, scale)
                     pixels = self.view(image, epoch, candidate)
                 return pixels, candidate, candidates[:n]
+            except UserError:
+                raise
             except Exception:  # every decoder raises its own
                 continue
         return None, index, candidates

@@ -29,7 +29,7 @@ from famkd.data.loader import (
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
 from famkd.data.targets import one_class_each
-from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb
+from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, normalised
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -249,15 +249,7 @@ class Streamed:
         return Pictures(self._normalised(piece.pixels), piece.targets, as_rgb(piece.pixels))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """(B, H, W, C) bytes as (B, C, H, W) floats, channels last in memory."""
-        rows = pixels.flatten(2)  # long rows: a tensor of three numbers is slow to broadcast
-        if pixels.is_cuda:
-            images = torch.addcmul(self._shift, rows.float(), self._scale)
-        else:
-            images = torch.empty(rows.shape)
-            for image, row in zip(images, rows):  # one at a time stays in the cache
-                torch.addcmul(self._shift, row.float(), self._scale, out=image)
-        return images.view(pixels.shape).permute(0, 3, 1, 2)
+        return normalised(pixels, self._scale, self._shift)
 
     def _piece(self, loaded: DecodedBatch | UserError, items: FileImages, epoch: int) -> _Piece:
         if isinstance(loaded, UserError):

@@ -48,6 +48,22 @@ def as_rgb(pixels: Tensor) -> Tensor:
     return pixels[..., :3] if channels >= 3 else pixels[..., :1].expand(*pixels.shape[:-1], 3)
 
 
+def normalised(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Bytes (B, H, W, C) as floats (B, C, H, W), channels last in memory.
+
+    Args:
+        scale, shift: of each value in a row of pixels, (W * C,).
+    """
+    rows = pixels.flatten(2)  # a tensor of three numbers is slow to broadcast
+    if pixels.is_cuda:
+        images = torch.addcmul(shift, rows.float(), scale)
+    else:
+        images = torch.empty(rows.shape)
+        for image, row in zip(images, rows):  # one at a time stays in the cache
+            torch.addcmul(shift, row.float(), scale, out=image)
+    return images.view(pixels.shape).permute(0, 3, 1, 2)
+
+
 @contextmanager
 def drawing(seed: int) -> Iterator[None]:
     """What torch draws on the CPU inside follows from a seed alone, and changes nothing outside."""
