@@ -91,10 +91,10 @@ def differences_section(runs: list[LoadedRun], looked: Looked, images: int) -> M
     """Amplitude spectra of student and teacher, if the data and the weights are there."""
     picture = figure(differences_figure(looked.stages), SPECTRA_WORDS)
     if looked.detects:
-        return together([picture, _not_shown(looked)])
+        return together([picture, not_shown(looked)])
     explorer = looked.amplitude
     shown = widget(explorer, explorer.to_fragment(budget=SPECTRA), SPECTRA_WORDS, still=False)
-    return together([shown, part("folded", "All stages in one picture", picture), _not_shown(looked)])
+    return together([shown, part("folded", "All stages in one picture", picture), not_shown(looked)])
 
 
 def effect_section(runs: list[LoadedRun], looked: Looked, images: int) -> Markup:
@@ -119,16 +119,16 @@ def cam_section(runs: list[LoadedRun], looked: Looked, images: int) -> Markup:
     """Class activation maps, if the data and the weights are there."""
     if looked.detects:
         pictures = [figure(boxes_figure(run, images, root=looked.root), MAPS_WORDS) for run in looked.runs]
-        return together([beside(pictures), _not_shown(looked)])
+        return together([beside(pictures), not_shown(looked)])
     explorer = CamExplorer(looked.comparison)
     shown = widget(explorer, explorer.to_fragment(budget=MAPS), MAPS_WORDS, still=False)
     count = min(images, len(looked.comparison))
     picture = figure(grid_figure(looked.comparison, count), MAPS_WORDS)
     folded = part("folded", f"The first {count} images in one picture", picture)
-    return together([shown, folded, _not_shown(looked)])
+    return together([shown, folded, not_shown(looked)])
 
 
-def _not_shown(looked: Looked) -> Markup:
+def not_shown(looked: Looked) -> Markup:
     """Which runs are not in a section, since the first one has other data or another teacher."""
     if not looked.others:
         return Markup("")

@@ -18,7 +18,7 @@ from famviz.cli import lab, main
 from famviz.lab.prepare import prepare_notebook
 from famviz.report.looked import Looked
 from famviz.report.report import made_sections, opening_sentences
-from famviz.report.sections import cam_section, differences_section, recipe_section
+from famviz.report.sections import cam_section, differences_section, not_shown, recipe_section
 
 pytest_plugins = ("helpers.browser", "helpers.famviz_trained")
 SMALL = {"shapes": ((2, 5), (2, 4))}
@@ -119,7 +119,11 @@ def test_a_report_works_in_a_browser_without_a_network(run, tmp_path, page):
 
 @pytest.fixture(scope="module")
 def looked(trained_runs):
-    return Looked(famviz.open(list(trained_runs.values())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("famviz.report.looked.IMAGES", 8)  # of the images, so that the tests stay fast
+        found = Looked(famviz.open(list(trained_runs.values())))
+        assert len(found.comparison) == 8
+        yield found
 
 
 def test_runs_of_one_teacher_are_explored_together(looked):
@@ -154,7 +158,7 @@ def test_the_opening_says_accuracy_spectra_and_maps(looked):
 def test_runs_with_another_teacher_are_named_and_not_shown(trained_runs, run):
     looked = Looked(famviz.open([trained_runs["fam"].path, run.path]))
     assert [each.path for each in looked.others] == [run.path]
-    assert "Not shown here" in differences_section([], looked, 1)
+    assert "Not shown here, since data or teacher are others than those of the first run: " in not_shown(looked)
 
 
 def test_settings_that_differ_stand_side_by_side(trained_runs):
