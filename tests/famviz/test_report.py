@@ -53,8 +53,9 @@ def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
     assert "nowhere" in missing
     curves = text[text.index("<h2>Curves") :].partition("</section>")[0]
     assert 'data-widget="dashboard"' in curves
-    (words, *_) = re.findall(r'<img [^>]*alt="(.*?)"', text)
-    assert words.startswith("Amplitude spectra of the strongest filters of level 0")
+    (chosen, sheet, *_) = re.findall(r'<img [^>]*alt="(.*?)"', text)
+    assert chosen == "The chosen filter in every view."
+    assert sheet.startswith("Amplitude spectra of the strongest filters of level 0")
     for each in famviz.open(run).filters:
         assert f"<p>Options of this level: {each.caption}.</p>" in text
 
