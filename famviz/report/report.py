@@ -68,7 +68,7 @@ def write_report(
         sections.append({"title": section.title, "words": section.words, "content": _content(make, opened)})
     body = TEMPLATES.get_template("report.html").render(sections=sections)
     title = "famviz: " + ", ".join(run.name for run in opened)
-    text = page(title, body, (HERE / "report.css").read_text())
+    text = page(title, body, (HERE / "report.css").read_text(encoding="utf-8"))
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def recipe_section(runs: list[LoadedRun]) -> Markup:
     listings = []
     for run in runs:
         if run.run:
-            text = (run.run.path / "recipe.yaml").read_text()
+            text = (run.run.path / "recipe.yaml").read_text(encoding="utf-8")
             listings.append(_part("listing", run.name, text.split("\n")))
     return _joined(listings) or _part("note", "A bare checkpoint has no recipe.")
 
