@@ -108,7 +108,8 @@ def test_grey_pictures_and_floats():
 @pytest.mark.parametrize(
     ("source", "words"),
     [(7, "cannot be a int: pass a tensor"), ({1}, "cannot be a set"), ({}, "no images"), ([], "no images"),
-     ("nowhere", "nothing at"), (torch.zeros(3, 5, 5), "4 dimensions"), ([torch.zeros(2)], "An image cannot be a Tensor")],
+     ("nowhere", "nothing at"), (torch.zeros(3, 5, 5), "4 dimensions"),
+     ([torch.zeros(2)], "An image cannot be a Tensor")],
 )  # fmt: skip
 def test_other_things_are_refused(source, words):
     with pytest.raises(UserError, match=words):
