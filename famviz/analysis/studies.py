@@ -1,11 +1,12 @@
 """Accuracy over seeds: the results of a study, as the repository keeps them beside the code."""
 
-import csv
 import statistics
 from pathlib import Path
 
 import famkd
 from famkd.compare import Paired, paired
+from famkd.compare.groups import group_scores
+from famkd.compare.saved import RUNS, read_results
 from famkd.errors import UserError, nearest
 from famviz.analysis.answers import difference_words, joined, verdict
 from famviz.tables import Table
@@ -18,21 +19,16 @@ def study(source: str | Path = "parts_bands") -> Scores:
     """The accuracy of each group and seed of a study.
 
     Args:
-        source: name of a study in the repository, or a `runs.csv` that `benchmarks/truth/collect.py` wrote.
+        source: name of a study in the repository, or a folder that `famkd compare --save` wrote.
 
-    Errors: UserError if there is no such file.
+    Errors: UserError if there is no such folder.
     """
-    path = Path(source)
-    if path.suffix != ".csv":
-        places = [folder / PLACE / source / "runs.csv" for folder in (Path(famkd.__file__).parents[1], Path(".."))]
-        path = next((each for each in places if each.is_file()), places[0])
-    if not path.is_file():
-        raise UserError(f"There are no results of a study at {path}: pass a runs.csv, or run this in the repository.")
-    scores: Scores = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            scores.setdefault(row["group"], {})[int(row["seed"])] = float(row["last"])
-    return scores
+    places = [folder / PLACE / source for folder in (Path(famkd.__file__).parents[1], Path(".."))]
+    path = next((each for each in (Path(source), *places) if (each / RUNS).is_file()), None)
+    if path is None:
+        raise UserError(f"There are no saved results at {source}: write some by `famkd compare RUNS --save {source}`.")
+    groups, _ = group_scores(read_results(path))
+    return {group.label: group.last() for group in groups}
 
 
 def study_table(scores: Scores, base: str = "none", least: int = 2) -> Table:

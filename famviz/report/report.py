@@ -41,7 +41,7 @@ def write_report(
     sections, missing = made_sections(opened, looked, images)
     body = TEMPLATES.get_template("report.html").render(opening=opening, sections=sections, missing=missing)
     title = "famviz: " + ", ".join(run.name for run in opened)
-    text = page(title, body, (HERE / "report.css").read_text())
+    text = page(title, body, (HERE / "report.css").read_text(encoding="utf-8"))
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

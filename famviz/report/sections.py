@@ -144,7 +144,7 @@ def recipe_section(runs: list[LoadedRun], looked: Looked, images: int) -> Markup
     listings = []
     for run in having:
         assert run.run
-        text = (run.run.path / "recipe.yaml").read_text()
+        text = (run.run.path / "recipe.yaml").read_text(encoding="utf-8")
         listings.append(part("listing", run.name, text.split("\n")))
     return together([_table(having, _settings), beside(listings)] if len(having) > 1 else listings)
 
