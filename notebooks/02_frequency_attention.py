@@ -392,9 +392,9 @@ print(answers.accuracy_words(run))
 print(studies.study_words(studies.study(), "fam_review", ("none", "fam_review branch=local")))
 
 # %% [markdown]
-# The run of this notebook is one seed with 400 test images and eight epochs. The standard error of each figure is about
-# two points, before any difference between seeds. On `bands`, what the teacher knows *is* frequency, so frequency
-# attention should help most here. The result says little about photographs.
+# The run of this notebook is one seed with 400 test images and eight epochs. The standard error of each figure is
+# about two points, before any difference between seeds. On `bands`, what the teacher knows *is* frequency, so
+# frequency attention should help most here. The result says little about photographs.
 #
 # **Exercise.** Train `bands/student` with spatial maps (`--method at`) and compare. Then train with the global branch
 # alone: `--method fam --fam.branch global`.

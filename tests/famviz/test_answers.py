@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from helpers.cam_networks import comparison
 from helpers.famviz_runs import make_run
+from helpers.runs import write_run
 from scipy.stats import ttest_rel
 
 import famviz
+from famkd.compare import compare
 from famkd.errors import UserError
 from famkd.files import write_rows
 from famkd.run.directory import Run
@@ -132,23 +134,25 @@ def test_the_change_of_maps_from_the_student_alone_is_paired_by_image():
 
 
 def test_a_study_is_read_and_told_apart(tmp_path):
-    rows = {"none": (80, 82, 84), "fam": (86, 87, 91), "odd": (70,)}
-    lines = [f"r,{group},{seed},{value}" for group, values in rows.items() for seed, value in enumerate(values)]
-    (tmp_path / "runs.csv").write_text("\n".join(["recipe,group,seed,last", *lines]))
-    scores = studies.study(tmp_path / "runs.csv")
+    rows = {"none": (80, 82, 84), "fam": (86, 87, 91), "kd": (70,)}
+    for group, values in rows.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path / f"{group}-{seed}", "--method", group, "--seed", str(seed), last=value)
+    compare([tmp_path], save=tmp_path / "saved")
+    scores = studies.study(tmp_path / "saved")
     assert scores["fam"] == {0: 86.0, 1: 87.0, 2: 91.0}
     table = studies.study_table(scores).rows
     assert [row["group"] for row in table] == ["fam", "none"]
     low, high = ttest_rel(rows["fam"], rows["none"]).confidence_interval(0.95)
     assert table[0]["difference from none [95 % CI]"] == f"+6.00 [{low:.2f}, {high:.2f}]"
-    words = studies.study_words(scores, "fam", ("none", "odd"))
+    words = studies.study_words(scores, "fam", ("none", "kd"))
     assert words == (
         f"On 3 seeds fam is +6.00 points [{low:.2f}, {high:.2f}] from none (the interval is above 0) and +16.00 points "
-        "from odd (one seed)."
+        "from kd (one seed)."
     )
     with pytest.raises(UserError, match=r"no group 'fan'\. Did you mean fam\?"):
         studies.study_words(scores, "fan")
-    with pytest.raises(UserError, match="no results of a study"):
+    with pytest.raises(UserError, match="no saved results at nowhere"):
         studies.study("nowhere")
 
 
