@@ -17,7 +17,7 @@ def summarise(methods: nn.Module, room: int = 0) -> dict[str, Tensor]:
     found = [(path, each) for path, each in methods.named_modules() if hasattr(each, "summary")]
     summaries: dict[str, Tensor] = {}
     for path, module in found:
-        summary: Callable[[int], dict[str, Tensor]] = module.summary
+        summary: Callable[[int], dict[str, Tensor]] = getattr(module, "summary", dict)
         summaries |= {f"{path}/{key}": _compact(value) for key, value in summary(room // len(found)).items()}
     return summaries
 
