@@ -166,7 +166,7 @@ class AmplitudeExplorer(Explorer):
         """
         text = page("famviz: " + ", ".join(self.comparison.names), self.to_fragment(images, budget))
         if path:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def to_fragment(self, images: int | Sequence[int] | None = None, budget: int = PAGE_BUDGET) -> str:

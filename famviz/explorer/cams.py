@@ -164,7 +164,7 @@ class CamExplorer(Explorer):
         """
         text = page("famviz: " + ", ".join(self.comparison.names), self.to_fragment(images, choices, budget))
         if path:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def to_fragment(

@@ -145,7 +145,7 @@ class Dashboard(Explorer):
         """
         text = page("famviz: " + ", ".join(self._meta["runs"]), self.to_fragment(budget))
         if path:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def to_fragment(self, budget: int = PAGE_BUDGET) -> str:

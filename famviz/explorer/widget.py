@@ -218,7 +218,7 @@ class FilterExplorer(Explorer):
         """
         text = page(f"famviz: {self.runs[0].name}", self.to_fragment(budget))
         if path:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
