@@ -13,6 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from famkd.layers import native
 from famkd.layers.highpass import HighPass, highpass_gain, self_conjugate_columns
 from famkd.layers.released import official_draw, official_slope
 
@@ -141,8 +142,11 @@ class FourierFilter(nn.Module):
             if size != self.size:
                 shared = shared_modes(size, self.size)
                 weight, gain = _lowest(weight, shared, 0), _lowest(gain, shared, 0)
-            spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
-            y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
+            if shared is None and native.takes(x) and max(size) <= native.LONGEST_SIDE:
+                y = native.waves(_products(native.spectrum(x, gain), weight.flatten(0, 1)), size)
+            else:
+                spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
+                y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
             if self.up is not None:
                 y = torch.einsum("brhw,or->bohw", y, self.up)
         return y.to(dtype)
@@ -221,17 +225,21 @@ class FourierFilter(nn.Module):
         return {"amplitude": power.mean((0, 1)).sqrt(), "energy": energy}
 
 
-def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
-    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2).
+def _products(spectrum: Tensor, weight: Tensor) -> Tensor:
+    """The real products of a spectrum (F, 2, B, C) and a weight at every frequency: (F, 2, B, 2, C_out).
 
-    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
+    The second axis is the part of the spectrum, the fourth that of the weight. A dense weight (F, C_in, 2, C_out) mixes
+    channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
     """
     f, _, b, c = spectrum.shape
     if weight.ndim == 4:
-        mixed = torch.bmm(spectrum.reshape(f, 2 * b, c), weight.flatten(2)).view(f, 2, b, 2, -1)
-    else:
-        mixed = spectrum[:, :, :, None] * weight[:, None, None]
-    from_re, from_im = mixed.unbind(1)
+        return torch.bmm(spectrum.reshape(f, 2 * b, c), weight.flatten(2)).view(f, 2, b, 2, -1)
+    return spectrum[:, :, :, None] * weight[:, None, None]
+
+
+def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
+    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2)."""
+    from_re, from_im = _products(spectrum, weight).unbind(1)
     re = from_re[:, :, 0] - from_im[:, :, 1]
     im = from_re[:, :, 1] + from_im[:, :, 0]
     return torch.stack((re, im), -1).permute(1, 2, 0, 3)

@@ -36,8 +36,7 @@ class Level(nn.Module):
         """The feature to compare with the teacher's map of a size, and the fused feature for the next level."""
         fused = self.enter(stage)
         if self.fuse is not None and deeper is not None:
-            brought = resize(self.bring(deeper), (fused.shape[2], fused.shape[3]))
-            fused = self.fuse(fused, brought)
+            fused = self.fuse(fused, self.bring(deeper))
         fused = resize(fused, size)
         return self.leave(fused), fused
 

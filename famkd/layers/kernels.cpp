@@ -1,0 +1,349 @@
+// Frequency attention and cross attention on a CPU, for maps (B, H, W, C) of float32.
+//
+// A vector holds neighbouring channels of one pixel, so that every pass reads memory in order. Each image is computed by
+// one thread, and nothing is summed over images here: results do not depend on the number of threads.
+
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#if defined(__AVX512F__)
+constexpr int LANES = 16;
+#elif defined(__AVX__)
+constexpr int LANES = 8;
+#else
+constexpr int LANES = 4;
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int ints __attribute__((vector_size(4 * LANES)));
+
+static inline int lanes_at(int c, int channels) { return channels - c < LANES ? channels - c : LANES; }
+
+static inline vec load(const float* from, int lanes) {
+    vec value = {};
+    if (lanes == LANES) std::memcpy(&value, from, sizeof(vec));
+    else std::memcpy(&value, from, 4 * lanes);
+    return value;
+}
+
+static inline void store(float* to, vec value, int lanes) {
+    if (lanes == LANES) std::memcpy(to, &value, sizeof(vec));
+    else std::memcpy(to, &value, 4 * lanes);
+}
+
+static inline void add_to(float* to, vec value, int lanes) { store(to, load(to, lanes) + value, lanes); }
+
+static inline vec larger(vec a, vec b) { return a > b ? a : b; }
+
+// The exponential of numbers up to 0, to about one unit in the last place: 2^n e^r with |r| <= ln(2) / 2, and the
+// polynomial of Cephes' expf for e^r.
+static inline vec exponential(vec x) {
+    x = x < -87.0f ? vec{} - 87.0f : x;  // NaN stays NaN
+    const vec shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
+    const vec n = shifted - 12582912.0f;
+    const vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const ints power = ((ints)shifted << 23) + 0x3f800000;  // the low bits of `shifted` are n
+    return p * (vec)power;
+}
+
+// ---------------------------------------------------------------------------------------------------- cross attention
+
+struct Map {
+    int height, width, channels, high, wide;  // a query stands for high x wide pixels
+};
+
+// The scores of a pixel's nine neighbours become weights, which are not divided by their sum yet.
+struct Neighbours {
+    const float* at[9];  // keys; values lie `channels` behind them. Outside of the map: zeros
+    vec key[9], weight[9], inverse_sum;
+
+    void find(const float* image, const float* zeros, const Map& map, int y, int x, int c) {
+        for (int d = 0; d < 9; d++) {
+            const int row = y + d / 3 - 1, col = x + d % 3 - 1;
+            const bool inside = row >= 0 && row < map.height && col >= 0 && col < map.width;
+            at[d] = inside ? image + (size_t)(row * map.width + col) * 2 * map.channels + c : zeros;
+        }
+    }
+
+    void weigh(vec q, const float* term, int channels, int lanes) {
+        vec peak = {};
+        for (int d = 0; d < 9; d++) {
+            key[d] = load(at[d], lanes) + load(term + d * channels, lanes);
+            weight[d] = q * key[d];
+            peak = d ? larger(peak, weight[d]) : weight[d];
+        }
+        vec sum = {};
+        for (int d = 0; d < 9; d++) {
+            weight[d] = exponential(weight[d] - peak);
+            sum += weight[d];
+        }
+        inverse_sum = 1.0f / sum;
+    }
+};
+
+// q (B, H / high, W / wide, C), keys and values (B, H, W, 2 C), term (9, C), out (B, H, W, C).
+extern "C" void attend(const float* q, const float* pairs, const float* term, float* out, int batch, int height,
+                       int width, int channels, int high, int wide, int threads) {
+    const Map map = {height, width, channels, high, wide};
+    const size_t pixels = (size_t)height * width, queries = pixels / (high * wide);
+    const std::vector<float> zeros(2 * channels + LANES);
+#pragma omp parallel for num_threads(threads)
+    for (int b = 0; b < batch; b++) {
+        Neighbours near;
+        for (int c = 0; c < channels; c += LANES) {
+            const int lanes = lanes_at(c, channels);
+            for (int y = 0; y < height; y++) {
+                for (int x = 0; x < width; x++) {
+                    const size_t query = b * queries + (size_t)(y / high) * (width / wide) + x / wide;
+                    near.find(pairs + b * pixels * 2 * channels, zeros.data(), map, y, x, c);
+                    near.weigh(load(q + query * channels + c, lanes), term + c, channels, lanes);
+                    vec sum = {};
+                    for (int d = 0; d < 9; d++) sum += near.weight[d] * load(near.at[d] + channels, lanes);
+                    store(out + (b * pixels + (size_t)y * width + x) * channels + c, sum * near.inverse_sum, lanes);
+                }
+            }
+        }
+    }
+}
+
+// Gradients of q and pairs, which are zero before, and of the term for each image, (B, 9, C).
+extern "C" void attend_backward(const float* grad, const float* q, const float* pairs, const float* term, float* d_q,
+                                float* d_pairs, float* d_term, int batch, int height, int width, int channels,
+                                int high, int wide, int threads) {
+    const Map map = {height, width, channels, high, wide};
+    const size_t pixels = (size_t)height * width, queries = pixels / (high * wide);
+    const std::vector<float> zeros(2 * channels + LANES);
+#pragma omp parallel for num_threads(threads)
+    for (int b = 0; b < batch; b++) {
+        const float* image = pairs + b * pixels * 2 * channels;
+        float* d_image = d_pairs + b * pixels * 2 * channels;
+        Neighbours near;
+        for (int c = 0; c < channels; c += LANES) {
+            const int lanes = lanes_at(c, channels);
+            vec of_term[9] = {};
+            for (int y = 0; y < height; y++) {
+                for (int x = 0; x < width; x++) {
+                    const size_t query = b * queries + (size_t)(y / high) * (width / wide) + x / wide;
+                    const vec from = load(q + query * channels + c, lanes);
+                    near.find(image, zeros.data(), map, y, x, c);
+                    near.weigh(from, term + c, channels, lanes);
+                    const vec g = load(grad + (b * pixels + (size_t)y * width + x) * channels + c, lanes);
+                    const vec scaled = g * near.inverse_sum;
+                    vec slope[9], mean = {}, d_from = {};
+                    for (int d = 0; d < 9; d++) {
+                        slope[d] = g * load(near.at[d] + channels, lanes);
+                        mean += near.weight[d] * slope[d];
+                    }
+                    mean *= near.inverse_sum;
+                    for (int d = 0; d < 9; d++) {
+                        const vec d_score = near.weight[d] * near.inverse_sum * (slope[d] - mean);
+                        const vec d_key = d_score * from;
+                        d_from += d_score * near.key[d];
+                        of_term[d] += d_key;
+                        if (near.at[d] == zeros.data()) continue;
+                        float* to = d_image + (near.at[d] - image);
+                        add_to(to, d_key, lanes);
+                        add_to(to + channels, near.weight[d] * scaled, lanes);
+                    }
+                    add_to(d_q + query * channels + c, d_from, lanes);
+                }
+            }
+            for (int d = 0; d < 9; d++) store(d_term + ((size_t)b * 9 + d) * channels + c, of_term[d], lanes);
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- transforms
+
+// out[i] = sum_k matrix[i][k] in[k] for pairs of vectors.
+static void product(const float* matrix, int rows, int terms, const vec* in, vec* out) {
+    int i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        const float* m = matrix + (size_t)i * terms;
+        vec sums[8] = {};
+        for (int k = 0; k < terms; k++) {
+            for (int j = 0; j < 4; j++) {
+                sums[2 * j] += m[j * terms + k] * in[2 * k];
+                sums[2 * j + 1] += m[j * terms + k] * in[2 * k + 1];
+            }
+        }
+        for (int j = 0; j < 8; j++) out[2 * i + j] = sums[j];
+    }
+    for (; i < rows; i++) {
+        vec first = {}, second = {};
+        for (int k = 0; k < terms; k++) {
+            first += matrix[(size_t)i * terms + k] * in[2 * k];
+            second += matrix[(size_t)i * terms + k] * in[2 * k + 1];
+        }
+        out[2 * i] = first;
+        out[2 * i + 1] = second;
+    }
+}
+
+// Cosines and sines of an axis of n points, both (n / 2 + 1, n / 2 + 1).
+struct Axis {
+    int n, half;
+    const float *cosines, *sines;
+    std::vector<vec> even, odd, by_cosine, by_sine;
+
+    Axis(int n, const float* tables)
+        : n(n), half(n / 2 + 1), cosines(tables), sines(tables + half * half), even(2 * half), odd(2 * half),
+          by_cosine(2 * half), by_sine(2 * half) {}
+
+    // Sums of a pair of series times the cosines and times the sines. The terms k and n - k are added up first.
+    void transform(const vec* pairs) {
+        for (int k = 0; k < half; k++) {
+            const int mirror = (n - k) % n;
+            for (int j = 0; j < 2; j++) {
+                const vec one = pairs[2 * k + j], other = pairs[2 * mirror + j];
+                even[2 * k + j] = mirror == k ? one : one + other;
+                odd[2 * k + j] = one - other;
+            }
+        }
+        product(cosines, half, half, even.data(), by_cosine.data());
+        product(sines, half, half, odd.data(), by_sine.data());
+    }
+
+    // The complex transform of a series of (re, im), in place; sign -1 is the DFT, +1 its inverse.
+    void turn(vec* series, float sign) {
+        transform(series);
+        for (int u = 0; u < half; u++) {
+            const int mirror = (n - u) % n;
+            const vec re = by_cosine[2 * u], im = by_cosine[2 * u + 1];
+            const vec cross_re = sign * by_sine[2 * u + 1], cross_im = sign * by_sine[2 * u];
+            series[2 * u] = re - cross_re;
+            series[2 * u + 1] = im + cross_im;
+            if (mirror == u) continue;
+            series[2 * mirror] = re + cross_re;
+            series[2 * mirror + 1] = im - cross_im;
+        }
+    }
+};
+
+struct Shape {
+    int batch, height, width, channels;
+};
+
+// Where the frequency f of an image lies: (F, 2, B, C), or (F, 2, B, 2, C) for the products of real and imaginary parts.
+static inline size_t place(const Shape& s, int f, int part, int b, int other, bool products) {
+    const size_t row = ((size_t)f * 2 + part) * s.batch + b;
+    return (products ? row * 2 + other : row) * s.channels;
+}
+
+// The half spectrum of maps x (B, H, W, C) times `scale` (F). `products` writes what the four products of a complex
+// multiplication receive as gradient.
+extern "C" void spectrum(const float* x, const float* scale, const float* tables, float* out, int batch, int height,
+                         int width, int channels, int products, int threads) {
+    const Shape shape = {batch, height, width, channels};
+    const int columns = width / 2 + 1, rows = height / 2 + 1;
+#pragma omp parallel num_threads(threads)
+    {
+        Axis down(height, tables), across(width, tables + 2 * rows * rows);
+        std::vector<vec> row(2 * width), half((size_t)columns * height * 2);
+#pragma omp for
+        for (int b = 0; b < batch; b++) {
+            for (int c = 0; c < channels; c += LANES) {
+                const int lanes = lanes_at(c, channels);
+                const float* image = x + (size_t)b * height * width * channels + c;
+                for (int y = 0; y < height; y += 2) {
+                    const int next = y + 1 < height ? y + 1 : y;
+                    for (int i = 0; i < width; i++) {
+                        row[2 * i] = load(image + ((size_t)y * width + i) * channels, lanes);
+                        row[2 * i + 1] = load(image + ((size_t)next * width + i) * channels, lanes);
+                    }
+                    across.transform(row.data());
+                    for (int v = 0; v < columns; v++) {
+                        vec* column = half.data() + (size_t)v * height * 2;
+                        column[2 * y] = across.by_cosine[2 * v];
+                        column[2 * y + 1] = -across.by_sine[2 * v];
+                        column[2 * next] = across.by_cosine[2 * v + 1 - (next == y)];
+                        column[2 * next + 1] = -across.by_sine[2 * v + 1 - (next == y)];
+                    }
+                }
+                for (int v = 0; v < columns; v++) {
+                    vec* column = half.data() + (size_t)v * height * 2;
+                    down.turn(column, -1.0f);
+                    for (int u = 0; u < height; u++) {
+                        const int f = u * columns + v;
+                        const vec re = column[2 * u] * scale[f], im = column[2 * u + 1] * scale[f];
+                        float* to = out + c;
+                        store(to + place(shape, f, 0, b, 0, products), re, lanes);
+                        if (products) {
+                            store(to + place(shape, f, 0, b, 1, true), im, lanes);
+                            store(to + place(shape, f, 1, b, 0, true), im, lanes);
+                            store(to + place(shape, f, 1, b, 1, true), -re, lanes);
+                        } else {
+                            store(to + place(shape, f, 1, b, 0, false), im, lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Maps (B, H, W, C) as the sum of the waves of a half spectrum times `scale` (F): the transpose of `spectrum`.
+extern "C" void waves(const float* in, const float* scale, const float* tables, float* out, int batch, int height,
+                      int width, int channels, int products, int threads) {
+    const Shape shape = {batch, height, width, channels};
+    const int columns = width / 2 + 1, rows = height / 2 + 1;
+#pragma omp parallel num_threads(threads)
+    {
+        Axis down(height, tables), across(width, tables + 2 * rows * rows);
+        std::vector<vec> column(2 * height), re((size_t)(height + 1) * columns), im(re.size());
+        std::vector<vec> even(2 * columns), odd(2 * columns);
+#pragma omp for
+        for (int b = 0; b < batch; b++) {
+            for (int c = 0; c < channels; c += LANES) {
+                const int lanes = lanes_at(c, channels);
+                const float* from = in + c;
+                for (int v = 0; v < columns; v++) {
+                    for (int u = 0; u < height; u++) {
+                        const int f = u * columns + v;
+                        vec real = load(from + place(shape, f, 0, b, 0, products), lanes);
+                        vec imaginary = load(from + place(shape, f, 1, b, 0, products), lanes);
+                        if (products) {
+                            real -= load(from + place(shape, f, 1, b, 1, true), lanes);
+                            imaginary += load(from + place(shape, f, 0, b, 1, true), lanes);
+                        }
+                        column[2 * u] = real * scale[f];
+                        column[2 * u + 1] = imaginary * scale[f];
+                    }
+                    down.turn(column.data(), 1.0f);
+                    for (int y = 0; y < height; y++) {
+                        re[(size_t)y * columns + v] = column[2 * y];
+                        im[(size_t)y * columns + v] = column[2 * y + 1];
+                    }
+                }
+                float* image = out + (size_t)b * height * width * channels + c;
+                for (int y = 0; y < height; y += 2) {
+                    const size_t one = (size_t)y * columns, other = y + 1 < height ? one + columns : one;
+                    for (int v = 0; v < columns; v++) {
+                        even[2 * v] = re[one + v];
+                        even[2 * v + 1] = re[other + v];
+                        odd[2 * v] = im[one + v];
+                        odd[2 * v + 1] = im[other + v];
+                    }
+                    product(across.cosines, columns, columns, even.data(), across.by_cosine.data());
+                    product(across.sines, columns, columns, odd.data(), across.by_sine.data());
+                    for (int i = 0; i < columns; i++) {
+                        const int mirror = (width - i) % width;
+                        for (int j = 0; j < 2 && y + j < height; j++) {
+                            const vec sum = across.by_cosine[2 * i + j], cross = across.by_sine[2 * i + j];
+                            float* line = image + (size_t)(y + j) * width * channels;
+                            store(line + (size_t)i * channels, sum - cross, lanes);
+                            if (mirror != i) store(line + (size_t)mirror * channels, sum + cross, lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
