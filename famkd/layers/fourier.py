@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -130,7 +131,8 @@ class FourierFilter(nn.Module):
         self.register_buffer("dft", forward, persistent=False)
         self.register_buffer("idft", inverse, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """The filtered maps, times a factor if there is one."""
         dtype = x.dtype
         size = (x.shape[2], x.shape[3])
         # FFTs have no half precision except for powers of two
@@ -139,11 +141,13 @@ class FourierFilter(nn.Module):
             if self.down is not None:
                 x = torch.einsum("bchw,rc->brhw", x, self.down)
             weight, gain, shared = self._sloped(self.weight), self.gain, None
+            if factor is not None:
+                weight = factor * weight
             if size != self.size:
                 shared = shared_modes(size, self.size)
                 weight, gain = _lowest(weight, shared, 0), _lowest(gain, shared, 0)
             if shared is None and native.takes(x) and max(size) <= native.LONGEST_SIDE:
-                y = native.waves(_products(native.spectrum(x, gain), weight.flatten(0, 1)), size)
+                y = native.waves(native.complex_product(native.spectrum(x, gain), weight.flatten(0, 1)), size)
             else:
                 spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
                 y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
@@ -225,21 +229,17 @@ class FourierFilter(nn.Module):
         return {"amplitude": power.mean((0, 1)).sqrt(), "energy": energy}
 
 
-def _products(spectrum: Tensor, weight: Tensor) -> Tensor:
-    """The real products of a spectrum (F, 2, B, C) and a weight at every frequency: (F, 2, B, 2, C_out).
+def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
+    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2).
 
-    The second axis is the part of the spectrum, the fourth that of the weight. A dense weight (F, C_in, 2, C_out) mixes
-    channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
+    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
     """
     f, _, b, c = spectrum.shape
     if weight.ndim == 4:
-        return torch.bmm(spectrum.reshape(f, 2 * b, c), weight.flatten(2)).view(f, 2, b, 2, -1)
-    return spectrum[:, :, :, None] * weight[:, None, None]
-
-
-def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
-    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2)."""
-    from_re, from_im = _products(spectrum, weight).unbind(1)
+        mixed = torch.bmm(spectrum.reshape(f, 2 * b, c), weight.flatten(2)).view(f, 2, b, 2, -1)
+    else:
+        mixed = spectrum[:, :, :, None] * weight[:, None, None]
+    from_re, from_im = mixed.unbind(1)
     re = from_re[:, :, 0] - from_im[:, :, 1]
     im = from_re[:, :, 1] + from_im[:, :, 0]
     return torch.stack((re, im), -1).permute(1, 2, 0, 3)
@@ -301,6 +301,19 @@ class FAM(nn.Module):
         self.gamma = nn.Parameter(torch.full((2 if use_global and use_local else 1,), 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
+        if native.takes(x):
+            return self._forward_with_scaled_weights(x)
         outputs = [branch(x) for branch in (self.filter, self.local) if branch is not None]
         scaled = [gamma * output for gamma, output in zip(self.gamma, outputs, strict=True)]
         return reduce(torch.add, scaled)
+
+    def _forward_with_scaled_weights(self, x: Tensor) -> Tensor:
+        """The same function. Weights are smaller than maps, so multiplying them by gamma costs less."""
+        outputs = []
+        gammas = iter(self.gamma)
+        if self.filter is not None:
+            outputs.append(self.filter(x, next(gammas)))
+        if self.local is not None:
+            gamma, bias = next(gammas), self.local.bias
+            outputs.append(F.conv2d(x, gamma * self.local.weight, None if bias is None else gamma * bias))
+        return reduce(torch.add, outputs)

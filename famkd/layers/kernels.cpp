@@ -18,7 +18,12 @@ constexpr int LANES = 4;
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int ints __attribute__((vector_size(4 * LANES)));
 
+constexpr float LOG2_E = 1.44269504f;
+constexpr float POLYNOMIAL[6] = {1.00000007f, 0.693146967f, 0.240221197f, 0.0555071327f, 0.00967554146f, 0.00132764721f};  // of 2^r
+
 static inline int lanes_at(int c, int channels) { return channels - c < LANES ? channels - c : LANES; }
+
+static inline int blocks(int channels) { return (channels + LANES - 1) / LANES; }
 
 static inline vec load(const float* from, int lanes) {
     vec value = {};
@@ -36,21 +41,14 @@ static inline void add_to(float* to, vec value, int lanes) { store(to, load(to, 
 
 static inline vec larger(vec a, vec b) { return a > b ? a : b; }
 
-// The exponential of numbers up to 0, to about one unit in the last place: 2^n e^r with |r| <= ln(2) / 2, and the
-// polynomial of Cephes' expf for e^r.
-static inline vec exponential(vec x) {
-    x = x < -87.0f ? vec{} - 87.0f : x;  // NaN stays NaN
-    const vec shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
-    const vec n = shifted - 12582912.0f;
-    const vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const ints power = ((ints)shifted << 23) + 0x3f800000;  // the low bits of `shifted` are n
-    return p * (vec)power;
+// 2^x for x up to 0: 2^n 2^r with |r| <= 1/2, and a minimax polynomial of 2^r, to about one unit in the last place.
+static inline vec power_of_two(vec x) {
+    x = larger(vec{} - 125.0f, x);  // NaN stays NaN
+    const vec shifted = x + 12582912.0f;  // 1.5 * 2^23: the sum is rounded to a whole number
+    const vec r = x - (shifted - 12582912.0f);
+    vec p = r * POLYNOMIAL[5] + POLYNOMIAL[4];
+    for (int k = 3; k >= 0; k--) p = p * r + POLYNOMIAL[k];
+    return (vec)((ints)p + ((ints)shifted << 23));  // the low bits of `shifted` are n
 }
 
 // ---------------------------------------------------------------------------------------------------- cross attention
@@ -73,6 +71,7 @@ struct Neighbours {
     }
 
     void weigh(vec q, const float* term, int channels, int lanes) {
+        q *= LOG2_E;
         vec peak = {};
         for (int d = 0; d < 9; d++) {
             key[d] = load(at[d], lanes) + load(term + d * channels, lanes);
@@ -81,7 +80,7 @@ struct Neighbours {
         }
         vec sum = {};
         for (int d = 0; d < 9; d++) {
-            weight[d] = exponential(weight[d] - peak);
+            weight[d] = power_of_two(weight[d] - peak);
             sum += weight[d];
         }
         inverse_sum = 1.0f / sum;
@@ -97,9 +96,9 @@ extern "C" void attend(const float* q, const float* pairs, const float* term, fl
 #pragma omp parallel for num_threads(threads)
     for (int b = 0; b < batch; b++) {
         Neighbours near;
-        for (int c = 0; c < channels; c += LANES) {
-            const int lanes = lanes_at(c, channels);
-            for (int y = 0; y < height; y++) {
+        for (int y = 0; y < height; y++) {
+            for (int c = 0; c < channels; c += LANES) {
+                const int lanes = lanes_at(c, channels);
                 for (int x = 0; x < width; x++) {
                     const size_t query = b * queries + (size_t)(y / high) * (width / wide) + x / wide;
                     near.find(pairs + b * pixels * 2 * channels, zeros.data(), map, y, x, c);
@@ -113,7 +112,7 @@ extern "C" void attend(const float* q, const float* pairs, const float* term, fl
     }
 }
 
-// Gradients of q and pairs, which are zero before, and of the term for each image, (B, 9, C).
+// Gradients of q, of pairs and, for each image, of the term, (B, 9, C). All are zero before.
 extern "C" void attend_backward(const float* grad, const float* q, const float* pairs, const float* term, float* d_q,
                                 float* d_pairs, float* d_term, int batch, int height, int width, int channels,
                                 int high, int wide, int threads) {
@@ -124,11 +123,12 @@ extern "C" void attend_backward(const float* grad, const float* q, const float* 
     for (int b = 0; b < batch; b++) {
         const float* image = pairs + b * pixels * 2 * channels;
         float* d_image = d_pairs + b * pixels * 2 * channels;
+        float* d_term_here = d_term + (size_t)b * 9 * channels;
         Neighbours near;
-        for (int c = 0; c < channels; c += LANES) {
-            const int lanes = lanes_at(c, channels);
-            vec of_term[9] = {};
-            for (int y = 0; y < height; y++) {
+        for (int y = 0; y < height; y++) {
+            for (int c = 0; c < channels; c += LANES) {
+                const int lanes = lanes_at(c, channels);
+                vec of_term[9] = {};
                 for (int x = 0; x < width; x++) {
                     const size_t query = b * queries + (size_t)(y / high) * (width / wide) + x / wide;
                     const vec from = load(q + query * channels + c, lanes);
@@ -154,8 +154,8 @@ extern "C" void attend_backward(const float* grad, const float* q, const float* 
                     }
                     add_to(d_q + query * channels + c, d_from, lanes);
                 }
+                for (int d = 0; d < 9; d++) add_to(d_term_here + d * channels + c, of_term[d], lanes);
             }
-            for (int d = 0; d < 9; d++) store(d_term + ((size_t)b * 9 + d) * channels + c, of_term[d], lanes);
         }
     }
 }
@@ -225,16 +225,28 @@ struct Axis {
             series[2 * mirror + 1] = im - cross_im;
         }
     }
+
+    // Write two lines of a map from the sums of their waves: the differences forwards, the sums mirrored.
+    void store_both_ways(float* image, int y, int next, int channels, int lanes) const {
+        for (int i = 0; i < half; i++) {
+            const int mirror = (n - i) % n;
+            for (int j = 0; j <= next - y; j++) {
+                float* line = image + (size_t)(y + j) * n * channels;
+                const vec sum = by_cosine[2 * i + j], cross = by_sine[2 * i + j];
+                store(line + (size_t)i * channels, sum - cross, lanes);
+                if (mirror != i) store(line + (size_t)mirror * channels, sum + cross, lanes);
+            }
+        }
+    }
 };
 
 struct Shape {
     int batch, height, width, channels;
 };
 
-// Where the frequency f of an image lies: (F, 2, B, C), or (F, 2, B, 2, C) for the products of real and imaginary parts.
-static inline size_t place(const Shape& s, int f, int part, int b, int other, bool products) {
-    const size_t row = ((size_t)f * 2 + part) * s.batch + b;
-    return (products ? row * 2 + other : row) * s.channels;
+// Where a frequency f of an image lies in (F, B, 2, C), or in (F, B, 2, 2, C), the products of real and imaginary parts.
+static inline size_t place(const Shape& s, int f, int b, int products) {
+    return ((size_t)f * s.batch + b) * (products ? 4 : 2) * s.channels;
 }
 
 // The half spectrum of maps x (B, H, W, C) times `scale` (F). `products` writes what the four products of a complex
@@ -246,42 +258,42 @@ extern "C" void spectrum(const float* x, const float* scale, const float* tables
 #pragma omp parallel num_threads(threads)
     {
         Axis down(height, tables), across(width, tables + 2 * rows * rows);
-        std::vector<vec> row(2 * width), half((size_t)columns * height * 2);
+        std::vector<vec> row(2 * width), half((size_t)blocks(channels) * columns * height * 2);
 #pragma omp for
         for (int b = 0; b < batch; b++) {
-            for (int c = 0; c < channels; c += LANES) {
-                const int lanes = lanes_at(c, channels);
-                const float* image = x + (size_t)b * height * width * channels + c;
-                for (int y = 0; y < height; y += 2) {
-                    const int next = y + 1 < height ? y + 1 : y;
+            const float* image = x + (size_t)b * height * width * channels;
+            for (int y = 0; y < height; y += 2) {
+                const int next = y + 1 < height ? y + 1 : y;
+                for (int c = 0; c < channels; c += LANES) {
+                    const int lanes = lanes_at(c, channels);
                     for (int i = 0; i < width; i++) {
-                        row[2 * i] = load(image + ((size_t)y * width + i) * channels, lanes);
-                        row[2 * i + 1] = load(image + ((size_t)next * width + i) * channels, lanes);
+                        row[2 * i] = load(image + ((size_t)y * width + i) * channels + c, lanes);
+                        row[2 * i + 1] = load(image + ((size_t)next * width + i) * channels + c, lanes);
                     }
                     across.transform(row.data());
                     for (int v = 0; v < columns; v++) {
-                        vec* column = half.data() + (size_t)v * height * 2;
-                        column[2 * y] = across.by_cosine[2 * v];
-                        column[2 * y + 1] = -across.by_sine[2 * v];
-                        column[2 * next] = across.by_cosine[2 * v + 1 - (next == y)];
-                        column[2 * next + 1] = -across.by_sine[2 * v + 1 - (next == y)];
+                        vec* column = half.data() + (size_t)(c / LANES * columns + v) * height * 2;
+                        for (int j = 0; j <= next - y; j++) {
+                            column[2 * (y + j)] = across.by_cosine[2 * v + j];
+                            column[2 * (y + j) + 1] = -across.by_sine[2 * v + j];
+                        }
                     }
                 }
-                for (int v = 0; v < columns; v++) {
-                    vec* column = half.data() + (size_t)v * height * 2;
+            }
+            for (int v = 0; v < columns; v++) {
+                for (int c = 0; c < channels; c += LANES) {
+                    const int lanes = lanes_at(c, channels);
+                    vec* column = half.data() + (size_t)(c / LANES * columns + v) * height * 2;
                     down.turn(column, -1.0f);
                     for (int u = 0; u < height; u++) {
                         const int f = u * columns + v;
                         const vec re = column[2 * u] * scale[f], im = column[2 * u + 1] * scale[f];
-                        float* to = out + c;
-                        store(to + place(shape, f, 0, b, 0, products), re, lanes);
-                        if (products) {
-                            store(to + place(shape, f, 0, b, 1, true), im, lanes);
-                            store(to + place(shape, f, 1, b, 0, true), im, lanes);
-                            store(to + place(shape, f, 1, b, 1, true), -re, lanes);
-                        } else {
-                            store(to + place(shape, f, 1, b, 0, false), im, lanes);
-                        }
+                        float* to = out + place(shape, f, b, products) + c;
+                        store(to, re, lanes);
+                        store(to + channels, im, lanes);
+                        if (!products) continue;
+                        store(to + 2 * channels, im, lanes);
+                        store(to + 3 * channels, -re, lanes);
                     }
                 }
             }
@@ -297,51 +309,47 @@ extern "C" void waves(const float* in, const float* scale, const float* tables, 
 #pragma omp parallel num_threads(threads)
     {
         Axis down(height, tables), across(width, tables + 2 * rows * rows);
-        std::vector<vec> column(2 * height), re((size_t)(height + 1) * columns), im(re.size());
-        std::vector<vec> even(2 * columns), odd(2 * columns);
+        std::vector<vec> column(2 * height), lines((size_t)blocks(channels) * (height + 1) * columns * 2);
+        std::vector<vec> real(2 * columns), imaginary(2 * columns);
 #pragma omp for
         for (int b = 0; b < batch; b++) {
-            for (int c = 0; c < channels; c += LANES) {
-                const int lanes = lanes_at(c, channels);
-                const float* from = in + c;
-                for (int v = 0; v < columns; v++) {
+            for (int v = 0; v < columns; v++) {
+                for (int c = 0; c < channels; c += LANES) {
+                    const int lanes = lanes_at(c, channels);
                     for (int u = 0; u < height; u++) {
                         const int f = u * columns + v;
-                        vec real = load(from + place(shape, f, 0, b, 0, products), lanes);
-                        vec imaginary = load(from + place(shape, f, 1, b, 0, products), lanes);
+                        const float* from = in + place(shape, f, b, products) + c;
+                        vec re = load(from, lanes), im = load(from + channels, lanes);
                         if (products) {
-                            real -= load(from + place(shape, f, 1, b, 1, true), lanes);
-                            imaginary += load(from + place(shape, f, 0, b, 1, true), lanes);
+                            re -= load(from + 3 * channels, lanes);
+                            im += load(from + 2 * channels, lanes);
                         }
-                        column[2 * u] = real * scale[f];
-                        column[2 * u + 1] = imaginary * scale[f];
+                        column[2 * u] = re * scale[f];
+                        column[2 * u + 1] = im * scale[f];
                     }
                     down.turn(column.data(), 1.0f);
                     for (int y = 0; y < height; y++) {
-                        re[(size_t)y * columns + v] = column[2 * y];
-                        im[(size_t)y * columns + v] = column[2 * y + 1];
+                        vec* line = lines.data() + ((size_t)(c / LANES * height + y) * columns + v) * 2;
+                        line[0] = column[2 * y];
+                        line[1] = column[2 * y + 1];
                     }
                 }
-                float* image = out + (size_t)b * height * width * channels + c;
-                for (int y = 0; y < height; y += 2) {
-                    const size_t one = (size_t)y * columns, other = y + 1 < height ? one + columns : one;
+            }
+            for (int y = 0; y < height; y += 2) {
+                const int next = y + 1 < height ? y + 1 : y;
+                for (int c = 0; c < channels; c += LANES) {
+                    const vec* one = lines.data() + (size_t)(c / LANES * height + y) * columns * 2;
+                    const vec* other = one + (size_t)(next - y) * columns * 2;
                     for (int v = 0; v < columns; v++) {
-                        even[2 * v] = re[one + v];
-                        even[2 * v + 1] = re[other + v];
-                        odd[2 * v] = im[one + v];
-                        odd[2 * v + 1] = im[other + v];
+                        real[2 * v] = one[2 * v];
+                        real[2 * v + 1] = other[2 * v];
+                        imaginary[2 * v] = one[2 * v + 1];
+                        imaginary[2 * v + 1] = other[2 * v + 1];
                     }
-                    product(across.cosines, columns, columns, even.data(), across.by_cosine.data());
-                    product(across.sines, columns, columns, odd.data(), across.by_sine.data());
-                    for (int i = 0; i < columns; i++) {
-                        const int mirror = (width - i) % width;
-                        for (int j = 0; j < 2 && y + j < height; j++) {
-                            const vec sum = across.by_cosine[2 * i + j], cross = across.by_sine[2 * i + j];
-                            float* line = image + (size_t)(y + j) * width * channels;
-                            store(line + (size_t)i * channels, sum - cross, lanes);
-                            if (mirror != i) store(line + (size_t)mirror * channels, sum + cross, lanes);
-                        }
-                    }
+                    product(across.cosines, columns, columns, real.data(), across.by_cosine.data());
+                    product(across.sines, columns, columns, imaginary.data(), across.by_sine.data());
+                    float* image = out + (size_t)b * height * width * channels + c;
+                    across.store_both_ways(image, y, next, channels, lanes_at(c, channels));
                 }
             }
         }

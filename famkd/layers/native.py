@@ -106,7 +106,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         q, kv, r = ctx.saved_tensors
         d_q, d_kv = torch.zeros_like(q), torch.zeros_like(kv)
-        d_term = torch.empty(len(q), *r.shape)
+        d_term = torch.zeros(len(q), *r.shape)
         _call("attend_backward", (_laid_out(grad), q, kv, r, d_q, d_kv, d_term), ctx.numbers)
         return d_q.to(grad.dtype), d_kv.to(grad.dtype), d_term.sum(0)
 
@@ -124,14 +124,14 @@ class _Spectrum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
         b, c, h, w = x.shape
         ctx.numbers, ctx.scale = (b, h, w, c, 0), scale
-        out = torch.empty(scale.numel(), 2, b, c)
+        out = torch.empty(scale.numel(), b, 2, c)
         _call("spectrum", (_laid_out(x), scale, _tables(h, w), out), ctx.numbers)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         b, h, w, c, _ = ctx.numbers
-        out = _like(grad.view(-1, 2, b, c)[0].transpose(0, 1), c, (h, w))
+        out = torch.empty(b, c, h, w, memory_format=torch.channels_last)
         _call("waves", (grad.contiguous(), ctx.scale, _tables(h, w), out), ctx.numbers)
         return out, None
 
@@ -139,31 +139,71 @@ class _Spectrum(torch.autograd.Function):
 class _Waves(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, products: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
-        _, _, b, _, c = products.shape
-        ctx.numbers, ctx.scale = (b, *size, c, 1), scale
+        _, b, *_, c = products.shape
+        ctx.numbers, ctx.scale = (b, *size, c, products.ndim - 4), scale
         out = torch.empty(b, c, *size, memory_format=torch.channels_last)
         _call("waves", (products.contiguous(), scale, _tables(*size), out), ctx.numbers)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        b, h, w, c, _ = ctx.numbers
-        out = torch.empty(ctx.scale.numel(), 2, b, 2, c)
+        b, h, w, c, products = ctx.numbers
+        out = torch.empty(ctx.scale.numel(), b, 2, *(2,) * products, c)
         _call("spectrum", (_laid_out(grad), ctx.scale, _tables(h, w), out), ctx.numbers)
         return out, None, None
 
 
 def spectrum(x: Tensor, gain: Tensor) -> Tensor:
-    """The orthonormal half spectrum of maps (B, C, H, W), times a gain (H, W // 2 + 1): (F, 2, B, C), re and im."""
+    """The orthonormal half spectrum of maps (B, C, H, W), times a gain (H, W // 2 + 1): (F, B, 2, C), re and im."""
     return _Spectrum.apply(x, gain.flatten() / math.sqrt(x.shape[2] * x.shape[3]))
 
 
-def waves(products: Tensor, size: tuple[int, int]) -> Tensor:
-    """The maps (B, C, H, W) of a half spectrum that is given as the products of complex numbers, (F, 2, B, 2, C).
+def complex_product(spectrum: Tensor, weight: Tensor) -> Tensor:
+    """The product of a spectrum (F, B, 2, C) and a complex weight at every frequency, for `waves`.
 
-    The second axis is the part of the first factor, the fourth that of the second factor, re and im.
+    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul, a depthwise one (F, 2, C) scales them.
+    """
+    f, b, _, c = spectrum.shape
+    if weight.ndim == 3:
+        return spectrum[:, :, :, None] * weight[:, None, None]
+    if b <= c:
+        return torch.bmm(spectrum.view(f, 2 * b, c), weight.flatten(2)).view(f, b, 2, 2, -1)
+    # The weight of few channels is smaller than the four real products
+    re, im = weight.unbind(2)
+    block = torch.cat((weight.flatten(2), torch.cat((-im, re), 2)), 1)
+    return torch.bmm(spectrum.view(f, b, 2 * c), block).view(f, b, 2, -1)
+
+
+def waves(products: Tensor, size: tuple[int, int]) -> Tensor:
+    """The maps (B, C, H, W) of a half spectrum (F, B, 2, C), re and im.
+
+    It may also be given as the four real products of complex numbers, (F, B, 2, 2, C), whose third axis is the part of
+    the first factor, and the fourth that of the second.
     """
     return _Waves.apply(products, _both_signs(*size), size)
+
+
+class _SquaredError(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, target: Tensor) -> Tensor:
+        gap = _laid_out(own) - _laid_out(target)
+        ctx.save_for_backward(gap)
+        ctx.dtype = own.dtype
+        flat = gap.permute(0, 2, 3, 1).flatten()
+        return flat.dot(flat) / gap.numel()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (gap,) = ctx.saved_tensors
+        return (gap * (2 / gap.numel() * grad)).to(ctx.dtype), None
+
+
+def squared_error(own: Tensor, target: Tensor) -> Tensor:
+    """`mse_loss` of maps (B, C, H, W) to constant targets. The gradient has channels last, as the maps have.
+
+    That of `mse_loss` has channels first, and every operation before it then reads two orders.
+    """
+    return _SquaredError.apply(own, target)
 
 
 @cache
