@@ -15,6 +15,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.layers import native
+from famkd.layers.half_spectrum import Modes, Size, complex_product, dft_matrices, lowest, shared_modes
 from famkd.layers.highpass import HighPass, highpass_gain, self_conjugate_columns
 from famkd.layers.released import official_draw, official_slope
 
@@ -25,9 +26,6 @@ Init = Literal["balanced", "zero", "official"]
 # Up to this many pixels the DFT as one matrix product is faster than an FFT library (benchmarks/spectral.py measures
 # it). The limit is fixed per device and not timed at start-up: a resumed run must compute the same to the last bit.
 MATRIX_PIXELS_CPU, MATRIX_PIXELS_CUDA = 64, 1024
-
-Size = tuple[int, int]  # height and width
-Modes = tuple[int, int, int]  # rows from frequency 0 up, rows below 0, and columns of a half spectrum
 
 
 @dataclass(frozen=True)
@@ -145,12 +143,12 @@ class FourierFilter(nn.Module):
                 weight = factor * weight
             if size != self.size:
                 shared = shared_modes(size, self.size)
-                weight, gain = _lowest(weight, shared, 0), _lowest(gain, shared, 0)
+                weight, gain = lowest(weight, shared, 0), lowest(gain, shared, 0)
             if shared is None and native.takes(x) and max(size) <= native.LONGEST_SIDE:
                 y = native.waves(native.complex_product(native.spectrum(x, gain), weight.flatten(0, 1)), size)
             else:
                 spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
-                y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
+                y = self._synthesise(complex_product(spectrum, weight.flatten(0, 1)), size, shared)
             if self.up is not None:
                 y = torch.einsum("brhw,or->bohw", y, self.up)
         return y.to(dtype)
@@ -169,7 +167,7 @@ class FourierFilter(nn.Module):
             return (x.reshape(b * c, -1) @ matrices[0]).view(b, c, -1, 2).permute(2, 3, 0, 1)
         spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
         if shared is not None:
-            spectrum = _lowest(spectrum, shared, 2)
+            spectrum = lowest(spectrum, shared, 2)
         return spectrum.flatten(2, 3).permute(2, 3, 0, 1)
 
     def _synthesise(self, pairs: Tensor, size: Size, shared: Modes | None) -> Tensor:
@@ -227,45 +225,6 @@ class FourierFilter(nn.Module):
         count[:, self_conjugate_columns(self.size[1])] = 1
         energy = (power * count).sum((2, 3)) / count.sum()
         return {"amplitude": power.mean((0, 1)).sqrt(), "energy": energy}
-
-
-def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
-    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2).
-
-    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
-    """
-    f, _, b, c = spectrum.shape
-    if weight.ndim == 4:
-        mixed = torch.bmm(spectrum.reshape(f, 2 * b, c), weight.flatten(2)).view(f, 2, b, 2, -1)
-    else:
-        mixed = spectrum[:, :, :, None] * weight[:, None, None]
-    from_re, from_im = mixed.unbind(1)
-    re = from_re[:, :, 0] - from_im[:, :, 1]
-    im = from_re[:, :, 1] + from_im[:, :, 0]
-    return torch.stack((re, im), -1).permute(1, 2, 0, 3)
-
-
-def dft_matrices(h: int, w: int) -> tuple[Tensor, Tensor]:
-    """The orthonormal real DFT and its inverse as matrices: (h w, 2 F) and (2 F, h w) with F = h (w // 2 + 1)."""
-    pixels = torch.eye(h * w, dtype=torch.float64).view(-1, h, w)
-    forward = torch.view_as_real(torch.fft.rfft2(pixels, norm="ortho")).reshape(h * w, -1)
-    bins = torch.eye(forward.shape[1], dtype=torch.float64).view(-1, h, w // 2 + 1, 2)
-    inverse = torch.fft.irfft2(torch.view_as_complex(bins), s=(h, w), norm="ortho").reshape(-1, h * w)
-    return forward.float(), inverse.float()
-
-
-def shared_modes(map_size: Size, filter_size: Size) -> Modes:
-    """How many frequencies two half spectra share: rows from frequency 0 up, rows below 0, and columns."""
-    rows = min(map_size[0], filter_size[0])
-    cols = min(map_size[1], filter_size[1]) // 2 + 1
-    return (rows + 1) // 2, rows // 2, cols
-
-
-def _lowest(half: Tensor, modes: Modes, dim: int) -> Tensor:
-    """The lowest frequencies of a half spectrum with rows along `dim`: the first and last rows, the first columns."""
-    low, high, cols = modes
-    half = half.narrow(dim + 1, 0, cols)
-    return torch.cat((half.narrow(dim, 0, low), half.narrow(dim, half.shape[dim] - high, high)), dim)
 
 
 def _white(c_out: int, c_in: int, size: Size) -> Tensor:

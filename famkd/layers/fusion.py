@@ -33,9 +33,10 @@ class Gate(nn.Module):
 class CrossAttention(nn.Module):
     """Each pixel of the deeper feature attends to the stage's 3x3 neighbourhood, channel by channel, (B, C, H, W).
 
-    A deeper feature of another size is resized to the stage's. The query comes from the deeper feature, key and value from the stage, all by 1x1 convolutions without bias. A
-    learned term is added to the key: per row offset in the first half of the channels, per column offset in the
-    second. There is no dot product over a head: every channel has its own softmax over the nine offsets.
+    A deeper feature of another size is resized to the stage's. The query comes from the deeper feature, key and value
+    from the stage, all by 1x1 convolutions without bias. A learned term is added to the key: per row offset in the
+    first half of the channels, per column offset in the second. There is no dot product over a head: every channel has
+    its own softmax over the nine offsets.
     Source: Ramachandran et al., Stand-Alone Self-Attention, NeurIPS 2019, as used by Pham et al., WACV 2024.
     """
 

@@ -1,4 +1,4 @@
-"""Cross attention and Fourier transforms in C++, for float32 on a CPU (kernels.cpp).
+"""Cross attention and Fourier transforms in C++, for float32 on a CPU (the folder cpp).
 
 The source is compiled once on a machine, by the compiler that `torch.compile` needs as well. Where that fails, the
 layers use torch only.
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
+SOURCES = sorted(Path(__file__).parent.glob("cpp/*"))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=gnu++17", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
 ARCHITECTURES = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}  # by what torch itself uses
@@ -46,12 +46,12 @@ def takes(*maps: Tensor) -> bool:
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None with a warning where they cannot be compiled or loaded."""
-    compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, COMPILERS)), None)
+    compiler = find_compiler()
     if compiler is None:
         return None
-    architecture = ARCHITECTURES.get(torch.backends.cpu.get_cpu_capability(), ())
-    command = [*compiler.split(), *FLAGS, *architecture]
-    key = hashlib.sha256(SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
+    capability = torch.backends.cpu.get_cpu_capability()
+    command = compile_command(compiler, ARCHITECTURES.get(capability, ()))
+    key = hashlib.sha256(b"".join(each.read_bytes() for each in SOURCES) + " ".join(command).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "famkd"
     built = folder / f"kernels-{key}.so"
     try:
@@ -64,13 +64,28 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def find_compiler() -> list[str] | None:
+    """The C++ compiler's command: that of the environment variable CXX, or else the first that is installed."""
+    named = os.environ.get("CXX")
+    if named:
+        return named.split()
+    found = next(filter(None, map(shutil.which, COMPILERS)), None)
+    return None if found is None else [found]
+
+
+def compile_command(compiler: list[str], architecture: tuple[str, ...]) -> list[str]:
+    sources = [str(each) for each in SOURCES if each.suffix == ".cpp"]
+    return [*compiler, *FLAGS, *architecture, *sources]
+
+
 def _compile(command: list[str], built: Path) -> None:
     """Compile beside the final place and move the result there, as another process may do the same."""
     built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=built.parent) as folder:
         fresh = Path(folder, built.name)
-        whole = [*command, str(SOURCE), "-o", str(fresh)]
-        subprocess.run(whole, check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS)
+        subprocess.run(
+            [*command, "-o", str(fresh)], check=True, capture_output=True, text=True, timeout=COMPILE_SECONDS
+        )
         fresh.replace(built)
 
 
@@ -105,8 +120,8 @@ class _Attend(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         q, kv, r = ctx.saved_tensors
-        d_q, d_kv = torch.zeros_like(q), torch.zeros_like(kv)
-        d_term = torch.zeros(len(q), *r.shape)
+        d_q, d_kv = torch.empty_like(q), torch.empty_like(kv)
+        d_term = torch.empty(len(q), *r.shape)
         _call("attend_backward", (_laid_out(grad), q, kv, r, d_q, d_kv, d_term), ctx.numbers)
         return d_q.to(grad.dtype), d_kv.to(grad.dtype), d_term.sum(0)
 
@@ -218,7 +233,7 @@ def _both_signs(h: int, w: int) -> Tensor:
 
 @cache
 def _tables(h: int, w: int) -> Tensor:
-    """Cosines and sines of both axes, as kernels.cpp reads them."""
+    """Cosines and sines of both axes, as cpp/transforms.cpp reads them."""
     return torch.cat([table for n in (h, w) for table in _waves_of(n)]).float()
 
 
