@@ -46,7 +46,7 @@ def sweeps(place: Path) -> list[Sweep]:
     for method in ("fam", "fam_review"):
         for axis, sizes, tiny, expected in (
             ("side", (16, 32, 64, 128), (8, 16), 2),
-            ("channels", (32, 64, 128, 256), (4, 8), 2),
+            ("channels", (16, 32, 64, 128), (4, 8), 2),
             ("classes", (10, 100, 1000), (10, 20), 1),
             ("batch", (16, 32, 64, 128), (2, 4), 1),
         ):
