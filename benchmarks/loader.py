@@ -24,13 +24,15 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from famkd.data import streamed
 from famkd.data.folder_source import of_classes
 from famkd.data.loader import TrainTest
-from famkd.data.streamed import MEAN, SIZE, STD, Streamed
+from famkd.data.streamed import SIZE, Streamed
 from famkd.data.tree import class_folders
 from famkd.run.environment import environment_info
 
 BATCH = 64
+MEAN, STD = streamed.MEAN[3], streamed.STD[3]
 
 
 def torchvision_batches(folder: Path, workers: int) -> Callable[[], Iterable]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 from famkd.cli.bench import bench_command
-from famkd.cli.commands import compare_command, export_command, sweep_command
+from famkd.cli.commands import compare_command, sweep_command
 from famkd.cli.completion import completion_command
 from famkd.cli.doctor import doctor_command
 from famkd.cli.eval import eval_command
 from famkd.cli.examples import EXAMPLES
+from famkd.cli.export import export_command
 from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command
 from famkd.cli.store import store_command
@@ -26,7 +27,7 @@ USAGE = """famkd: knowledge distillation with frequency attention
   famkd sweep NAME|FILE                        train a grid of settings, then compare; can be resumed
   famkd tune FILE                              search for settings by held-out images; can be resumed
   famkd store RECIPE --views K                 run the teacher once and store its outputs, for trainings without it
-  famkd export RUN --to onnx|pt2|safetensors   write the student alone, checked against the run
+  famkd export RUN --to onnx|pt2|safetensors|hub   write the student alone, checked against the run
   famkd bench RECIPE [--against naive]         time the parts of a training step on this machine
   famkd ls recipes|models|methods|data|optimizers|sweeps  list what is available, one name per line
   famkd doctor                                 print versions, devices and optional parts, for a bug report

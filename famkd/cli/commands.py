@@ -1,4 +1,4 @@
-"""famkd compare, sweep and export: the commands for finished runs and for many trainings."""
+"""famkd compare and sweep: the commands for many trainings."""
 
 import sys
 from typing import Annotated, Any, Literal
@@ -25,10 +25,6 @@ def compare_command(argv: list[str]) -> None:
 
 def sweep_command(argv: list[str]) -> None:
     print_sweep(*call(sweep, argv, prog="famkd sweep"))
-
-
-def export_command(argv: list[str]) -> None:
-    print(call(export, argv, prog="famkd export"))
 
 
 def compare(
@@ -97,37 +93,3 @@ def print_sweep(text: str, failed: list) -> None:
         lines = [f"  {job.title}: {why}" for job, why in failed]
         print(f"{len(failed)} failed:", *lines, sep="\n", file=sys.stderr)
         sys.exit(1)
-
-
-def export(
-    run: Positional[str] = "",
-    /,
-    to: Literal["onnx", "pt2", "safetensors"] = "onnx",
-    input: Literal["normalized", "unit", "bytes"] = "normalized",
-    out: Place = "",
-    root: Place = "",
-    best: bool = False,
-    ema: bool = False,
-    epoch: int = 0,
-    format: Literal["text", "json"] = "text",
-    plugins: Plugins = (),
-) -> Any:
-    """Write a run's student alone, checked on test images of the run, or on noise where the data set is not there.
-
-    Args:
-        run: Run directory.
-        to: ONNX, a torch.export program, or plain weights.
-        input: Input of the file: normalized floats as in training, unit floats in 0..1, or bytes (uint8, 0..255).
-        out: The file. By default student.onnx and so on in the run directory.
-        root: Folder or file of the data set, where it has moved since the training.
-        best: Use the weights of the run's best epoch instead of the last.
-        ema: Use the average of the weights (EMA), of a run that was trained with --ema.
-        format: Format of what is printed about the file: text, or one JSON object.
-    """
-    import_plugins(plugins)
-    if not run:
-        raise UserError("Name the run whose student to export, as in famkd export runs/quickstart/fam_review-seed0.")
-    from famkd.export import export
-
-    report = export(expanded(run), to, input=input, out=out, root=root, best=best, ema=ema, epoch=epoch)
-    return report.as_json() if format == "json" else report

@@ -58,19 +58,22 @@ def _words() -> tuple[Words, Words]:
 
 def _parsed() -> dict[str, list[Any]]:
     """The dataclasses and functions that hold the flags of each command."""
-    from famkd.cli import commands, doctor, eval, listing, store, train, tune
+    from famkd.cli import commands, doctor, listing, store, train, tune
     from famkd.cli.bench import BenchFlags
+    from famkd.cli.eval import EvalFlags
+    from famkd.cli.export import ExportFlags
     from famkd.config.sections import recipe_type
     from famkd.methods import METHODS
 
     recipe = recipe_type(tuple(METHODS), "")
     functions: dict[str, Callable] = {
-        "eval": eval.evaluate, "compare": commands.compare, "sweep": commands.sweep, "export": commands.export,
-        "ls": listing.show, "doctor": doctor.doctor, "tune": tune.tune,
+        "compare": commands.compare, "sweep": commands.sweep, "ls": listing.show, "doctor": doctor.doctor,
+        "tune": tune.tune,
     }  # fmt: skip
     return {
         "train": [train.TrainFlags, recipe], "init": [recipe], "store": [store.StoreFlags, recipe],
-        "bench": [BenchFlags, recipe], **{name: [function] for name, function in functions.items()},
+        "bench": [BenchFlags, recipe], "eval": [EvalFlags], "export": [ExportFlags],
+        **{name: [function] for name, function in functions.items()},
     }  # fmt: skip
 
 

@@ -27,6 +27,8 @@ EXAMPLES = {
     "export": (
         "famkd export runs/quickstart/fam_review-seed0 --to onnx",
         "famkd export RUN --to onnx --input bytes --best --out student.onnx --format json",
+        "famkd export RUN --to onnx --int8 --calibration 512",
+        "famkd export RUN --to hub --out my-student",
     ),
     "bench": ("famkd bench cifar100/resnet56-resnet20 --noise --against naive", "famkd bench quickstart --format json"),
     "ls": ("famkd ls recipes", "famkd ls models --sizes", "famkd ls methods --format json"),

@@ -113,6 +113,8 @@ def _members(kind: Any) -> Iterator[tuple[str, Any, Any]]:
     if is_dataclass(kind):
         hints = get_type_hints(kind if isinstance(kind, type) else type(kind), include_extras=True)
         for each in fields(kind):
+            if tyro.conf.Positional in _metadata(hints[each.name]):
+                continue
             if not isinstance(kind, type):
                 yield each.name, hints[each.name], getattr(kind, each.name)
             elif each.default_factory is not MISSING:

@@ -1,5 +1,6 @@
 """Image sets too large to hold: in folders by class, or in WebDataset shards."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -8,11 +9,12 @@ from annotated_types import Ge, Le
 from famkd.data.folder_source import read_folders
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import colour
+from famkd.data.shard_cache import ShardCache
 from famkd.data.streamed import SIZE, Streamed
 from famkd.data.targets import ALL
 from famkd.data.transforms import Interpolation, View, size_from
 from famkd.data.unreadable import Choice, readable
-from famkd.data.webdataset import has_shards, read_shards
+from famkd.data.webdataset import Reading, has_shards, read_shards
 from famkd.errors import UserError
 
 
@@ -35,6 +37,8 @@ def imagenet(
     test_crop: Annotated[float, Ge(0), Le(1)] = 0.0,
     interpolation: Interpolation = "bilinear",
     table: str = "",
+    cache: str = "",
+    cache_gib: Annotated[float, Ge(0)] = 0.0,
 ) -> Streamed:
     """Images too many to hold: root/train/CLASS/*.jpg and root/val/CLASS/*.jpg, or WebDataset shards in their places.
 
@@ -55,10 +59,14 @@ def imagenet(
         interpolation: How images are scaled, in training and in tests.
         table: CSV file of the labels in folders, for multilabel and regression: its name in each of the two folders, or
             its path under the root for both. By default the only one in the folder, or beside it with its name.
+        cache: Folder on this machine for copies of the shards that are read, for roots such as s3://BUCKET/PATH.
+        cache_gib: GiB of copies to keep: the least recently used ones are removed. 0 keeps all.
     """
     shape = size_from(size) or (SIZE, SIZE)
     behind = colour(background)
-    images = readable(read_imagenet(root, splits, label_key, task, table), unreadable, workers)
+    images = readable(
+        read_imagenet(root, splits, label_key, task, table, _cache(cache, cache_gib)), unreadable, workers
+    )
     return Streamed(
         images, batch_size, device, seed, augment, size=shape, workers=workers, gpu_decode=gpu_decode,
         background=behind, skip=unreadable == "skip", channels=channels, view=View(test_crop, interpolation),
@@ -74,10 +82,19 @@ def read_imagenet(
     label_key: str = "",
     task: str = "classification",
     table: str = "",
+    cache: ShardCache | None = None,
 ) -> TrainTest:
     """List training and test images: in shards if the training split has any, otherwise in folders."""
     if "://" in root or has_shards(root, splits[0]):
         if task not in ("classification", "unlabelled"):
             raise UserError(f"Shards are read for classification and unlabelled, not for {task}: unpack them.")
-        return read_shards(root, splits, label_key, labelled=task == "classification")
+        return read_shards(root, splits, Reading(label_key, task == "classification", cache))
+    if cache:
+        raise UserError("--data.cache keeps copies of shards, and these images lie in folders: leave it out.")
     return read_folders(root, splits, task, table)
+
+
+def _cache(folder: str, gib: float) -> ShardCache | None:
+    if gib and not folder:
+        raise UserError("--data.cache_gib limits the copies in a folder: name it by --data.cache.")
+    return ShardCache(Path(folder).expanduser(), gib) if folder else None

@@ -5,16 +5,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from famkd.data.pixels import WHITE, Colour, decoded, opened
-from famkd.data.transforms import USUAL_VIEW, Size, View, device_turn, plain_view, seed_of, training_view, viewed
+from famkd.data.jpeg import decoded_pixels, device_turn
+from famkd.data.pixels import WHITE, Colour, opened
+from famkd.data.transforms import USUAL_VIEW, Size, View, plain_view, reduction, seed_of, training_view, viewed
+from famkd.errors import UserError
 
 TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
 MOST_WORKERS = 16  # of one training process, by default
@@ -136,8 +138,17 @@ class FileImages(Dataset):
         self.size: Size = (size, size) if isinstance(size, int) else size
         self.background, self.channels, self.settings = background, channels, settings
 
-    def __getitems__(self, keys: list[Key]) -> DecodedBatch:
-        """The batch of some keys; it is shorter where images are left out."""
+    def __getitems__(self, keys: list[Key]) -> DecodedBatch | UserError:
+        """The batch of some keys; it is shorter where images are left out.
+
+        An error, such as of a full disk, is returned: one raised in a worker would arrive as a traceback's text.
+        """
+        try:
+            return self._batch(keys)
+        except UserError as error:
+            return error
+
+    def _batch(self, keys: list[Key]) -> DecodedBatch:
         images: list[Tensor] = []
         numbers: list[int] = []
         failed: list[int] = []
@@ -164,18 +175,27 @@ class FileImages(Dataset):
                     opened(io.BytesIO(data))
                     pixels = torch.frombuffer(bytearray(data), dtype=torch.uint8)
                 else:
-                    image = decoded(data, self.channels, self.background)
+                    scale = partial(self._reduction, epoch=epoch, index=candidate)
+                    image = decoded_pixels(data, self.channels, self.background, scale)
                     pixels = self.view(image, epoch, candidate)
                 return pixels, candidate, candidates[:n]
+            except UserError:
+                raise
             except Exception:  # every decoder raises its own
                 continue
         return None, index, candidates
 
-    def view(self, image: Image.Image | Tensor, epoch: int, index: int) -> Tensor:
+    def view(self, image: Tensor, epoch: int, index: int) -> Tensor:
         """(H, W, C) bytes of a decoded image."""
-        augmented = epoch > 0 and self.augment
-        view = (training_view if augmented else plain_view)(self.size, self.settings)
+        view = (training_view if self._augmented(epoch) else plain_view)(self.size, self.settings)
         return viewed(image, view, seed_of(self.seed, epoch, index))
+
+    def _augmented(self, epoch: int) -> bool:
+        return epoch > 0 and self.augment
+
+    def _reduction(self, own: Size, epoch: int, index: int) -> int:
+        seed = seed_of(self.seed, epoch, index) if self._augmented(epoch) else None
+        return reduction(own, self.size, self.settings, seed)
 
     def _joined(self, images: list[Tensor]) -> Tensor:
         if self.raw:

@@ -13,6 +13,7 @@ from torch import Tensor
 from famkd import distributed
 from famkd.data.augment import Augment
 from famkd.data.balance import Balance, class_weights, must_have_classes
+from famkd.data.jpeg import decoded_or_none, device_decodes, turned, with_channels
 from famkd.data.loader import (
     TRIES,
     DecodedBatch,
@@ -28,7 +29,7 @@ from famkd.data.loader import (
 from famkd.data.pixels import WHITE, Colour
 from famkd.data.split import read_split
 from famkd.data.targets import one_class_each
-from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, decoded_or_none, device_decodes, turned, with_channels
+from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, normalised
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -107,8 +108,8 @@ class Streamed:
         self._class_weights: Tensor | None = None  # (classes,) in the student's own loss
         self._train_on(splits.train)
         scale = 1 / (255 * torch.tensor(self.std))
-        self._scale = scale.to(self.device)
-        self._shift = (-torch.tensor(self.mean) * 255 * scale).to(self.device)
+        self._scale = scale.repeat(self.size[1]).to(self.device)  # (W * C,), a row of pixels
+        self._shift = (-torch.tensor(self.mean) * 255 * scale).repeat(self.size[1]).to(self.device)
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed
@@ -248,7 +249,7 @@ class Streamed:
         return Pictures(self._normalised(piece.pixels), piece.targets, as_rgb(piece.pixels))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        return torch.addcmul(self._shift, pixels.float(), self._scale).permute(0, 3, 1, 2)
+        return normalised(pixels, self._scale, self._shift)
 
     def _piece(self, loaded: DecodedBatch | UserError, items: FileImages, epoch: int) -> _Piece:
         if isinstance(loaded, UserError):

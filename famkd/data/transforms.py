@@ -1,10 +1,9 @@
-"""From the pixels of an image to those that a network sees, and decoding on a device."""
+"""From the pixels of an image to those that a network sees."""
 
 import hashlib
-import io
 import re
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -15,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 
 from famkd.data.augment import NOTHING, RATIO, SCALE, USUAL, Augment
-from famkd.data.pixels import opened, orientation
 from famkd.errors import UserError
 
 Size = tuple[int, int]  # height and width
@@ -23,10 +21,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 WITH_MARGIN = 128  # pixels; smaller test images belong to small data sets, which are tested without a margin
 LONGEST = 64  # sides of the size; without it a line of pixels would be scaled to gigabytes before its centre is cut out
-LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey, by ITU-R 601
-END_OF_JPEG = b"\xff\xd9"
-# Dimensions of a (3, H, W) image to flip for an orientation of EXIF, after height and width are swapped for 5 to 8.
-FLIPS = {1: (), 2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}
+REDUCED = (8, 4, 2)  # scales at which a JPEG can be decoded, as divisors
+GAP = 2  # how many times larger than the view a reduced image stays, as `Image.thumbnail` of Pillow has it by default
 
 
 def size_from(text: int | str) -> Size | None:
@@ -38,24 +34,6 @@ def size_from(text: int | str) -> Size | None:
     if height < 1 or width < 1:
         raise UserError(f"{str(text)[:40]!r} is no size in pixels: write 64, or 96x64 for height x width.")
     return height, width
-
-
-def device_turn(data: bytes) -> int:
-    """How to turn the image of a file that a device decodes, from 1 to 8; 0 if the device would not decode it alike.
-
-    Alike are JPEGs of 8 bits in grey or in YCbCr that are complete. Errors: whatever Pillow raises.
-    """
-    with opened(io.BytesIO(data)) as image:
-        own = image.mode in ("L", "RGB") and image.info.get("adobe_transform") != 0  # 0: RGB without a conversion
-        if image.format != "JPEG" or not own or not data.endswith(END_OF_JPEG):
-            return 0
-        return orientation(image) if orientation(image) in FLIPS else 1
-
-
-def turned(image: Tensor, orientation: int) -> Tensor:
-    """A decoded (3, H, W) image turned upright as its orientation says."""
-    image = image.transpose(1, 2) if orientation >= 5 else image
-    return image.flip(FLIPS[orientation])
 
 
 def as_rgb(pixels: Tensor) -> Tensor:
@@ -70,38 +48,37 @@ def as_rgb(pixels: Tensor) -> Tensor:
     return pixels[..., :3] if channels >= 3 else pixels[..., :1].expand(*pixels.shape[:-1], 3)
 
 
-def with_channels(image: Tensor, channels: int) -> Tensor:
-    """A (3, H, W) uint8 image in the channels that `famkd.data.pixels.converted` makes: grey, RGB or RGBA."""
-    if channels == 1:
-        luma = torch.tensor(LUMA, device=image.device)
-        return (image.float() * luma[:, None, None]).sum(0, keepdim=True).round().to(torch.uint8)
-    return image if channels == 3 else torch.cat((image, torch.full_like(image[:1], 255)))
+def normalised(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Bytes (B, H, W, C) as floats (B, C, H, W), channels last in memory.
+
+    Args:
+        scale, shift: of each value in a row of pixels, (W * C,).
+    """
+    rows = pixels.flatten(2)  # a tensor of three numbers is slow to broadcast
+    if pixels.is_cuda:
+        images = torch.addcmul(shift, rows.float(), scale)
+    else:
+        images = torch.empty(rows.shape)
+        for image, row in zip(images, rows):  # one at a time stays in the cache
+            torch.addcmul(shift, row.float(), scale, out=image)
+    return images.view(pixels.shape).permute(0, 3, 1, 2)
 
 
-def decoded_on(data: list[Tensor], device: torch.device) -> list[Tensor]:
-    """JPEG files, (bytes,) uint8 each, as (3, H, W) images on a device, by its own decoder where it has one."""
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    images = decode_jpeg(data, mode=ImageReadMode.RGB, device=device)
-    return list(images)
-
-
-def decoded_or_none(data: list[Tensor], device: torch.device) -> list[Tensor | None]:
-    """Files as `decoded_on` decodes them; None for one that is damaged."""
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """What torch draws on the CPU inside follows from a seed alone, and changes nothing outside."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds the GPUs, a hundred times as slow
     try:
-        return list(decoded_on(data, device)) if data else []
-    except RuntimeError:  # one of them is refused: find out which
-        return [None if len(data) == 1 else decoded_or_none([each], device)[0] for each in data]
+        yield
+    finally:
+        torch.set_rng_state(state)
 
 
 def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -> Tensor:
     """One image through a transform whose draws follow from a seed alone: (H, W, C) bytes."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds the GPUs, a hundred times as slow
-    try:
+    with drawing(seed):
         image = view(image)
-    finally:
-        torch.set_rng_state(state)
     if isinstance(image, Tensor):
         return image.permute(1, 2, 0)
     pixels = torch.from_numpy(np.array(image))
@@ -133,6 +110,8 @@ def training_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[An
     scaled = InterpolationMode(settings.interpolation)
     crop = v2.RandomResizedCrop((height, width), scale, ratio, scaled, antialias=True)
     steps: list[Any] = [crop, v2.RandomHorizontalFlip()]
+    if augment.recolours:
+        steps.append(v2.ToPILImage())  # Pillow's operations are faster on a CPU than those on tensors
     if augment.jitter:  # one after the other, since ColorJitter with all three draws their order too
         kinds = ("brightness", "contrast", "saturation")
         steps += [v2.ColorJitter(**{kind: augment.jitter}) for kind in kinds]
@@ -155,18 +134,46 @@ def plain_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[Any],
     from torchvision.transforms.v2 import functional as F
 
     height, width = _pair(size)
-    margin = 8 / 7 if min(height, width) >= WITH_MARGIN else 1
-    if settings.test_crop:
-        margin = 1 / settings.test_crop
-    covered = (round(height * margin), round(width * margin))
     mode = InterpolationMode(settings.interpolation)
 
     def view(image: Any) -> Any:
         own_height, own_width = F.get_size(image)
-        scaled = F.resize(image, list(_covering(own_height, own_width, *covered)), mode, antialias=True)
+        scaled = F.resize(image, list(_scaled((own_height, own_width), size, settings)), mode, antialias=True)
         return F.center_crop(scaled, [height, width])
 
     return view
+
+
+def reduction(own: Size, size: int | Size, settings: View, seed: int | None) -> int:
+    """By how much an image may be scaled down while it is decoded: 1, 2, 4 or 8.
+
+    What is cut from the reduced image is at least `GAP` times as large as the size. Photographs of cameras are so
+    decoded several times as fast.
+
+    Args:
+        own: height and width of the whole image.
+        seed: that of the training view; None for the plain view.
+    """
+    height, width = _pair(size)
+    if min(own[0] / height, own[1] / width) < GAP * min(REDUCED):
+        return 1
+    if seed is None:
+        larger = own[0] / _scaled(own, size, settings)[0]
+    else:
+        crop: Any = training_view(size, settings)
+        with drawing(seed):  # the crop is what is drawn first
+            box = crop.transforms[0].make_params([torch.empty(3, *own, device="meta")])
+        larger = min(box["height"] / height, box["width"] / width)
+    return next((factor for factor in REDUCED if larger >= GAP * factor), 1)
+
+
+def _scaled(own: Size, size: int | Size, settings: View) -> Size:
+    """What a test image is scaled to before its centre is cut out."""
+    height, width = _pair(size)
+    margin = 8 / 7 if min(height, width) >= WITH_MARGIN else 1
+    if settings.test_crop:
+        margin = 1 / settings.test_crop
+    return _covering(*own, round(height * margin), round(width * margin))
 
 
 def _covering(own_height: int, own_width: int, height: int, width: int) -> Size:
@@ -190,11 +197,3 @@ def seed_of(*numbers: int) -> int:
     text = ",".join(map(str, numbers)).encode()
     digest = hashlib.blake2b(text, digest_size=7).digest()
     return int.from_bytes(digest, "big")
-
-
-def device_decodes(device: torch.device) -> bool:
-    """Whether a device can decode JPEGs; a warning if it cannot."""
-    if device.type == "cuda":
-        return True
-    warnings.warn(f"--data.gpu_decode needs a CUDA device: the {device.type} decodes as usual.", stacklevel=3)
-    return False

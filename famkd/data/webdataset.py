@@ -7,10 +7,9 @@ index says where in its tar each image lies. It is read from `index.npz` next to
 and saved there if that is possible.
 """
 
-import os
 import re
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor
 from famkd import distributed
 from famkd.data.balance import drawn
 from famkd.data.loader import TrainTest
-from famkd.data.shard_files import file_system, find_tars, listing, place_of
+from famkd.data.shard_cache import ShardCache
+from famkd.data.shard_files import TarFolder, file_system, find_tars, listing, place_of
 from famkd.data.shard_index import Index, index_bytes, index_of, read_index
 from famkd.data.shard_samples import NUMBER, read_samples
 from famkd.data.small import MOST_CLASSES
@@ -32,6 +32,23 @@ WINDOW = 16  # shards whose images are mixed with each other in an epoch
 CAPTIONS = 50  # from so many images on, names that are nearly all different are captions and not classes
 
 
+class Reading(NamedTuple):
+    """How the samples of tars are read.
+
+    Args:
+        label_key: key of the class in the samples' .json; "" to find the class.
+        labelled: read the classes; otherwise there are none.
+        cache: where copies of the tars are kept; None to read them in place.
+    """
+
+    label_key: str = ""
+    labelled: bool = True
+    cache: ShardCache | None = None
+
+
+USUAL = Reading()
+
+
 class ShardSource:
     """The images in the tars of one folder.
 
@@ -41,15 +58,13 @@ class ShardSource:
     Args:
         folder: address of the folder.
         pattern: names of the tars in it, with * and ? or with braces, as in `train-{0000..0146}.tar`.
-        label_key: key of the class in the samples' .json; "" to find the class.
-        labelled: read the classes; otherwise `labels` is (N, 0).
+        reading: how the samples are read. Without labels `labels` is (N, 0).
     """
 
-    def __init__(self, folder: str, pattern: str = "*.tar", label_key: str = "", labelled: bool = True):
-        self.folder, self._labelled = folder, labelled
-        self._file_system: Any = None  # fsspec's, and the process that opened it
-        self._opened_by = 0
-        index = distributed.on_rank_zero(lambda: self._index(pattern, label_key))
+    def __init__(self, folder: str, pattern: str = "*.tar", reading: Reading = USUAL):
+        self.folder, self._reading = folder, reading
+        self._tars = TarFolder(folder, reading.cache)
+        index = distributed.on_rank_zero(lambda: self._index(pattern))
         self.shards = list(index.tars)
         self.names: list[str] = index.names
         self._class = index.labels  # (N,) positions in `names`
@@ -67,8 +82,7 @@ class ShardSource:
     def read(self, index: int) -> bytes:
         """Content of an image file."""
         start, stop = self._place[index].tolist()
-        shard = self.shards[self._shard[index]]
-        return self._files().cat_file(f"{self._root()}/{shard}", start=start, end=stop)
+        return self._tars.read(self.shards[self._shard[index]], start, stop)
 
     def unreadable(self, workers: int = -1) -> dict[int, str]:
         """Numbers of the images that cannot be read, each with the reason, as the index says."""
@@ -88,47 +102,32 @@ class ShardSource:
 
     def number_classes(self, numbers: dict[str, int]) -> None:
         """Set `labels` by the number of each class, by its name in the samples."""
-        if not self._labelled:
+        if not self._reading.labelled:
             self.labels = without_labels(self._class)
             return
         self.labels = np.asarray([numbers[name] for name in self.names], np.int64)[self._class]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file_system": None, "_opened_by": 0}
-
-    def _files(self) -> Any:
-        """The file system, opened once in each process: a connection does not survive a fork."""
-        if self._opened_by != os.getpid():
-            self._file_system, _ = file_system(self.folder)
-            self._opened_by = os.getpid()
-        return self._file_system
-
-    def _root(self) -> str:
-        return file_system(self.folder)[1]
-
-    def _index(self, pattern: str, label_key: str) -> Index:
+    def _index(self, pattern: str) -> Index:
         """The saved index, or a new one, which is saved next to the shards if that is possible."""
-        tars = find_tars(self._files(), self._root(), pattern)
+        files, root = self._tars.place()
+        tars = find_tars(files, root, pattern)
         slug = "" if pattern == "*.tar" else re.sub(r"\W+", "-", pattern.removesuffix(".tar")).strip("-") + "."
-        slug += "" if self._labelled else "unlabelled."
-        path = f"{self._root()}/{slug}index.npz"
-        try:
-            saved = read_index(self._files().cat_file(path), tars, label_key)
-        except Exception:  # every file system raises its own where there is no such file
-            saved = None
-        if saved is not None:
-            return saved
-        index = index_of([self._samples(shard, tars, label_key) for shard in tars], tars, label_key)
-        try:
-            self._files().pipe_file(path, index_bytes(index))
-        except (OSError, NotImplementedError, ValueError):
+        slug += "" if self._reading.labelled else "unlabelled."
+        name, label_key = f"{slug}index.npz", self._reading.label_key
+        for data in self._tars.saved(name):
+            saved = read_index(data, tars, label_key)
+            if saved is not None:
+                return saved
+        index = index_of([self._samples(shard, tars) for shard in tars], tars, label_key)
+        if not self._tars.save(name, index_bytes(index)):
             warnings.warn(f"Cannot save the index of {self.folder} there: it is made again each time.", stacklevel=2)
         return index
 
-    def _samples(self, shard: str, tars: dict[str, int], label_key: str) -> list[Any]:
-        with self._files().open(f"{self._root()}/{shard}", "rb") as file:
+    def _samples(self, shard: str, tars: dict[str, int]) -> list[Any]:
+        label_key, labelled, _ = self._reading
+        with self._tars.open(shard) as file:
             whole = sum(tars.values()) <= WHOLE
-            return read_samples(file, f"{self.folder}/{shard}", label_key, whole=whole, labelled=self._labelled)
+            return read_samples(file, f"{self.folder}/{shard}", label_key, whole=whole, labelled=labelled)
 
 
 def has_shards(root: str, split: str) -> bool:
@@ -136,21 +135,16 @@ def has_shards(root: str, split: str) -> bool:
     return place_of(root, split) is not None
 
 
-def read_shards(
-    root: str, splits: tuple[str, str] = ("train", "val"), label_key: str = "", labelled: bool = True
-) -> TrainTest:
+def read_shards(root: str, splits: tuple[str, str] = ("train", "val"), reading: Reading = USUAL) -> TrainTest:
     """List training and test images in tars.
 
     A split is the name of a folder of tars, the names of tars under the root with * or with braces, or a word in the
     names of the tars in the root. Names of classes come from the lines of `classes.txt` under the root if there is one,
     otherwise from the samples.
-
-    Args:
-        labelled: read the classes of the samples; otherwise there are none.
     """
-    train, test = (shard_source(root, split, label_key, labelled) for split in splits)
-    if not labelled:
-        return TrainTest(train, test, [], lambda name: _further_split(root, name, label_key, (train, test), False))
+    train, test = (shard_source(root, split, reading) for split in splits)
+    if not reading.labelled:
+        return TrainTest(train, test, [], lambda name: _further_split(root, name, reading, (train, test)))
     files, path = file_system(root)
     listed = None
     if files.exists(f"{path}/classes.txt"):
@@ -162,27 +156,25 @@ def read_shards(
         _number(source, classes, by_name, where)
 
     def read_split(name: str) -> ShardSource:
-        source = _further_split(root, name, label_key, (train, test))
+        source = _further_split(root, name, reading, (train, test))
         _number(source, classes, by_name, where)
         return source
 
     return TrainTest(train, test, classes, read_split)
 
 
-def _further_split(
-    root: str, name: str, label_key: str, used: tuple[ShardSource, ShardSource], labelled: bool = True
-) -> ShardSource:
+def _further_split(root: str, name: str, reading: Reading, used: tuple[ShardSource, ShardSource]) -> ShardSource:
     """The held-out images of a further split; UserError if there is none, or if it is one of those in use."""
     place = place_of(root, name)
     if place is None:
         raise UserError(f"--data.val {name}: there are no shards in {root}/{name}: name a folder of .tar files.")
-    source = ShardSource(*place, label_key, labelled)
+    source = ShardSource(*place, reading)
     if (source.folder, source.shards) in [(each.folder, each.shards) for each in used]:
         raise UserError(f"--data.val {name} holds the training or test images: name another folder of shards.")
     return source
 
 
-def shard_source(root: str, split: str, label_key: str = "", labelled: bool = True) -> ShardSource:
+def shard_source(root: str, split: str, reading: Reading = USUAL) -> ShardSource:
     """The images of one split; UserError, which says what is there, if it has no tars."""
     place = place_of(root, split)
     if place is None:
@@ -190,7 +182,7 @@ def shard_source(root: str, split: str, label_key: str = "", labelled: bool = Tr
             f"There are no shards of {split} under {root}: it holds {and_more(sorted(listing(root))) or 'nothing'}. "
             "Name a folder of .tar files, or the files, by --data.splits, as in val-{0000..0063}.tar."
         )
-    return ShardSource(*place, label_key, labelled)
+    return ShardSource(*place, reading)
 
 
 def _numbers(names: list[str]) -> dict[str, int]:

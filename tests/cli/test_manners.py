@@ -128,7 +128,7 @@ def test_bash_completes_commands_names_flags_and_values(script):
     assert complete(script, "famkd", "train", "quickstart", "--method", "fam_") == ["fam_review"]
     assert "--optim.lr" in complete(script, "famkd", "train", "quickstart", "--optim.")
     assert complete(script, "famkd", "train", "quickstart", "--engine", "e") == ["eager"]
-    assert complete(script, "famkd", "export", "RUN", "--to", "") == ["onnx", "pt2", "safetensors"]
+    assert complete(script, "famkd", "export", "RUN", "--to", "") == ["onnx", "pt2", "safetensors", "hub"]
     assert complete(script, "famkd", "compare", "--format", "js") == ["json"]
     assert complete(script, "famkd", "ls", "mod") == ["models"]
 

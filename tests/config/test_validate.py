@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from famkd.bench.step import bench
-from famkd.cli.eval import evaluate
+from famkd.cli.eval import eval_command
 from famkd.config.load import load_recipe
 from famkd.config.validate import validated
 from famkd.errors import UserError
@@ -143,9 +143,9 @@ def test_a_run_in_the_working_directory_is_nobodys_teacher(small, capsys):
 def test_eval_bench_and_export_tell_what_they_cannot_do(small):
     run = train(small("--epochs", "1"))
     with pytest.raises(UserError, match="Name either a run directory, or --model"):
-        evaluate(str(run.path), weights="x.pth")
+        eval_command([str(run.path), "--weights", "x.pth"])
     with pytest.raises(UserError, match="--batch_size is -1"):
-        evaluate(str(run.path), batch_size=-1)
+        eval_command([str(run.path), "--batch_size", "-1"])
     with pytest.raises(UserError, match="--steps 1 or more"):
         bench(load_recipe("quickstart"), steps=0, noise=True)
     with pytest.raises(UserError, match="Cannot write into /proc"):

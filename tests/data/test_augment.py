@@ -309,9 +309,10 @@ def test_grey_images_cannot_be_recoloured():
 def test_images_from_files_are_recoloured_by_torchvision():
     settings = Augment(crop_scale=(0.5, 1.0), crop_ratio=(0.9, 1.1), jitter=0.3, policy="randaugment", strength=5)
     view = transforms.training_view(32, transforms.View(interpolation="bicubic", training=settings))
-    crop, flip, *jitters, policy = view.transforms
+    crop, flip, as_pillow, *jitters, policy = view.transforms
     assert (tuple(crop.scale), tuple(crop.ratio), crop.interpolation.value) == ((0.5, 1.0), (0.9, 1.1), "bicubic")
     assert isinstance(flip, v2.RandomHorizontalFlip)
+    assert isinstance(as_pillow, v2.ToPILImage)
     assert [(jitter.brightness, jitter.contrast, jitter.saturation) for jitter in jitters] == [
         ((0.7, 1.3), None, None),
         (None, (0.7, 1.3), None),

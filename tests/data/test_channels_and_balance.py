@@ -13,9 +13,10 @@ from PIL import Image
 from famkd.config.load import load_recipe
 from famkd.data import DATA, build_data
 from famkd.data.balance import class_weights, drawn
+from famkd.data.jpeg import device_turn, turned, with_channels
 from famkd.data.loader import Subset
 from famkd.data.small import Images
-from famkd.data.transforms import as_rgb, device_turn, turned, with_channels
+from famkd.data.transforms import as_rgb
 from famkd.distill.types import Batch, View
 from famkd.errors import UserError
 from famkd.models import MODELS, build_model

@@ -1,6 +1,5 @@
 """Image folders and shards: every kind of file, the same epoch however it is read, and bad files are skipped."""
 
-import io
 import os
 import pickle
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.pictures import CLASSES, jpeg, pack, picture
 from helpers.processes import finish, spoken, wait_for_epochs
 from PIL import Image
 from torchvision.transforms import v2
@@ -21,29 +21,15 @@ from famkd.config.load import load_recipe
 from famkd.data import build_data
 from famkd.data.folder_source import read_folders
 from famkd.data.imagenet import read_imagenet
+from famkd.data.jpeg import decoded_on, decoded_pixels
 from famkd.data.pixels import decoded
-from famkd.data.transforms import decoded_on, plain_view, seed_of, training_view, viewed
+from famkd.data.transforms import plain_view, seed_of, training_view, viewed
 from famkd.data.webdataset import WINDOW, ShardSource
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.training import loop as training
 from famkd.training.loop import train
 from famviz.networks import run_images
-
-CLASSES = ("dark", "mid", "light")
-
-
-def picture(number: int, label: int) -> Image.Image:
-    """Noise whose brightness tells its class, of another size each time."""
-    draw = np.random.default_rng(100 * label + number)
-    shape = (40 + 3 * number, 60 - 2 * number, 3)
-    return Image.fromarray((draw.integers(0, 60, shape) + 80 * label).astype(np.uint8))
-
-
-def jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -292,19 +278,6 @@ def test_a_gpu_decodes(tree):
 # shards ----------------------------------------------------------------------------------------------------------
 
 
-def pack(root: Path, split: str, per_shard: int, count: int) -> None:
-    """`count` samples of each class, in order of number, so that every shard holds all classes."""
-    (root / split).mkdir(parents=True)
-    samples = [(f"{n:03d}{label}", label, jpeg(picture(n, label))) for n in range(count) for label in range(3)]
-    for first in range(0, len(samples), per_shard):
-        with tarfile.open(root / split / f"{first // per_shard:05d}.tar", "w") as tar:
-            for key, label, data in samples[first : first + per_shard]:
-                for ending, content in (("cls", str(label).encode()), ("jpg", data), ("json", b"{}")):
-                    info = tarfile.TarInfo(f"{key}.{ending}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-
-
 @pytest.fixture
 def shards(tmp_path) -> Path:
     pack(tmp_path, "train", 4, 5)
@@ -319,7 +292,7 @@ def test_shards_are_read_in_place(shards):
     assert data.labels.tolist() == [0, 1, 2] * 5
     batch = next(data.test(6))
     assert batch.targets.tolist() == [0, 1, 2] * 2
-    expected = viewed(decoded(jpeg(picture(1, 2))), plain_view(32), 0)
+    expected = viewed(decoded_pixels(jpeg(picture(1, 2))), plain_view(32), 0)
     assert torch.equal(stream(shards, batch_size=15)._train.__getitems__([(0, 5)]).pixels[0], expected)
     first = pieces(data)
     assert same(first, pieces(stream(shards, workers=2)))

@@ -16,7 +16,6 @@ from famkd.config.load import load_recipe
 from famkd.config.validate import validated
 from famkd.distill.types import Scores
 from famkd.errors import UserError
-from famkd.export import export
 from famkd.models import build_model
 from famkd.models.detection import LEVELS
 from famkd.models.faster_rcnn import PreciseCoder, Prepare
@@ -291,12 +290,6 @@ def test_a_detectors_step_is_timed_piece_by_piece(tiny):
     assert all(figures[f"{piece}_ms"] >= 0 for piece in ("data", "teacher", "student", "method", "optimiser"))
     with pytest.raises(UserError, match="--noise makes images for classification, not for detection"):
         bench(tiny(), steps=1, noise=True)
-
-
-def test_a_detector_is_not_exported(tiny):
-    run = train(tiny("--epochs", "1", "--method", "none"), out="run")
-    with pytest.raises(UserError, match=r"Networks for detection cannot be exported: run/student\.safetensors"):
-        export(run.path)
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ import famkd.export
 from famkd.errors import UserError
 from famkd.evaluate import evaluate_run, load_deployed
 from famkd.evaluate.noise import Noise
-from famkd.export import Normalizing, export
+from famkd.export import export
+from famkd.export.pixels import Normalizing
+from famkd.export.report import macs
 from famkd.models import build_model
 from famkd.run.directory import Run
 from famkd.training.loop import train
@@ -66,7 +68,7 @@ def test_a_program_of_simkd_is_the_dressed_student(small):
 
 def test_macs_are_those_of_a_convolution_counted_by_hand():
     conv = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
-    assert famkd.export._macs(conv, torch.zeros(1, 3, 8, 8)) == 8 * 8 * 5 * 3 * 9
+    assert macs(conv, torch.zeros(1, 3, 8, 8)) == 8 * 8 * 5 * 3 * 9
 
 
 def test_normalisation_is_the_data_sets():
@@ -92,7 +94,7 @@ def test_without_the_data_set_the_same_is_written_and_checked_on_noise(run, few_
     (run.path / "recipe.yaml").write_text(recipe.replace(str(few_digits), "gone.npz"))
     without = export(run.path, to, out=f"b.{to}")
     assert "gone.npz" in capsys.readouterr().err
-    assert (with_data.checked_on, without.checked_on) == ("test images", "images of noise")
+    assert (with_data.checked_on, without.checked_on) == ("32 test images", "32 images of noise")
     assert without._replace(path="", bytes=0, difference=0, latency_ms=0, checked_on="") == with_data._replace(
         path="", bytes=0, difference=0, latency_ms=0, checked_on=""
     )
