@@ -29,9 +29,8 @@ from famkd.training.cuda_graph import Graph
 from famkd.training.monitor import NEVER, Monitor
 from famkd.training.optimizer import set_learning_rate, state_tensors
 
-COMPILE_PAYS = (
-    500  # steps on a CPU: where Inductor makes the kernels of a pair, it takes up to a minute, once a machine
-)
+# Steps on a CPU. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine
+COMPILE_PAYS = 500
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
 
 
