@@ -176,15 +176,6 @@ def test_the_source_compiles_for_every_instruction_set(tmp_path, flags):
     compiler = native.find_compiler()
     if compiler is None:
         pytest.skip("no compiler")
-    command = [
-        *compiler,
-        *native.FLAGS,
-        *flags,
-        "-Werror",
-        "-Wall",
-        str(native.SOURCE),
-        "-o",
-        str(tmp_path / "kernels.so"),
-    ]
+    command = [*native.compile_command(compiler, flags), "-Werror", "-Wall", "-o", str(tmp_path / "kernels.so")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
