@@ -18,6 +18,7 @@ from famkd.compare import compare
 from famkd.config.load import load_recipe
 from famkd.distill.types import Batch, Probe, View
 from famkd.layers.fourier import FilterOptions, FourierFilter
+from famkd.methods.common import add_up
 from famkd.methods.contrast import CRD
 from famkd.methods.fam import FAMLayers
 from famkd.methods.review import FAMReview
@@ -101,7 +102,7 @@ class MethodStep:
             own = [feat.detach().requires_grad_() for feat in feats]
             embed = own[-1] if own[-1].ndim == 2 else own[-1].mean((2, 3))
             losses = module(View(None, own), View(None, feats), batch)
-            (sum(losses.values()) + F.cross_entropy(head(embed), labels)).backward()
+            add_up([*losses.values(), F.cross_entropy(head(embed), labels)]).backward()
 
         return step
 
@@ -139,7 +140,7 @@ class Compare:
             path.mkdir()
             for name in ("metrics.jsonl", "timing.jsonl", "student.safetensors", "best.safetensors"):
                 (path / name).write_bytes((first / name).read_bytes())
-            (path / "recipe.yaml").write_text(recipe.replace("seed: 0", f"seed: {seed}", 1))
+            (path / "recipe.yaml").write_text(recipe.replace("\nseed: 0\n", f"\nseed: {seed}\n"))
         text = ""
 
         def call() -> None:
@@ -201,7 +202,7 @@ class CrdMemory:
         with live:
             crd = CRD(Probe(view, view, labels), negatives=256)
         batch = Batch(torch.zeros(64), labels[:64], index)
-        seconds = processor_seconds(lambda: sum(crd(view, view, batch).values()).backward(), REPEATS)
+        seconds = processor_seconds(lambda: add_up(crd(view, view, batch).values()).backward(), REPEATS)
         return Measured(seconds, live.peak / MIB)
 
 
