@@ -107,3 +107,44 @@ def test_costs_are_those_of_the_code(name):
     row = reference.costs()[name]
     assert int(row["parameters"]) == parameters
     assert float(row["mflop"]) == pytest.approx(mflop, rel=0.01, abs=1e-3)
+
+
+WIDGET = """# ---
+# jupyter:
+#   kernelspec:
+#     name: python3
+#     display_name: Python 3
+#     language: python
+# ---
+
+# %% [markdown]
+# # A notebook
+# %%
+import ipywidgets
+from pathlib import Path
+class Page(ipywidgets.HTML):
+    def to_html(self, path):
+        Path(path).write_text("<p>alive</p>", encoding="utf-8")
+print("text")
+Page()
+# %%
+ipywidgets.HTML()
+"""
+
+
+@pytest.mark.slow
+def test_a_widget_of_a_notebook_becomes_a_page_in_its_page(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs")
+    import run_notebooks
+    import site_hook
+
+    source = tmp_path / "11_new.py"
+    source.write_text(WIDGET)
+    monkeypatch.setattr(site_hook, "EXECUTED", tmp_path / "executed")
+    run_notebooks.run(source, tmp_path, tmp_path / "executed")
+    made = site_hook.notebook(source)
+    frames = re.findall(r'<iframe class="widget".* src="(.*)"></iframe>', made["notebooks/11_new.md"])
+    assert frames == ["11_new-1-1.html"]
+    assert made[f"notebooks/{frames[0]}"] == b"<p>alive</p>"
+    assert "```text\ntext\n```" in made["notebooks/11_new.md"]
+    assert site_hook.NO_OUTPUTS not in made["notebooks/11_new.md"]

@@ -14,11 +14,12 @@ import licences  # noqa: E402
 import nbformat  # noqa: E402
 import reference  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
+from run_notebooks import EXECUTED, widget_page  # noqa: E402
 
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-EXECUTED = ROOT / "notebooks" / "executed"  # written by `make docs-notebooks`, not part of the repository
 RUN = ROOT / "notebooks" / "runs" / "cifar100" / "resnet56-resnet20" / "fam_review-seed0"
 PICTURE = {"image/png": "png", "image/svg+xml": "svg"}
+WIDGET_FRAME = '<iframe class="widget" title="Widget" loading="lazy" src="{}"></iframe>'
 MOST_TEXT = 4000  # characters of one output
 
 
@@ -71,6 +72,11 @@ def notebook(source: Path) -> dict[str, str | bytes]:
             continue
         parts.append(f"```python\n{cell.source}\n```")
         for place, output in enumerate(cell.get("outputs", [])):
+            page_of_widget = EXECUTED / widget_page(source.stem, number, place)
+            if page_of_widget.exists():
+                files[f"notebooks/{page_of_widget.name}"] = page_of_widget.read_bytes()
+                parts.append(WIDGET_FRAME.format(page_of_widget.name))
+                continue
             shown, name, data = _output(output, f"{source.stem}-{number}-{place}")
             parts.append(shown)
             if data:

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -205,12 +206,15 @@ def _work(distiller: Distiller, batch: Batch, fabric: Fabric, milliseconds: floa
 
 
 def _peak_mib(device: torch.device) -> float:
-    """Largest memory use so far: of the GPU, else of the process."""
+    """Largest memory use so far: of the GPU, else of the process; 0 on Windows, which does not tell it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / 2**20 if sys.platform == "darwin" else largest / 1024  # bytes on macOS, KiB elsewhere
 
 
 def ceilings(device: torch.device) -> tuple[float, float]:
@@ -233,11 +237,11 @@ def save_csv(figures: Figures, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Figures] = []
     if path.is_file():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     rows.append({key: _rounded(value) for key, value in figures.items()})
     columns = dict.fromkeys(key for row in rows for key in row)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), restval="")
         writer.writeheader()
         writer.writerows(rows)

@@ -148,5 +148,5 @@ def _first_line(text: str | None) -> str:
 
 
 def _first_comment(path: Path) -> str:
-    line = path.read_text().splitlines()[0]
+    line = path.read_text(encoding="utf-8").splitlines()[0]
     return line.removeprefix("#").strip() if line.startswith("#") else ""

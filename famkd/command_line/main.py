@@ -1,5 +1,6 @@
 """Run one command of a program: what it prints and with which code it exits when it cannot go on."""
 
+import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -28,6 +29,7 @@ def run_command(
         examples: command lines to print under the help of a command.
     """
     argv = sys.argv[1:] if argv is None else argv
+    _write_any_character()
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage, end="")
         sys.exit(0 if argv else 2)
@@ -60,3 +62,10 @@ def _run(command: Callable[[list[str]], None], argv: list[str], examples: Sequen
         if not end.code and examples and {"-h", "--help"} & {*argv}:
             print("\nexamples:", *(f"  {line}" for line in examples), sep="\n")
         raise
+
+
+def _write_any_character() -> None:
+    """Write a character that the terminal or the file cannot hold as an escape: Windows' own encodings have few."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")

@@ -47,8 +47,8 @@ class Regression(ImageTask):
         """R2 in percent, its mean over the numbers, and MAE in the unit of the targets."""
         images, sums = 0, torch.zeros(4, 1, dtype=torch.float64)
         for batch in batches:
-            truth = batch.targets.double().cpu()
-            error = truth - model(batch.images).double().cpu()
+            truth = batch.targets.cpu().double()  # on the CPU, as mps has no float64
+            error = truth - model(batch.images).cpu().double()
             images += len(truth)
             sums = sums + torch.stack([truth.sum(0), truth.square().sum(0), error.square().sum(0), error.abs().sum(0)])
         shares = distributed.all_gather_objects((images, sums))

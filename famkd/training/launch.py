@@ -95,7 +95,7 @@ def _why(end: ChildFailedError | SignalException, folder: str, run: Run) -> Base
     """
     for file in Path(folder).rglob("error.json"):
         with contextlib.suppress(ValueError):  # of a file that is not complete
-            name, _, text = json.loads(file.read_text())["message"]["message"].partition(": ")
+            name, _, text = json.loads(file.read_text(encoding="utf-8"))["message"]["message"].partition(": ")
             if name in REPORTED:
                 return REPORTED[name](text)
     if run.finished:

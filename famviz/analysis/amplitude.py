@@ -115,7 +115,7 @@ def image_spectra(maps: Tensor, window: bool = False) -> np.ndarray:
             noise stays the same; DC does not change. The transform takes a map as periodic, and without a window the
             jump between opposite edges is seen as a bright cross on the axes.
     """
-    maps = maps.detach().double().cpu()
+    maps = maps.detach().cpu().double()
     power = _power(maps)
     if window:
         dc = power[:, 0, 0]

@@ -91,8 +91,8 @@ def insertion_deletion(
             mixed = torch.where(rank < step * height * width / steps, end, start)
             parts = [logits_of(model(part)).softmax(1) for part in mixed.split(batch_size)]
             probability.append(torch.cat(parts).gather(1, classes[:, None])[:, 0])
-        curve = torch.stack(probability).double()
-        return (torch.trapezoid(curve, dim=0) / steps).cpu().numpy()
+        curve = torch.stack(probability).cpu().double()
+        return (torch.trapezoid(curve, dim=0) / steps).numpy()
 
     with untouched(model):
         model.eval()

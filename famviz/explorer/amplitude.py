@@ -166,7 +166,7 @@ class AmplitudeExplorer(Explorer):
         """
         text = page("famviz: " + ", ".join(self.comparison.names), self.to_fragment(images, budget))
         if path:
-            Path(path).write_text(text)
+            Path(path).write_text(text, encoding="utf-8")
         return text
 
     def to_fragment(self, images: int | Sequence[int] | None = None, budget: int = PAGE_BUDGET) -> str:
@@ -255,6 +255,10 @@ class AmplitudeExplorer(Explorer):
         except UserError as error:
             raise traitlets.TraitError(str(error)) from error
         return value
+
+    def frame(self) -> Any:
+        """The rows of `spectra` as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        return self.spectra().frame()
 
     def __repr__(self) -> str:
         return f"AmplitudeExplorer({', '.join(self.store.names)}; {len(self.comparison)} images)"

@@ -16,7 +16,7 @@ WIDGETS = {  # name: its module and its style, without their suffix
     "dashboard": "dashboard/dashboard",
 }
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
-EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (\w+))", re.MULTILINE)
 Message = tuple[dict[str, Any], list[bytes]]  # what a kernel sends to a widget: content and buffers
 
 
@@ -28,7 +28,7 @@ def module(widget: str) -> str:
 def css(widget: str) -> str:
     """The style of a widget."""
     files = ("shared/shared.css", f"{WIDGETS[widget]}.css")
-    return "".join((STATIC / file).read_text() for file in files)
+    return "".join((STATIC / file).read_text(encoding="utf-8") for file in files)
 
 
 def bundle(entry: Path) -> str:
@@ -36,7 +36,7 @@ def bundle(entry: Path) -> str:
     order: list[Path] = []
 
     def visit(path: Path) -> None:
-        for _, name in IMPORT.findall(path.read_text()):
+        for _, name in IMPORT.findall(path.read_text(encoding="utf-8")):
             target = (path.parent / name).resolve()
             if target not in order:
                 visit(target)
@@ -61,7 +61,7 @@ def _linked(path: Path, names: dict[Path, str]) -> str:
         target = (path.parent / found[2]).resolve()
         return f"const {{{found[1].replace(' as ', ': ')}}} = {names[target]};\n"
 
-    return IMPORT.sub(link, path.read_text())
+    return IMPORT.sub(link, path.read_text(encoding="utf-8"))
 
 
 def page(title: str, body: str, style: str = "") -> str:
@@ -72,7 +72,7 @@ def page(title: str, body: str, style: str = "") -> str:
         *(STATIC / f"{WIDGETS[name]}.css" for name in shown),
         STATIC / "page.css",
     ]
-    styles = "".join(part.read_text() for part in parts) + style
+    styles = "".join(part.read_text(encoding="utf-8") for part in parts) + style
     title = html.escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
@@ -88,7 +88,7 @@ def script(shown: Sequence[str]) -> str:
     for name in shown:
         text = module(name).replace("export default", "return")
         parts.append(f"widgets.{name} = (() => {{\n{text}}})();\n")
-    return "const widgets = {};\n" + "".join(parts) + (STATIC / "page.js").read_text()
+    return "const widgets = {};\n" + "".join(parts) + (STATIC / "page.js").read_text(encoding="utf-8")
 
 
 def base64_text(data: bytes) -> str:

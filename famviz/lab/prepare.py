@@ -24,7 +24,7 @@ def prepare_notebook(runs: Sequence[str], folder: Path) -> Path:
     title = "# " + ", ".join(each.name for each in opened)
     paths = [str(Path(run).resolve()) for run in runs]
     values = (title, f"FOLDER = {os.getcwd()!r}", f"RUNS = {paths!r}")
-    book = jupytext.reads(TEMPLATE.read_text(), "py:percent")
+    book = jupytext.reads(TEMPLATE.read_text(encoding="utf-8"), "py:percent")
     given = _tags(opened)
     cells = [cell for cell in book.cells if given.issuperset(cell.metadata.pop("tags", ()))]
     for cell in cells:

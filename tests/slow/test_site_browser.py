@@ -51,8 +51,9 @@ class Links(HTMLParser):
 
 
 def _pages(site: Path) -> list[Path]:
-    """The pages of the theme. 404.html has links for a server, explorer.html is a page of famviz."""
-    return [path for path in sorted(site.rglob("*.html")) if path.name not in ("404.html", "explorer.html")]
+    """The pages of the theme, not those of widgets. 404.html has links for a server."""
+    pages = [path for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+    return [path for path in pages if "data-md-color-scheme" in path.read_text(encoding="utf-8")]
 
 
 def test_every_link_leads_to_a_file_and_a_section(site):
