@@ -213,7 +213,7 @@ class Store:
     place: Path
 
     def __call__(self, size: int) -> Measured:
-        images = noise_images(256, 16, 10)
+        images = noise_images(4096, 16, 10)
         np.savez("noise.npz", x_train=images.x_train, y_train=images.y_train, x_test=images.x_test[:8],
                  y_test=images.y_test[:8], class_names=images.classes)  # fmt: skip
         torch.save(build_model("resnet8x0.5", 10).state_dict(), "teacher.pt")

@@ -18,9 +18,8 @@ SCRIPT = str(ROOT / "benchmarks/growth.py")
 def test_every_quantity_is_measured_at_two_sizes(tmp_path, background):
     code, out, err = finish(background(SCRIPT, "--tiny", "--out", str(tmp_path)))
     assert code == 0, out + err
-    with (tmp_path / "growth-tiny.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["part"] for row in rows} == {"methods", "compare", "report", "explorer", "crd", "store"}
+    assert {path.stem for path in tmp_path.iterdir()} == {"methods", "compare", "report", "explorer", "crd", "store"}
+    rows = [row for path in tmp_path.iterdir() for row in csv.DictReader(path.read_text().splitlines())]
     assert all(float(row["seconds"]) > 0 for row in rows)
     quantities = {(row["name"], row["axis"]) for row in rows}
     assert len(rows) == 2 * len(quantities)
