@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from famkd.data.small import Images
 from famkd.distill.types import Batch
 from famkd.layers.fourier import FAM, FourierFilter
-from famkd.layers.fusion import CrossAttention
+from famkd.layers.fusion import CrossAttention, resize
 
 
 class ReferenceFilter(nn.Module):
@@ -41,7 +41,7 @@ class ReferenceCrossAttention(CrossAttention):
 
     def forward(self, stage: Tensor, deeper: Tensor) -> Tensor:
         b, c, h, w = stage.shape
-        q, k, v = self.query(deeper), self.key(stage), self.value(stage)
+        q, k, v = self.query(resize(deeper, (h, w))), self.key(stage), self.value(stage)
         rows, cols = torch.arange(9) // 3, torch.arange(9) % 3
         term = torch.cat((self.row_term[rows], self.column_term[cols]), 1).t()
         keys = F.unfold(k, 3, padding=1).view(b, c, 9, h, w) + term[None, :, :, None, None]

@@ -88,8 +88,9 @@ def _saved(kind: type[Recipe], settings: Settings, prog: str) -> Recipe:
 
 def _refuse_words_for_sections(kind: type[Recipe], settings: Settings) -> None:
     """RecipeError for a section that holds a word instead of a table."""
+    flags = flags_of(kind)
     for name, value in settings.table.items():
-        inside = [flag.partition(".")[2] for flag in flags_of(kind) if flag.startswith(f"{name}.")]
+        inside = [flag.partition(".")[2] for flag in flags if flag.startswith(f"{name}.")]
         if inside:
             raise settings.error(name, f"{name} is a section: write `{name}: {{{inside[0]}: {value}}}`.")
 

@@ -10,10 +10,13 @@ from functools import reduce
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from famkd.layers import native
 from famkd.layers.filter_summary import summarised
+from famkd.layers.half_spectrum import Modes, Size, complex_product, dft_matrices, lowest, shared_modes
 from famkd.layers.highpass import HighPass, highpass_gain, self_conjugate_columns
 from famkd.layers.released import official_draw, official_slope
 
@@ -24,9 +27,6 @@ Init = Literal["balanced", "zero", "official"]
 # Up to this many pixels the DFT as one matrix product is faster than an FFT library (benchmarks/spectral.py measures
 # it). The limit is fixed per device and not timed at start-up: a resumed run must compute the same to the last bit.
 MATRIX_PIXELS_CPU, MATRIX_PIXELS_CUDA = 64, 1024
-
-Size = tuple[int, int]  # height and width
-Modes = tuple[int, int, int]  # rows from frequency 0 up, rows below 0, and columns of a half spectrum
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class FourierFilter(nn.Module):
         self.register_buffer("dft", forward, persistent=False)
         self.register_buffer("idft", inverse, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """The filtered maps, times a factor if there is one."""
         dtype = x.dtype
         size = (x.shape[2], x.shape[3])
         # FFTs have no half precision except for powers of two
@@ -139,11 +140,16 @@ class FourierFilter(nn.Module):
             if self.down is not None:
                 x = torch.einsum("bchw,rc->brhw", x, self.down)
             weight, gain, shared = self._sloped(self.weight), self.gain, None
+            if factor is not None:
+                weight = factor * weight
             if size != self.size:
                 shared = shared_modes(size, self.size)
-                weight, gain = _lowest(weight, shared, 0), _lowest(gain, shared, 0)
-            spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
-            y = self._synthesise(_product(spectrum, weight.flatten(0, 1)), size, shared)
+                weight, gain = lowest(weight, shared, 0), lowest(gain, shared, 0)
+            if shared is None and native.takes(x) and max(size) <= native.LONGEST_SIDE:
+                y = native.waves(native.complex_product(native.spectrum(x, gain), weight.flatten(0, 1)), size)
+            else:
+                spectrum = self._analyse(x, shared) * gain.reshape(-1, 1, 1, 1)
+                y = self._synthesise(complex_product(spectrum, weight.flatten(0, 1)), size, shared)
             if self.up is not None:
                 y = torch.einsum("brhw,or->bohw", y, self.up)
         return y.to(dtype)
@@ -162,7 +168,7 @@ class FourierFilter(nn.Module):
             return (x.reshape(b * c, -1) @ matrices[0]).view(b, c, -1, 2).permute(2, 3, 0, 1)
         spectrum = torch.view_as_real(torch.fft.rfft2(x, norm="ortho"))
         if shared is not None:
-            spectrum = _lowest(spectrum, shared, 2)
+            spectrum = lowest(spectrum, shared, 2)
         return spectrum.flatten(2, 3).permute(2, 3, 0, 1)
 
     def _synthesise(self, pairs: Tensor, size: Size, shared: Modes | None) -> Tensor:
@@ -218,45 +224,6 @@ class FourierFilter(nn.Module):
         return summarised(self.response(), self.size[1], room)
 
 
-def _product(spectrum: Tensor, weight: Tensor) -> Tensor:
-    """Complex product of a spectrum (F, 2, B, C) and a weight at every frequency, in real pairs: (B, C_out, F, 2).
-
-    A dense weight (F, C_in, 2, C_out) mixes channels in one batched real matmul. A depthwise one (F, 2, C) scales them.
-    """
-    f, _, b, c = spectrum.shape
-    if weight.ndim == 4:
-        mixed = torch.bmm(spectrum.reshape(f, 2 * b, c), weight.flatten(2)).view(f, 2, b, 2, -1)
-    else:
-        mixed = spectrum[:, :, :, None] * weight[:, None, None]
-    from_re, from_im = mixed.unbind(1)
-    re = from_re[:, :, 0] - from_im[:, :, 1]
-    im = from_re[:, :, 1] + from_im[:, :, 0]
-    return torch.stack((re, im), -1).permute(1, 2, 0, 3)
-
-
-def dft_matrices(h: int, w: int) -> tuple[Tensor, Tensor]:
-    """The orthonormal real DFT and its inverse as matrices: (h w, 2 F) and (2 F, h w) with F = h (w // 2 + 1)."""
-    pixels = torch.eye(h * w, dtype=torch.float64).view(-1, h, w)
-    forward = torch.view_as_real(torch.fft.rfft2(pixels, norm="ortho")).reshape(h * w, -1)
-    bins = torch.eye(forward.shape[1], dtype=torch.float64).view(-1, h, w // 2 + 1, 2)
-    inverse = torch.fft.irfft2(torch.view_as_complex(bins), s=(h, w), norm="ortho").reshape(-1, h * w)
-    return forward.float(), inverse.float()
-
-
-def shared_modes(map_size: Size, filter_size: Size) -> Modes:
-    """How many frequencies two half spectra share: rows from frequency 0 up, rows below 0, and columns."""
-    rows = min(map_size[0], filter_size[0])
-    cols = min(map_size[1], filter_size[1]) // 2 + 1
-    return (rows + 1) // 2, rows // 2, cols
-
-
-def _lowest(half: Tensor, modes: Modes, dim: int) -> Tensor:
-    """The lowest frequencies of a half spectrum with rows along `dim`: the first and last rows, the first columns."""
-    low, high, cols = modes
-    half = half.narrow(dim + 1, 0, cols)
-    return torch.cat((half.narrow(dim, 0, low), half.narrow(dim, half.shape[dim] - high, high)), dim)
-
-
 def _white(c_out: int, c_in: int, size: Size) -> Tensor:
     """Zero-mean Hermitian noise with E|K|^2 = 1 / (3 C_in), the variance of a default 1x1 convolution's weights."""
     return torch.fft.rfft2(torch.randn(c_out, c_in, *size), norm="ortho") / (3 * c_in) ** 0.5
@@ -290,6 +257,19 @@ class FAM(nn.Module):
         self.gamma = nn.Parameter(torch.full((2 if use_global and use_local else 1,), 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
+        if native.takes(x):
+            return self._forward_with_scaled_weights(x)
         outputs = [branch(x) for branch in (self.filter, self.local) if branch is not None]
         scaled = [gamma * output for gamma, output in zip(self.gamma, outputs, strict=True)]
         return reduce(torch.add, scaled)
+
+    def _forward_with_scaled_weights(self, x: Tensor) -> Tensor:
+        """The same function. Weights are smaller than maps, so multiplying them by gamma costs less."""
+        outputs = []
+        gammas = iter(self.gamma)
+        if self.filter is not None:
+            outputs.append(self.filter(x, next(gammas)))
+        if self.local is not None:
+            gamma, bias = next(gammas), self.local.bias
+            outputs.append(F.conv2d(x, gamma * self.local.weight, None if bias is None else gamma * bias))
+        return reduce(torch.add, outputs)

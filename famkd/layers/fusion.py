@@ -7,13 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from famkd.layers import native
+
 OFFSETS = [(row, col) for row in range(3) for col in range(3)]
 
 Kernel = Callable[..., tuple[Tensor, ...]]
 
 
 class Gate(nn.Module):
-    """Attention-based fusion: two sigmoid maps weight the stage and the deeper feature, (B, C, H, W) each.
+    """Attention-based fusion: two sigmoid maps weight the stage and the deeper feature, resized to (B, C, H, W).
 
     Source: Chen et al., Distilling Knowledge via Knowledge Review, CVPR 2021.
     """
@@ -23,6 +25,7 @@ class Gate(nn.Module):
         self.conv = nn.Conv2d(2 * channels, 2, 1)
 
     def forward(self, stage: Tensor, deeper: Tensor) -> Tensor:
+        deeper = resize(deeper, (stage.shape[2], stage.shape[3]))
         own, review = self.conv(torch.cat((stage, deeper), 1)).sigmoid().split(1, 1)
         return stage * own + deeper * review
 
@@ -30,9 +33,10 @@ class Gate(nn.Module):
 class CrossAttention(nn.Module):
     """Each pixel of the deeper feature attends to the stage's 3x3 neighbourhood, channel by channel, (B, C, H, W).
 
-    The query comes from the deeper feature, key and value from the stage, all by 1x1 convolutions without bias. A
-    learned term is added to the key: per row offset in the first half of the channels, per column offset in the
-    second. There is no dot product over a head: every channel has its own softmax over the nine offsets.
+    A deeper feature of another size is resized to the stage's. The query comes from the deeper feature, key and value
+    from the stage, all by 1x1 convolutions without bias. A learned term is added to the key: per row offset in the
+    first half of the channels, per column offset in the second. There is no dot product over a head: every channel has
+    its own softmax over the nine offsets.
     Source: Ramachandran et al., Stand-Alone Self-Attention, NeurIPS 2019, as used by Pham et al., WACV 2024.
     """
 
@@ -48,11 +52,18 @@ class CrossAttention(nn.Module):
         self.column_term = nn.Parameter(torch.randn(3, channels - rows))
 
     def forward(self, stage: Tensor, deeper: Tensor) -> Tensor:
-        query = self.query(deeper).permute(0, 2, 3, 1)
-        key = self.key(stage).permute(0, 2, 3, 1)
-        value = self.value(stage).permute(0, 2, 3, 1)
         by_row, by_column = self.row_term.repeat_interleave(3, 0), self.column_term.repeat(3, 1)
         offset_term = torch.cat((by_row, by_column), 1)  # (9, C)
+        size = (stage.shape[2], stage.shape[3])
+        if native.takes(stage, deeper):
+            if not _divides(deeper, size):
+                deeper = resize(deeper, size)
+            # A 1x1 convolution of repeated pixels is the repeated convolution of each
+            pairs = F.conv2d(stage, torch.cat((self.key.weight, self.value.weight)))
+            return native.attend(self.query(deeper), pairs, offset_term)
+        query = self.query(resize(deeper, size)).permute(0, 2, 3, 1)
+        key = self.key(stage).permute(0, 2, 3, 1)
+        value = self.value(stage).permute(0, 2, 3, 1)
         return attend(query, key, value, offset_term).permute(0, 3, 1, 2)
 
 
@@ -66,12 +77,17 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     high, wide = size
     if (h, w) == (high, wide):
         return x
-    if high % h == 0 and wide % w == 0:
+    if _divides(x, size):
         repeated = x.permute(0, 2, 3, 1)[:, :, None, :, None].expand(b, h, high // h, w, wide // w, c)
         return repeated.reshape(b, high, wide, c).permute(0, 3, 1, 2)
     if high >= h and wide >= w:
         return F.interpolate(x, (high, wide), mode="nearest")
     return F.adaptive_avg_pool2d(x, (high, wide))
+
+
+def _divides(x: Tensor, size: tuple[int, int]) -> bool:
+    """Whether repeating the pixels of a map gives a map of a size."""
+    return size[0] % x.shape[2] == 0 and size[1] % x.shape[3] == 0
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, offset_term: Tensor) -> Tensor:
@@ -152,11 +168,13 @@ KERNELS: dict[str, Kernel] = {"forward": _forward, "backward": _backward}
 
 
 def use_kernels(compiled: bool) -> None:
-    """Choose for this process whether the two passes of attention are compiled, each to one kernel.
+    """Choose for this process whether frequency attention and cross attention use compiled kernels on a CPU.
 
+    Where the kernels in C++ (`native`) cannot be compiled, the two passes of cross attention are compiled by Inductor.
     On a CPU this is faster than compiling the whole step, where Inductor fuses the same code with its neighbours and
     no longer vectorises it (benchmarks/against_released.py times the step).
     """
+    native.use(compiled)
     kernels: dict[str, Kernel] = {"forward": _forward, "backward": _backward}
     for name, kernel in kernels.items():
         KERNELS[name] = _in_single_precision(torch.compile(kernel, dynamic=False)) if compiled else kernel

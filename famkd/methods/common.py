@@ -10,6 +10,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Probe
+from famkd.layers import native
 
 T = TypeVar("T")
 LevelWeights = tuple[Annotated[float, Ge(0)], ...]
@@ -86,6 +87,11 @@ def match_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average-pool two maps (B, C, H, W) to the smaller height and the smaller width of the two."""
     size = (min(student.shape[2], teacher.shape[2]), min(student.shape[3], teacher.shape[3]))
     return fit(student, size), fit(teacher, size)
+
+
+def map_error(own: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of two maps (B, C, H, W), of which the second is constant."""
+    return native.squared_error(own, target) if native.takes(own, target) else F.mse_loss(own, target)
 
 
 def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
-from famkd.methods.common import LevelWeights, add_up, for_levels, pair_maps, weigh
+from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
 
 
 def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]) -> dict[str, str]:
@@ -85,5 +84,5 @@ class FAMLayers(Method):
         losses = []
         for fam, (s, t) in zip(self.stages, pairs, strict=True):
             resized = resize(s, (t.shape[2], t.shape[3]))
-            losses.append(F.mse_loss(fam(resized), t))
+            losses.append(map_error(fam(resized), t))
         return {"mse": add_up(weigh(losses, self.level_weights))}

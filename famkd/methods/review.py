@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
-from famkd.methods.common import LevelWeights, add_up, for_levels, pair_maps, weigh
+from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
 from famkd.methods.fam import filters_in, idle_filter_options, leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
@@ -36,8 +36,7 @@ class Level(nn.Module):
         """The feature to compare with the teacher's map of a size, and the fused feature for the next level."""
         fused = self.enter(stage)
         if self.fuse is not None and deeper is not None:
-            brought = resize(self.bring(deeper), (fused.shape[2], fused.shape[3]))
-            fused = self.fuse(fused, brought)
+            fused = self.fuse(fused, self.bring(deeper))
         fused = resize(fused, size)
         return self.leave(fused), fused
 
@@ -127,7 +126,7 @@ class FAMReview(Review):
         self.level_weights = for_levels(level_weights, len(self.levels))
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(own, target)
+        return map_error(own, target)
 
     def idle_options(self) -> dict[str, str]:
         return idle_filter_options(self.options, filters_in(self))

@@ -30,7 +30,6 @@ import io
 import json
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
@@ -45,6 +44,7 @@ from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.environment import environment_info
+from famkd.run.resume_file import load_resume
 from famkd.run.scores import training_over
 from famkd.run.summaries import summarise
 
@@ -58,6 +58,7 @@ class Run:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._parsed: tuple[bytes | None, Recipe] | None = None  # recipe.yaml, and what is in it
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
@@ -70,7 +71,11 @@ class Run:
     # reading ---------------------------------------------------------------------------------------------------------
     @property
     def recipe(self) -> Recipe:
-        return load_recipe(self._recipe_path)
+        """The recipe of the run. The file is parsed again only if it has changed, since that takes 0.1 s."""
+        text = self._recipe_path.read_bytes() if self._recipe_path.is_file() else None
+        if text is None or self._parsed is None or self._parsed[0] != text:
+            self._parsed = (text, load_recipe(self._recipe_path))
+        return self._parsed[1]
 
     @property
     def machine(self) -> dict[str, Any]:
@@ -176,7 +181,7 @@ class Run:
             if not path.is_file():
                 continue
             try:
-                state = _load_resume(path)
+                state = load_resume(path)
             except Exception as error:  # of the zip, the pickle or the tensor reader
                 damage = damage or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
                 continue
@@ -287,14 +292,3 @@ class Run:
 
     def _summary_path(self, epoch: int) -> Path:
         return self.path / "filters" / f"{epoch:04d}.safetensors"
-
-
-def _load_resume(path: Path) -> dict[str, Any]:
-    """Load a state; any exception means that the file is damaged."""
-    with zipfile.ZipFile(path) as archive:
-        if any(part.compress_type for part in archive.infolist()):
-            raise ValueError("it is compressed")  # torch.save compresses nothing
-        broken = archive.testzip()  # torch.load does not check checksums
-        if broken:
-            raise ValueError(f"the checksum of {broken} does not match")
-    return torch.load(path, map_location="cpu", weights_only=True)

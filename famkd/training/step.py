@@ -1,6 +1,7 @@
 """One training step, and how it runs: eagerly, compiled, or captured once as a CUDA graph.
 
-On a GPU the whole step is compiled. On a CPU only the attention kernels are, which was measured to be faster.
+On a GPU the whole step is compiled. On a CPU the attention modules use compiled kernels and nothing else is compiled,
+which was measured to be faster.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ from famkd.training.cuda_graph import Graph
 from famkd.training.monitor import NEVER, Monitor
 from famkd.training.optimizer import set_learning_rate, state_tensors
 
-COMPILE_PAYS = 500  # steps on a CPU: compiling the kernels of a CIFAR pair takes up to a minute, once per machine
+# Steps on a CPU. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine
+COMPILE_PAYS = 500
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
 
 

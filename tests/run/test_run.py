@@ -234,6 +234,19 @@ def test_finished_means_all_epochs(run):
         assert run.finished == finished
 
 
+def test_a_recipe_is_parsed_again_only_if_its_file_has_changed(run, monkeypatch):
+    parsed = []
+    monkeypatch.setattr("famkd.run.directory.load_recipe", lambda path: parsed.append(path) or load_recipe(path))
+    opened = Run(run.path)
+    assert opened.recipe is opened.recipe
+    _ = opened.finished
+    assert len(parsed) == 1
+    file = run.path / "recipe.yaml"
+    file.write_text(file.read_text().replace("\nseed: 0\n", "\nseed: 3\n"))
+    assert opened.recipe.seed == 3
+    assert len(parsed) == 2
+
+
 def test_no_run_directory(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is no run directory: it holds no recipe\.yaml"):
         Run.open(tmp_path / "nowhere")
