@@ -3,8 +3,9 @@
 python benchmarks/widgets.py [--presses 60] [--images 20] [--threads 2]
 
 Keys are pressed in headless Chromium on saved pages, which needs Chromium and playwright: of the filter explorer with
-64 x 64 filters of 32 x 32 pixels, and of the CAM explorer with two ResNets on images of 224 x 224. A time runs from the
-event of the key to the first task after the frame in which the drawing was painted. The maps are those that the kernel
+64 x 64 filters of 32 x 32 pixels, and of the CAM and the amplitude explorer with two ResNets on images of 224 x 224. A
+time runs from the event of the key to the first task after the frame in which the drawing was painted. In the amplitude
+explorer keys move the band, also before the maps of the last one were rebuilt. The maps are those that the kernel
 computes for an image that it has not seen: reading, the forward passes, Grad-CAM, and the figures. Weights and images
 are random, which changes no time. Prints median, quartiles, range and n.
 """
@@ -30,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers.browser import fresh_page, launched, settled
 from helpers.famviz_runs import make_run
 
-HELD = 12  # images in the page of the CAM explorer
+HELD = 12  # images in the pages of the CAM and the amplitude explorer
+RINGS = 20  # of the stage of 56 x 56 px that a band goes through
 TIMER = """([selector, name]) => { window.times = [];
     const shown = () => document.querySelector(selector).dataset[name];
     addEventListener("keydown", (event) => {
@@ -97,11 +99,13 @@ def map_times(names: Sequence[str], count: int) -> tuple[list[float], list[float
 
 
 def print_key_times(folder: Path, presses: int) -> None:
-    filters, cams = folder / "filters.html", folder / "cams.html"
+    filters, cams, amplitude = (folder / f"{name}.html" for name in ("filters", "cams", "amplitude"))
     run = make_run(folder / "run", epochs=1, shapes=((64, 32),))
     famviz.FilterExplorer(run, c_out=0, c_in=0).to_html(filters, budget=16 << 20)
-    explorer = famviz.CamExplorer(compared(("resnet34", "resnet18"), HELD))
+    comparison = compared(("resnet34", "resnet18"), HELD)
+    explorer = famviz.CamExplorer(comparison)
     explorer.to_html(cams, choices=[explorer.choice], budget=64 << 20)
+    famviz.AmplitudeExplorer(comparison, stage="layer1", rings=[1, 1]).to_html(amplitude)
     with launched() as browser:
         page = fresh_page(browser)
         print(f"Chromium {browser.version}, a window of {page.viewport_size}")
@@ -111,6 +115,9 @@ def print_key_times(folder: Path, presses: int) -> None:
         back_and_forth = ["ArrowRight"] * (HELD - 1) + ["ArrowLeft"] * (HELD - 1)
         times = key_times(page, cams, ".fv-wall", (".famviz", "image"), back_and_forth, presses)
         print(f"CAM explorer, a key to its drawing: {summary(times, 'ms')}")
+        outward = ["ArrowRight"] * (RINGS - 1) + ["ArrowLeft"] * (RINGS - 1)
+        times = key_times(page, amplitude, ".fv-amplitude .fv-diagram", (".famviz", "seq"), outward, presses)
+        print(f"amplitude explorer, a key to its drawing: {summary(times, 'ms')}")
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ _PLACES = {
 }
 _MODULES = {
     "agreement": "figures.agreement",
+    "answers": "analysis.answers",
     "boxes": "figures.boxes",
     "cam": "figures.cam",
     "effect": "figures.effect",

@@ -16,7 +16,7 @@ from famkd.errors import UserError
 
 USAGE = """famviz: look at what frequency attention learned
 
-  famviz report RUN... [-o report.html]    write one self-contained page
+  famviz report RUN... [-o report.html]    write one self-contained page, several runs side by side
   famviz lab RUN... [--keep] [...]         open JupyterLab on a notebook for the runs; other flags go to JupyterLab
 
 RUN is a run directory, also of a run that is still training, or a released .pth file. The first one is shown first.
@@ -58,13 +58,16 @@ def report(
     Args:
         runs: Run directories or released .pth files; the first one is shown first.
         out: File to write.
-        root: Folder with the data of the runs, if it was moved since the training.
+        root: Folder or file with the data of the runs, if it was moved since the training.
         teacher: Weights or run directory of their teacher, if they were moved.
         images: Number of test images whose activation maps are shown.
     """
     runs = _some(runs, "famviz report")
     if images < 1:
         raise UserError(f"--images must be at least 1, not {images}.")
+    for flag, place in (("--root", root), ("--teacher", teacher)):
+        if place and not Path(place).exists():
+            raise UserError(f"There is nothing at {place}, which {flag} names.")
     from famviz.report import write_report
 
     return write_report(runs, out, root=root, teacher=teacher, images=images)

@@ -26,7 +26,9 @@ __all__ = ["Filter", "LoadedRun", "Source", "open_runs"]
 Source = str | Path | Run
 KINDS = ("dense", "separable", "lowrank")
 NOT_OPTIONS = ("size", "channels")  # keys of a filter's note that say how large it is
-Summary = dict[str, np.ndarray]  # of a filter after one epoch: amplitude (H, W // 2 + 1), energy (C_out, C_in)
+# Of a level after one epoch: amplitude (H, W // 2 + 1), energy (C_out, C_in), and the filters that were kept alone, the
+# strongest first: pairs (N, 2) of output and input channels, strongest (N, H, W // 2 + 1) complex.
+Summary = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +65,7 @@ class LoadedRun:
         return self.run.timing() if self.run else []
 
     def history(self, each: Filter, most: int = 0) -> tuple[list[int], list[Summary]]:
-        """Epochs, and each one's summary of a filter: `amplitude` (H, W // 2 + 1) and `energy` (C_out, C_in).
+        """Epochs, and each one's summary of a level: RMS amplitude, energies, and single filters.
 
         Args:
             most: number of epochs at most, evenly spaced from the first to the last; 0 for all.
@@ -94,7 +96,18 @@ def _saved_summary(run: Run, each: Filter, epoch: int) -> Summary | None:
     keys = {name: f"{each.path}/{name}" for name in ("amplitude", "energy")}
     if not found.keys() >= set(keys.values()):
         return None
-    return {name: found[key].float().numpy() for name, key in keys.items()}
+    summary = {name: found[key].float().numpy() for name, key in keys.items()}
+    return {**summary, **_single_filters(each, found)}
+
+
+def _single_filters(each: Filter, found: dict[str, torch.Tensor]) -> Summary:
+    """The filters that an epoch kept one by one: none in older runs."""
+    pairs, parts = (found.get(f"{each.path}/{name}") for name in ("pairs", "strongest"))
+    if pairs is None or parts is None:
+        shape = each.response.shape[2:]
+        return {"pairs": np.zeros((0, 2), int), "strongest": np.zeros((0, *shape), np.complex64)}
+    real, imaginary = parts.float().unbind(1)
+    return {"pairs": pairs.numpy().astype(int), "strongest": torch.complex(real, imaginary).numpy()}
 
 
 # a str is a Sequence as well, but the first signature that fits counts

@@ -9,55 +9,41 @@
 # %% [markdown]
 # # 3. Look at the learned filters
 #
-# A trained run has one filter for each pair of an input and an output channel, at each stage. These are thousands of
-# complex-valued pictures. This notebook shows how to look through them, what you can read from them, and what you
-# cannot.
+# **Question.** Which frequencies do the filters of frequency attention learn to pass, and does the student need them?
 #
-# Nearly everything here needs only the run directory, without data and networks. One section near the end measures
-# what the filters do to real features. It loads the data and the networks.
+# A trained run has one filter for each pair of an input and an output channel, at each level of the method. These are
+# thousands of complex-valued pictures. The first half of this notebook looks through them and needs only the run
+# directory. The second half loads data and networks and measures what the filters do.
 
 # %%
 import os
 import tempfile
 
-import numpy as np
-
 import famkd
 import famviz
-from famkd.layers.fourier import FourierFilter
-from famviz import plots, spectra
+from famviz import plots
+from famviz.analysis import answers, filter_tables, studies
 from famviz.figures import effect, style
 
-# %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-RUN = ""  # path of a run or of a .pth of the released code; empty: bands/student by fam, trained if it is missing
+RUN = ""  # path of a run or of a .pth of the released code; empty: bands/student, trained if it is missing
 # RUN = "runs/cifar100/resnet56-resnet20/fam_review-seed0" is included: 20 epochs of CIFAR-100
 
 # %%
 run = famviz.open(RUN) if RUN else None
 if run and not run.filters:
-    print(f"{run.name} holds no frequency filter. This notebook shows bands/student by fam instead.")
-trained_here = not (run and run.filters)
-if trained_here:
-    recipe = famkd.load_recipe("bands/student", "--method", "fam")
-    run = famviz.open(famkd.train(recipe, runs=RUNS, resume=True))
-for each in run.filters:
-    print(f"{each.title}: {each.channels[0]} x {each.channels[1]} filters of {each.size[0]} x {each.size[1]}")
+    print(f"{run.name} holds no frequency filter. This notebook shows bands/student instead.")
+if not (run and run.filters):
+    run = famviz.open(famkd.train(famkd.load_recipe("bands/student"), runs=RUNS, resume=True))
+run
 
 # %% [markdown]
 # ## The explorer
 #
 # The map on the left shows the energy of each filter. A row is an output channel and a column is an input channel.
 # Click on a filter, or click on the map and use the arrow keys; all views show the chosen filter. With the menus you
-# choose the level, the view and another run. The menu "wall" shows many filters at once. The slider shows earlier
-# epochs.
-
-# %%
-explorer = famviz.FilterExplorer(run)
-explorer
-
-# %% [markdown]
-# How to read the views:
+# choose the level, the view and another run. The menu "wall" shows many filters at once, and the table below holds
+# every filter of the level. `?` lists the keys.
 #
 # - **amplitude** $|H|$: which frequencies this filter passes, in dB of its largest value; with a number in "floor", of
 #   the largest value of the level. The centre is the mean of the map (DC), the border the finest stripes. The red
@@ -72,126 +58,57 @@ explorer
 # All views show the *effective* filter. The output of FAM is real, so only the Hermitian part of a filter has an
 # effect. Checkpoints of the released code also store a part without any effect. The view `raw` shows it, with its
 # share.
-#
-# You can read the state of the explorer in Python:
 
 # %%
-print(explorer.level, explorer.c_out, explorer.c_in, explorer.view, explorer.to_numpy().shape)
+explorer = famviz.FilterExplorer(run)
+explorer
 
 # %% [markdown]
-# And you can set it. This cell chooses the strongest filter of the first level; scroll up to see it.
+# You can read and set the state of the explorer in Python. This cell chooses the filter with the clearest direction
+# among the twenty strongest of the first level; scroll up to see it.
 
 # %%
-strongest = np.unravel_index(run.filters[0].energy().argmax(), run.filters[0].channels)
-explorer.level, explorer.c_out, explorer.c_in = 0, *map(int, strongest)
+rows = filter_tables.strongest_rows(run.filters[0], 20)
+clearest = max(rows, key=lambda row: row["coherence"])
+explorer.level, explorer.c_out, explorer.c_in = 0, clearest["out"], clearest["in"]
+famviz.Table(rows[:8])
 
 # %% [markdown]
-# ## Was this learned?
+# If you show a few of thousands of pictures, the choice can mislead. Numbers for all filters cannot. The next table
+# compares all filters of each level with noise of the same size, which prefers nothing. A lower centroid means that
+# the filters prefer low frequencies. A higher coherence means that they prefer directions.
+
+# %%
+famviz.Table(filter_tables.against_noise(run.filters))
+
+# %% [markdown]
+# ## Was this learned, and when?
 #
 # Filters start from zero, so everything in them was learned. (With `init: balanced` they start from noise, and noise
-# can look interesting too.) When was it learned? The next cell trains the same recipe with the same seed for one
-# epoch only, and opens both runs. The difference view shows what the other epochs changed: red means a higher
-# amplitude.
+# can look interesting too.) After each epoch a small summary of the filters is saved. The dashboard shows them as they
+# formed: point at a curve to choose an epoch.
 
 # %%
-if trained_here:
-    flags = "--method fam --epochs 1 --name bands/early --no_baseline"
-    early = famkd.load_recipe("bands/student", *flags.split())
-    early = famviz.open(famkd.train(early, runs=RUNS, resume=True))
-    display(famviz.FilterExplorer([run, early], other=early.name, level=0))
-else:
-    print("This comparison is made only for the run that this notebook trains.")
+dashboard = famviz.Dashboard(run) if run.run else None
+dashboard
 
 # %% [markdown]
-# The same as numbers: which multiple of the early filter is contained in the final one, and how much of the final
-# filter's energy is new?
+# The same as numbers. *likeness* says how alike the picture of a level is to its last one, and *energy* how strong it
+# is, as a share of the last. Weight decay shrinks everything that the loss does not keep up, so energy may fall.
 
 # %%
-for then, now in zip(early.filters, run.filters) if trained_here else ():
-    kept = np.vdot(then.response, now.response).real / np.vdot(then.response, then.response).real
-    new = np.linalg.norm(now.response - kept * then.response) / np.linalg.norm(now.response)
-    print(f"{now.title}: {kept:.2f} x the early filter, and {100 * new**2:.0f} % of its energy is new")
+famviz.Table(filter_tables.formation(run), otherwise="This file holds no summaries of single epochs.")
 
 # %% [markdown]
-# ## How filters change during training
-#
-# After each epoch a small summary of the filters is saved. The pictures show all of them: a row is a ring of equal
-# frequency, a column is an epoch. Weight decay shrinks everything that the loss does not keep up, so compare colours
-# within a column as well as along a row.
-
-# %%
-pictures = style.figure(8, 2.6)
-for at, ax in enumerate(pictures.subplots(1, len(run.filters))):
-    plots.filter_life(run, at, ax)
-pictures
-
-# %% [markdown]
-# ## A table of filters
-#
-# If you show a few of thousands of pictures, the choice can mislead. Numbers for all filters cannot. For each filter
-# we compute:
-#
-# - *energy*: the variance of its output for white noise,
-# - *centroid* and *bandwidth*: the mean frequency and the spread around it, as fractions of Nyquist,
-# - *orientation*: the direction of the waves that pass, with a *coherence* from 0 (all directions) to 1 (one
-#   direction).
-
-# %%
-each = run.filters[0]
-energy, width = each.energy(), each.size[1]
-degrees, coherence = spectra.orientation(each.response, width)
-figures = {
-    "energy": energy,
-    "centroid": spectra.centroid_frequency(each.response, width),
-    "bandwidth": spectra.bandwidth(each.response, width),
-    "orientation": degrees,
-    "coherence": coherence,
-}
-strongest = energy.argsort(axis=None)[::-1][:8]
-pairs = [tuple(map(int, np.unravel_index(at, energy.shape))) for at in strongest]
-famviz.Table({"out": o, "in": i} | {name: float(values[o, i]) for name, values in figures.items()} for o, i in pairs)
-
-# %% [markdown]
-# How would filters look that prefer nothing? Noise over the whole plane has a centroid of about 0.77 and almost no
-# coherence. The next table compares all filters of each level with noise of the same size. A lower centroid means
-# that the filters prefer low frequencies. A higher coherence means that they prefer directions.
-
-# %%
-rows = []
-for each in run.filters:
-    noise = FourierFilter(*each.channels[::-1], each.size).response().numpy()
-    for name, response in (("trained", each.response), ("noise", noise)):
-        centroid = spectra.centroid_frequency(response, each.size[1])
-        coherence = spectra.orientation(response, each.size[1])[1]
-        row = {"level": each.title, "filters": name}
-        row |= {"centroid, mean": centroid.mean(), "centroid, spread": centroid.std()}
-        rows.append(row | {"coherence, mean": coherence.mean(), "coherence, spread": coherence.std()})
-famviz.Table(rows)
-
-# %% [markdown]
-# ## Global and local branch
-#
-# The local branch is a 1x1 convolution next to each filter. The weights alone allow a first comparison: the share of
-# each branch in the energy of the output for *white noise*, which is equally strong at every frequency.
-
-# %%
-plots.share_bars(run)
-
-# %% [markdown]
-# This is a property of the weights. It does not say which branch is more important in the trained network, because
-# real features are not white noise. If a filter is strong at frequencies at which the features are strong too, it
-# contributes more than its bar says. If it is strong where the features have no energy, it contributes less.
-#
 # ## What the filters do to real features
 #
-# So we send the test images through the student and record, for each level: the input, the output of each branch, the
-# output of FAM, and the remaining difference from the teacher. All spectra of a level have the same scale, in dB of
-# the teacher's features.
+# A filter that is strong at frequencies that the features do not have contributes nothing. So we send the test images
+# through the student and record, for each level: the input, the output of each branch, the output of FAM, and the
+# remaining difference from the teacher. All spectra of a level have the same scale, in dB of the teacher's features.
 #
-# There are two plots of curves. The lower one compares gains. The dashed curve is the gain that $|H|$ predicts for
-# channels that are uncorrelated. The solid curve is the measured gain. It is higher where the filter adds up
-# correlated channels, and lower where it lets them cancel. The bars show the share of the global branch, for white
-# noise and for these features.
+# The lower curves compare gains. The dashed curve is the gain that $|H|$ predicts for channels that are uncorrelated,
+# the solid curve the measured one. It is higher where the filter adds up correlated channels, and lower where it lets
+# them cancel. The bars show the share of the global branch, for white noise and for these features.
 
 # %%
 known, why = [], "A checkpoint file does not say on which data it was trained."
@@ -215,37 +132,48 @@ famviz.Table(effect.effect_table(known), otherwise=why)
 #   constant output would get 1.
 #
 # A large share is not a success in itself. Where the difference from the teacher is still large, it is a large share
-# of an output that does not match.
+# of an output that does not match. The explorer shows the same for one image and one filter.
 
 # %%
-for each in known:
-    if each.share is not None:
-        word = "global" if each.share > 0.5 else "local"
-        print(f"{each.name}: the {word} branch is stronger, share of global {100 * each.share:.2g} %", end=" ")
-        print(f"(white noise {100 * each.white_share:.2g} %), {100 * each.left:.0f} % left to the teacher")
+famviz.FilterExplorer(run, image=0) if known else print(why)
 
 # %% [markdown]
-# How does that differ from a spatial attention map? A spatial map multiplies pixels and is computed anew for each
-# image. A frequency filter multiplies frequencies and is the same for all images: it is *learned*, and can be looked
-# at without any data. Only its output depends on the image, as the last section has shown. Notebooks 4 and 5 continue
-# with that.
+# ## Does the student need the filters?
+#
+# The control is the same method with the local branch alone (`--fam_review.branch local`): a 1x1 convolution and no
+# frequency filter. A single run cannot answer, so the table shows three seeds of `bands/student` for each variant. It
+# was measured with `famkd sweep benchmarks/truth/parts_bands.yaml`, which takes about an hour.
+
+# %%
+study = studies.study("parts_bands")
+studies.study_table(study, least=3)
+
+# %% [markdown]
+# ## Answer
+
+# %%
+control = "fam_review branch=local"
+print(answers.filters_words(run.filters, known))
+print(studies.study_words(study, "fam_review", ("none", control)))
+print(studies.study_words(study, control, ("none",)))
+
+# %% [markdown]
+# The filters learn frequencies, as the first lines say. Read the last two lines for what this is worth: if the whole
+# method is not told apart from its local branch, then the teacher's feature maps help, and the frequency filters have
+# not been shown to help on these images. [Does frequency attention help?](../docs/truth.md) keeps the state of this
+# question, with p values that are corrected for the number of comparisons; the intervals above are not.
 #
 # ## Figures for a paper
 #
 # Every view is a function that takes the argument `ax=` and returns the axes. `style.save` writes PNG, SVG and PDF
-# files.
+# files. For people without Python, `explorer.to_html("filters.html")` writes the explorer into one HTML file that opens
+# without a network, and `famviz report RUN` a page with all views.
 
 # %%
 sheet = plots.contact_sheet(run.filters[0], 16)
+print([path.name for path in style.save(sheet, f"{tempfile.mkdtemp()}/filters.png", ("png", "pdf"))])
 sheet
 
-# %%
-files = style.save(sheet, f"{tempfile.mkdtemp()}/filters.png", ("png", "pdf"))
-print([path.name for path in files])
-
 # %% [markdown]
-# For people without Python, `explorer.to_html("filters.html")` writes the explorer into one HTML file that opens
-# without a network. `famviz report RUN` writes such a file with all views.
-#
-# **Exercise.** Find the filter with the highest coherence in level 0 and show it in the explorer. Is its direction
-# one of the directions in `bands` (0, 45, 90, 135 degrees)? Do the same for the early run before you answer.
+# **Exercise.** Look at the filter with the clearest direction in the explorer. Is its direction one of the directions
+# in `bands` (0, 45, 90, 135 degrees)? Move the dashboard to the first epoch: was the direction there already?

@@ -31,7 +31,8 @@ from IPython.display import HTML
 import famkd
 import famviz
 from famkd.compare import compare
-from famkd.compare.groups import find_runs, group_scores, read_scores
+from famkd.compare.find import find_runs, read_scores
+from famkd.compare.groups import group_scores
 from famviz.figures import effect, style
 
 # %%

@@ -9,6 +9,8 @@
 # %% [markdown]
 # # 8. Your own model and data
 #
+# **Question.** How do you distil a network of your own, on images of your own, by a method of your own?
+#
 # famkd learns what it has to know about a network by running it: it sends one batch through the network, records
 # where the feature maps change their size, and builds frequency filters of the right shapes. So any PyTorch module
 # can be a student or a teacher.
@@ -30,6 +32,7 @@ from famkd.distill.distiller import Distiller
 from famkd.features.taps import default_taps
 from famkd.tasks import Classification
 from famviz import networks, plots
+from famviz.analysis import answers
 from famviz.figures import cam
 
 # %%
@@ -225,6 +228,12 @@ famkd.METHODS["amplitudes"] = Amplitudes
 flags = ["--method", "fam+amplitudes", "--amplitudes.power", "0.5", "--name", "own/both", "--no_baseline"]
 both = famkd.train(famkd.load_recipe(pair, *flags), runs=RUNS, resume=True)
 famviz.Table(both.metrics()[-1:])
+
+# %% [markdown]
+# ## Answer
+
+# %%
+print(answers.accuracy_words([run, both]))
 
 # %% [markdown]
 # Does it help? With one seed and 200 test images this notebook cannot answer that; notebook 6 shows how to find out.

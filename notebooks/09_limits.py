@@ -9,6 +9,8 @@
 # %% [markdown]
 # # 9. Limits and extensions
 #
+# **Question.** Where does frequency attention stop to work, and what can be done about it?
+#
 # A dense frequency filter has a weight for each frequency and each pair of channels. This has three consequences: the
 # filter is bound to one size of the map, it is large, and it treats the map as periodic. This notebook shows each
 # limit in numbers, and what can be done about it: separable filters, low-rank filters, and a grid.
@@ -53,7 +55,7 @@ OPTIONS = {
 }
 
 # %%
-rows = []
+sizes = []
 for place, (c_in, c_out, side) in PLACES.items():
     row = {"stage": place}
     for name, options in OPTIONS.items():
@@ -61,8 +63,8 @@ for place, (c_in, c_out, side) in PLACES.items():
             module = FAM(c_in, c_out, (side, side), **options)
         count = sum(p.numel() for p in module.parameters())
         row[f"{name}, MB to train"] = 12 * count / 1e6
-    rows.append(row)
-famviz.Table(rows)
+    sizes.append(row)
+famviz.Table(sizes)
 
 # %% [markdown]
 # The dense filter grows with the area of the map. It is suited to small images; for larger ones there are
@@ -145,8 +147,8 @@ print(f"largest difference {difference.abs().max():.1e}, largest value {module(s
 
 # %%
 usual = module(torch.randn(8, 4, 8, 8)).var()
-for side in (8, 12, 16, 32):
-    share = module(torch.randn(8, 4, side, side)).var() / usual
+passing = {side: float(module(torch.randn(8, 4, side, side)).var() / usual) for side in (8, 12, 16, 32)}
+for side, share in passing.items():
     print(f"{side:2} px: {100 * share:3.0f} % of the variance that passes at 8 px")
 
 # %% [markdown]
@@ -209,18 +211,39 @@ pictures
 #
 # ## Limit 5: half precision
 #
-# FFTs in half precision exist only on a GPU and only for sizes that are powers of two. So the filter computes in
-# float32, inside autocast too. The rest of the network may use bfloat16.
+# The transform adds up all pixels of a map. In float16, whose largest number is 65,504, the sum of a large map is
+# infinite. In bfloat16 it is finite, but every frequency keeps only two or three significant digits. So the filter
+# computes in float32, inside autocast too. The rest of the network may use half precision. We look at what maps would
+# lose if their spectrum were stored in half precision between the two transforms.
+
 
 # %%
-module = FAM(8, 16, (12, 12))
-with torch.autocast("cpu", torch.bfloat16):
-    output = module.filter(torch.randn(2, 8, 12, 12).bfloat16())
-print("input bfloat16, output", output.dtype)
-try:
-    torch.fft.rfft2(torch.randn(12, 12).bfloat16())
-except RuntimeError as error:
-    print("plain FFT:", str(error).splitlines()[0])
+def stored_in_half(maps, kind):
+    """The maps after a transform and back, with the spectrum rounded to half precision in between."""
+    parts = torch.view_as_real(torch.fft.rfft2(maps)).to(kind).float()
+    return torch.fft.irfft2(torch.view_as_complex(parts), s=maps.shape[-2:])
+
+
+errors = []
+for side in (8, 32, 128, 512):
+    maps = 1 + 0.05 * torch.randn(1, 4, side, side)  # a bright map with a weak texture, as after a ReLU
+    row = {"side, px": side, "largest sum": float(torch.fft.rfft2(maps).abs().max())}
+    for kind in (torch.float32, torch.bfloat16, torch.float16):
+        error = (stored_in_half(maps, kind) - maps).std() / maps.std()
+        row[f"error of the texture, {str(kind).removeprefix('torch.')}"] = float(error)
+    errors.append(row)
+famviz.Table(errors)
+
+# %% [markdown]
+# A dash means that the sum was infinite and nothing is left. The filter of famkd computes in float32, also inside
+# autocast, and rounds only its output:
+
+# %%
+module, maps = FourierFilter(8, 16, (12, 12)), torch.randn(2, 8, 12, 12).bfloat16()
+with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+    output, exact = module(maps), module(maps.float())
+rounded_once = torch.equal(output, exact.to(output.dtype))
+print(f"output {output.dtype}, equal to the result of float32 after one rounding: {rounded_once}")
 
 # %% [markdown]
 # ## Possible extensions
@@ -250,6 +273,16 @@ print(f"the same for noise:                   {100 * noise.mean() ** 2 / (noise*
 
 # %%
 plots.radial_curves(run.filters)
+
+# %% [markdown]
+# ## Answer
+
+# %%
+largest, overflown = sizes[-1], [row["side, px"] for row in errors if np.isnan(row["error of the texture, float16"])]
+dense, grid = largest["dense, MB to train"], largest["dense, grid 8, MB to train"]
+print(f"Size: for {largest['stage']} a dense filter takes {dense:,.0f} MB to train, with a grid of 8 {grid:,.0f} MB.")
+print(f"Details: {100 * passing[32]:.0f} % of the variance of noise that passes at 8 px passes at 32 px.")
+print(f"Half precision: float16 overflows from {min(overflown)} px on." if overflown else "float16 did not overflow.")
 
 # %% [markdown]
 # **Exercise.** Use a run on `bands` (`RUN = "runs/bands/student/fam-seed0"` after notebook 2) and go through this

@@ -9,6 +9,8 @@
 # %% [markdown]
 # # 10. My ImageNet teacher, my 12 classes
 #
+# **Question.** How do you get a small network for your own classes from a large one that was trained on ImageNet?
+#
 # You have a folder of images of your own, and a large network that was trained on ImageNet. You want a small network
 # for your classes. This is the commonest job for knowledge distillation, and it is one command.
 #
@@ -30,6 +32,7 @@ from timm.models import save_for_hf
 
 import famkd
 import famviz
+from famviz.analysis import answers
 from famviz.figures import cam
 
 # %%
@@ -142,3 +145,9 @@ cam.grid_figure(famkd.Run.open(path), [0, 30, 40, 110])
 
 # %%
 # !{PYTHON} -m famkd export {path} --to safetensors --out {own / "student.safetensors"}
+
+# %% [markdown]
+# ## Answer
+
+# %%
+print(answers.accuracy_words(path))

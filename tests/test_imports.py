@@ -31,7 +31,7 @@ MAY = {
     "training": "config console data distill distributed features files layers methods models run store tasks",
     "losses": "methods",
     "own_loop": "config distill features methods tasks training",
-    "compare": "config run tables",
+    "compare": "config files run tables",
     "bench": "config console data distill layers run tables training",
     "evaluate": "config console data distill files methods models run tables tasks training",
     "export": "distill evaluate features files models run tasks training",

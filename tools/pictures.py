@@ -1,13 +1,17 @@
-"""Draw the pictures of the README again: `python tools/pictures.py [RUNS]`.
+"""Draw the pictures of the documentation again: `python tools/pictures.py [RUNS]`.
 
 They show `bands/student` by `fam`, trained in the folder RUNS if it is not there, and the CIFAR-100 run that comes with
-the notebooks. The picture of the explorer is taken in JupyterLab, which needs Chromium and playwright.
+the notebooks. The pictures of the explorers are taken in JupyterLab and on saved pages, which needs Chromium and
+playwright.
 """
 
+import io
 import os
 import sys
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 import famkd
 import famviz
@@ -21,8 +25,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.browser import ask_kernel, fresh_page, lab, launched, open_notebook, run_all, settled  # noqa: E402
 
 DOCS = ROOT / "docs"
+LEVEL, FILTERS = 0, 3  # of the animation: a level of the run, and how many of its strongest filters are chosen
 MAP = ".fv-nav .fv-stack canvas"
-STRIKING = "*max(explorer._meta['levels'][0][0]['table'][:20], key=lambda row: row[-1])[:2]"  # of the 20 strongest
+# Of the 20 strongest filters the one with the clearest direction.
+STRIKING = "*[max(list(explorer.table())[:20], key=lambda row: row['coherence'])[name] for name in ('out', 'in')]"
 
 
 def draw_explorer(path: Path) -> None:
@@ -60,6 +66,60 @@ def draw_amplitude(run: famkd.Run, path: Path) -> None:
         page.close()
 
 
+def draw_animation(run: famkd.Run, path: Path) -> None:
+    """Film the filter explorer of a run on a saved page: filters are chosen, then the epochs, then the views."""
+    page_of = Path(tempfile.mkdtemp()) / "page.html"
+    explorer = famviz.FilterExplorer(run, level=LEVEL)
+    explorer.to_html(page_of)
+    strongest = [(row["out"], row["in"]) for row in explorer.table()][:FILTERS]
+    with launched() as browser:
+        page = fresh_page(browser)
+        page.set_viewport_size({"width": 1000, "height": 700})
+        page.goto(f"file://{page_of}")
+        page.wait_for_selector(".famviz[data-seq]")
+        film = Film(page)
+        film.take(1200)
+        for out, inn in reversed(strongest):  # the strongest one last
+            choose(page, explorer, out, inn)
+            film.take(900)
+        epochs = page.locator(".fv-epoch input")
+        for at in range(int(epochs.get_attribute("max") or 0) + 1):
+            epochs.fill(str(at))
+            film.take(450 if at else 900)
+        for view in ("phase", "complex", "kernel", "amplitude"):
+            page.select_option(".fv-view select", view)
+            film.take(1100)
+        film.save(path)
+        page.close()
+
+
+def choose(page, explorer: famviz.FilterExplorer, out: int, inn: int) -> None:
+    """Click on a pair of channels in the map of energies."""
+    down, across = explorer.filter.channels
+    box = page.locator(MAP).bounding_box()
+    page.mouse.click(box["x"] + box["width"] * (inn + 0.5) / across, box["y"] + box["height"] * (out + 0.5) / down)
+
+
+class Film:
+    """Pictures of the upper part of an explorer, each with its time in ms."""
+
+    def __init__(self, page):
+        box, below = (page.locator(each).first.bounding_box() for each in (".famviz", ".fv-say"))
+        self.page = page
+        self.clip = {**box, "height": below["y"] + below["height"] - box["y"]}
+        self.pictures: list[Image.Image] = []
+        self.times: list[int] = []
+
+    def take(self, ms: int) -> None:
+        settled(self.page)
+        self.pictures.append(Image.open(io.BytesIO(self.page.screenshot(clip=self.clip))).convert("RGB"))
+        self.times.append(ms)
+
+    def save(self, path: Path) -> None:
+        first, *rest = self.pictures
+        first.save(path, save_all=True, append_images=rest, duration=self.times, loop=0, quality=75, method=6)
+
+
 def draw_figure(figure, path: Path) -> None:
     """Save a figure at the size that notebooks show."""
     with style.context():
@@ -75,7 +135,8 @@ def main() -> None:
     draw_figure(plots.contact_sheet(shipped.filters[0], 16), DOCS / "filters.png")
     draw_explorer(DOCS / "explorer.png")
     draw_amplitude(run, DOCS / "amplitude.png")
-    for path in sorted(DOCS.glob("*.png")):
+    draw_animation(run, DOCS / "explorer.webp")
+    for path in sorted([*DOCS.glob("*.png"), *DOCS.glob("*.webp")]):
         print(f"{path.relative_to(DOCS.parent)}: {path.stat().st_size / 1000:.0f} kB")
 
 

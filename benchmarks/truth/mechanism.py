@@ -7,7 +7,6 @@ with the teacher, RMS difference of the amplitude spectra per stage in dB, and h
 teacher agree. shares.csv has a row per level of each run by fam or fam_review: the share of the global branch.
 """
 
-import csv
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,7 +17,9 @@ from torch import nn
 from tyro.conf import Positional
 
 from famkd.command_line.parse import call
-from famkd.compare.groups import RunResult, find_runs, group_scores, read_scores
+from famkd.compare.find import find_runs, read_scores
+from famkd.compare.groups import RunResult, group_scores
+from famkd.compare.saved import write_csv
 from famkd.errors import UserError
 from famviz.analysis.compare_networks import compare_networks
 from famviz.analysis.effect import effect_table
@@ -47,9 +48,8 @@ def mechanism(runs: Positional[str], out: Positional[str], images: int = 500, ca
             measured.append(name | {"accuracy": score.last} | distances(score, teacher, images, cams))
             shares += [name | row for row in effect_table(score.path, count=images)]
             print(f"{group.label}, seed {seed}: accuracy {score.last:.2f}", flush=True)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    write_csv(Path(out) / "mechanism.csv", measured)
-    write_csv(Path(out) / "shares.csv", shares)
+    write_csv(Path(out) / "mechanism.csv", rounded(measured))
+    write_csv(Path(out) / "shares.csv", rounded(shares))
     print("\n".join(correlations(measured)))
 
 
@@ -88,14 +88,9 @@ def correlations(rows: list[Row]) -> list[str]:
     return lines
 
 
-def write_csv(path: Path, rows: list[Row]) -> None:
-    """Rows under the union of their columns, with four significant digits."""
-    columns = dict.fromkeys(key for row in rows for key in row)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns), restval="")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()})
+def rounded(rows: list[Row]) -> list[Row]:
+    """Rows with four significant digits."""
+    return [{key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ EXAMPLES = {
     "compare": (
         "famkd compare runs/quickstart",
         "famkd compare 'runs/*/kd-seed*' runs/mine --against kd --format json",
+        "famkd compare runs/methods --save results/methods",
+        "famkd compare results/methods --against kd --explain",
     ),
     "sweep": (
         "famkd sweep methods --dry-run",

@@ -1,15 +1,16 @@
 """Compare runs: mean and spread over seeds, and a paired test of each group against one of them."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import isnan, nan
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy.stats import ttest_rel
-
-from famkd.compare.groups import RunResult, SeedGroup, find_runs, group_scores, read_scores
+from famkd.compare.find import find_runs, read_scores
+from famkd.compare.groups import RunResult, SeedGroup, group_scores
 from famkd.compare.published import Figure, published_beside, published_for
+from famkd.compare.saved import save_results
+from famkd.compare.stats import Paired, holm, paired
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError, nearest
 from famkd.run.scores import best_is_chosen
@@ -17,20 +18,7 @@ from famkd.tables import Format, write_table
 
 MISSING = "–"  # a cell without a value
 FOR_PROGRAMS = ("csv", "json")  # formats with a column for each number
-CONSTANT = 1e-9  # differences that vary less than this are identical but for rounding
-
-
-class Paired(NamedTuple):
-    """Mean difference over common seeds, its 95 % confidence interval and the p of a two-sided paired t-test.
-
-    With a single seed interval and p are NaN. Where the difference is the same for every seed, p is NaN.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    n: int
+SIGNIFICANT = 0.05  # p below which two groups are told apart
 
 
 class Comparison(NamedTuple):
@@ -42,12 +30,22 @@ class Comparison(NamedTuple):
     p_holm: float = nan
 
 
-def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = False, format: Format = "table") -> str:
-    """A table of runs, given as run directories, folders of runs, or patterns.
+def compare(
+    runs: Iterable[str | Path],
+    *,
+    against: str = "",
+    published: bool = False,
+    explain: bool = False,
+    format: Format = "table",
+    save: str | Path = "",
+) -> str:
+    """A table of runs, given as run directories, folders of runs or of saved results, or patterns.
 
     Args:
         against: method or group that the others are tested against; by default the student alone, if it is there.
         published: add the figures that other papers report for the same pairs.
+        explain: add each difference as a sentence.
+        save: folder in which the results are saved as CSV files and recipes.
 
     Errors: UserError where no run is finished, or `against` names no group.
     """
@@ -57,6 +55,8 @@ def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = 
     if not groups:
         raise UserError(f"No finished run among them. {' '.join(skipped)}".strip())
     comparisons = _comparisons(groups, against)
+    if save:
+        save_results(groups, Path(save))
     header = _header(format, scores[0].figure, published)
     rows = [_row(each, format, published) for each in comparisons]
     if published:
@@ -64,37 +64,8 @@ def compare(runs: Iterable[str | Path], *, against: str = "", published: bool = 
         rows += [_published_row(figure, len(header)) for figure in others]
     if format not in FOR_PROGRAMS:
         header, *rows = _without_empty([header, *rows])
-    return write_table(format, header, rows, _notes(comparisons) + skipped, left=2)
-
-
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:
-    """Test one group of runs against another, paired by seed; None without a common seed."""
-    seeds = sorted(one.keys() & other.keys())
-    if not seeds:
-        return None
-    differences = [one[seed] - other[seed] for seed in seeds]
-    mean = statistics.mean(differences)
-    if len(seeds) == 1:
-        return Paired(mean, nan, nan, nan, 1)
-    if max(differences) - min(differences) < CONSTANT:  # a t-test would report p = 0
-        return Paired(mean, mean, mean, nan, len(seeds))
-    test = ttest_rel([one[seed] for seed in seeds], [other[seed] for seed in seeds])
-    low, high = test.confidence_interval(0.95)
-    return Paired(mean, float(low), float(high), float(test.pvalue), len(seeds))
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """Adjust p values for the number of tests by Holm's method; a NaN is no test and stays NaN.
-
-    Source: S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics, 1979.
-    """
-    adjusted = [nan] * len(p_values)
-    tested = sorted((p, place) for place, p in enumerate(p_values) if not isnan(p))
-    largest = 0.0
-    for rank, (p, place) in enumerate(tested):
-        largest = max(largest, min(1.0, p * (len(tested) - rank)))
-        adjusted[place] = largest
-    return adjusted
+    sentences = explained(comparisons) if explain else []
+    return write_table(format, header, rows, _notes(comparisons) + sentences + skipped, left=2)
 
 
 def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
@@ -150,6 +121,24 @@ def _names(groups: list[SeedGroup]) -> list[str]:
     if len({group.recipe.name for group in groups}) == 1:
         return list(recipes_of)
     return [f"{label} (of {', '.join(recipes)})" for label, recipes in recipes_of.items()]
+
+
+def explained(comparisons: Iterable[Comparison]) -> list[str]:
+    """What each comparison says, largest difference first, as a sentence."""
+    tested = [each for each in comparisons if each.base and each.test]
+    return [_sentence(each) for each in sorted(tested, key=lambda each: -(each.test.difference if each.test else 0))]
+
+
+def _sentence(comparison: Comparison) -> str:
+    group, base, test, p = comparison
+    assert base and test
+    side = "above" if test.difference >= 0 else "below"
+    words = f"{group.label} was {abs(test.difference):.2f} points {side} {base.label}"
+    if isnan(p):
+        return f"{words}, n = {test.n}: too few seeds to tell them apart."
+    low, high = sorted(value if test.difference >= 0 else -value for value in (test.low, test.high))
+    verdict = "told apart" if p < SIGNIFICANT else "not told apart"
+    return f"{words} [{low:.2f}, {high:.2f}], n = {test.n}: {verdict} (p = {p:.3f} after correction)."
 
 
 def _header(format: Format, figure: str, published: bool) -> list[str]:

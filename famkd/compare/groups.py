@@ -1,6 +1,5 @@
-"""Find finished runs, and group those that differ only in their seed."""
+"""Group finished runs that differ only in their seed."""
 
-import glob
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,9 +8,6 @@ from typing import Any, NamedTuple
 
 from famkd.config.recipe import NOT_PART_OF_RESULT, Recipe
 from famkd.config.yaml_flags import flatten
-from famkd.errors import UserError
-from famkd.run.directory import Run
-from famkd.run.scores import result
 
 # Fields in which runs of one group may differ. A run is resumed only where the last four are equal too: an .npz file
 # in another place can be another data set, for example.
@@ -54,49 +50,6 @@ class SeedGroup:
     def last(self) -> dict[int, float]:
         """The leading figure after the last epoch, by seed."""
         return {seed: score.last for seed, score in self.scores.items()}
-
-
-def find_runs(places: Iterable[str | Path]) -> list[Path]:
-    """Run directories at or below some paths, or matching some patterns.
-
-    Errors: UserError for a path without any run.
-    """
-    found: dict[Path, None] = {}
-    for place in map(str, places):
-        matches = [Path(match) for match in sorted(glob.glob(place, recursive=True))] or [Path(place)]
-        inside = [file.parent for match in matches for file in sorted(match.rglob("recipe.yaml"))]
-        if not inside:
-            raise UserError(f"There is no run at {place}: name run directories, folders of runs or a pattern.")
-        found |= dict.fromkeys(inside)
-    return list(found)
-
-
-def read_scores(paths: Iterable[Path]) -> tuple[list[RunResult], list[str]]:
-    """The results of the finished runs, and a sentence about each run that was skipped."""
-    results: list[RunResult] = []
-    skipped: list[str] = []
-    for path in paths:
-        run = Run(path)
-        try:
-            recipe, rows = run.recipe, run.metrics()
-            done = rows[-1]["epoch"] if rows else 0
-            if not run.finished:
-                skipped.append(f"Unfinished: {path}, epoch {done} of {recipe.optim.epochs}.")
-            else:
-                results.append(_result(run, recipe))
-        except Exception as error:  # a changed file can fail in any way, and the other runs are still compared
-            skipped.append(f"Unreadable: {path}: {error}")
-    return results, skipped
-
-
-def _result(run: Run, recipe: Recipe) -> RunResult:
-    found, timing = result(run), run.timing()
-    seconds = [float(row["seconds"]) for row in timing]
-    peaks = [float(row["peak_mib"]) for row in timing if row.get("peak_mib")]
-    peak = max(peaks, default=None)
-    return RunResult(
-        run.path, recipe, found.figure, found.last, found.best, found.chosen_on, seconds, peak, found.ema
-    )  # fmt: skip
 
 
 def group_scores(scores: Iterable[RunResult]) -> tuple[list[SeedGroup], list[str]]:

@@ -212,13 +212,31 @@ class FourierFilter(nn.Module):
         return {"filter": self.kind, "size": list(self.size), "channels": [self.c_in, self.c_out], **self.options}
 
     @torch.no_grad()
-    def summary(self) -> dict[str, Tensor]:
-        """A small summary of the filter for one epoch: RMS amplitude per frequency and energy per channel pair."""
-        power = self.response().abs().square()
+    def summary(self, room: int = 0) -> dict[str, Tensor]:
+        """What a run keeps of the filter for one epoch: RMS amplitude per frequency, energy per channel pair, and the
+        strongest pairs of channels.
+
+        `pairs` (N, 2) has output and input channels, the strongest first, and `strongest` (N, 2, H, W // 2 + 1) the
+        real and imaginary parts of their responses.
+
+        Args:
+            room: bytes for `strongest`, with two bytes for each number.
+        """
+        response = self.response()
+        power = response.abs().square()
         count = torch.full_like(self.gain, 2.0)  # an interior column stands for both signs of its frequency
         count[:, self_conjugate_columns(self.size[1])] = 1
         energy = (power * count).sum((2, 3)) / count.sum()
-        return {"amplitude": power.mean((0, 1)).sqrt(), "energy": energy}
+        most = min(energy.numel(), room // (4 * self.gain.numel()))
+        kept = energy.flatten().argsort(descending=True, stable=True)[:most]
+        pairs = torch.stack((kept // energy.shape[1], kept % energy.shape[1]), 1)
+        strongest = torch.view_as_real(response.flatten(0, 1)[kept]).permute(0, 3, 1, 2)
+        return {
+            "amplitude": power.mean((0, 1)).sqrt(),
+            "energy": energy,
+            "pairs": pairs.int(),
+            "strongest": strongest,
+        }
 
 
 def _product(spectrum: Tensor, weight: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ student.safetensors    state dict of the student after the last epoch; best.safe
 ema.safetensors        with --ema: state dict of the averaged student after the last epoch; its figures in metrics.jsonl
                        are named ema_top1 and so on. For simkd it includes the projector and the head
 method.safetensors     state dict of the methods; its header holds the format version, the taps, and notes per filter
-filters/0060.safetensors  small summaries of each filter after an epoch
+filters/0060.safetensors  summaries of each level after an epoch, and its strongest filters, 8 MiB in all
 resume.pt              the state that --resume continues from, for famkd only; resume.previous.pt is the one before;
                        a damaged one is renamed to resume.damaged.pt
 
@@ -51,6 +51,7 @@ from famkd.run.summaries import summarise
 FORMAT = "1"
 LOG = "train.log"  # output of a training that a sweep started
 MOST_SUMMARIES = 80  # of each filter in a run: enough for an animation of the training, and still a small folder
+KEPT_BYTES = 8 << 20  # of single filters after all epochs; a short training keeps more of them after each
 
 
 class Run:
@@ -261,7 +262,8 @@ class Run:
 
     def _write_summary(self, epoch: int, epochs: int, methods: nn.Module) -> None:
         interval = max(1, ceil(epochs / MOST_SUMMARIES))
-        summaries = summarise(methods) if epoch % interval == 0 else {}
+        room = KEPT_BYTES // max(1, epochs // interval)
+        summaries = summarise(methods, room) if epoch % interval == 0 else {}
         if summaries:
             write_tensors(self._summary_path(epoch), summaries)
 

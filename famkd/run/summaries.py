@@ -6,21 +6,25 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def summarise(methods: nn.Module) -> dict[str, Tensor]:
-    """Summaries of the modules that have a `summary()`, as "module path/figure" to tensor.
+def summarise(methods: nn.Module, room: int = 0) -> dict[str, Tensor]:
+    """Summaries of the modules that have a `summary(room)`, as "module path/figure" to tensor.
 
-    They are bfloat16, whose range keeps small energies above 0.
+    Real numbers are bfloat16, whose range keeps small energies above 0.
+
+    Args:
+        room: bytes for single filters, of all modules together.
     """
+    found = [(path, each) for path, each in methods.named_modules() if hasattr(each, "summary")]
     summaries: dict[str, Tensor] = {}
-    for path, module in methods.named_modules():
-        summary: Callable[[], dict[str, Tensor]] | None = getattr(module, "summary", None)
-        if summary is not None:
-            summaries |= {f"{path}/{key}": _compact(value) for key, value in summary().items()}
+    for path, module in found:
+        summary: Callable[[int], dict[str, Tensor]] = module.summary
+        summaries |= {f"{path}/{key}": _compact(value) for key, value in summary(room // len(found)).items()}
     return summaries
 
 
 def _compact(value: Tensor) -> Tensor:
-    return value.detach().bfloat16().cpu().contiguous()
+    small = value.detach().bfloat16() if value.is_floating_point() else value
+    return small.cpu().contiguous()
 
 
 def notes_of(methods: nn.Module) -> dict[str, Any]:

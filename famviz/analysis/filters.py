@@ -1,13 +1,14 @@
 """One filter of a level, or all of its filters together, as arrays to draw."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from famviz import spectra
 from famviz.filter import Filter
-from famviz.load import LoadedRun
+from famviz.load import LoadedRun, Summary
 
 Pair = tuple[int, int]  # (c_out, c_in)
 FLOOR = -60.0  # dB, of an amplitude
@@ -65,6 +66,39 @@ def filter_figures(each: Filter) -> dict[str, np.ndarray]:
     columns = [np.stack(column) for column in zip(*rows)]
     db = spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)
     return {"energy dB": db, **dict(zip(("centroid", "bandwidth", "angle", "coherence"), columns, strict=True))}
+
+
+def kept(summary: Summary, pair: Pair) -> np.ndarray | None:
+    """A filter after an epoch, half spectrum (H, W // 2 + 1); None if the run did not keep it."""
+    at = np.flatnonzero((summary["pairs"] == pair).all(1))
+    return summary["strongest"][at[0]] if len(at) else None
+
+
+def as_it_was(each: Filter, summary: Summary, pair: Pair | None = None) -> Filter:
+    """A level after an epoch: with a pair that the run kept that filter alone, all others 0.
+
+    Else one filter without phase, the root mean square over all.
+    """
+    then = None if pair is None else kept(summary, pair)
+    if then is None:
+        return replace(each, response=summary["amplitude"][None, None])
+    response = np.zeros_like(each.response)
+    response[pair] = then
+    return replace(each, response=response)
+
+
+def figures_then(each: Filter, summary: Summary) -> dict[str, np.ndarray]:
+    """The same as `filter_figures` after an epoch; NaN but for the energy where the run kept no single filter."""
+    energy = summary["energy"]
+    strongest_root = float(np.sqrt(energy.max(initial=0)))
+    found = {"energy dB": spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)}
+    outs, ins = summary["pairs"].T
+    known = filter_figures(replace(each, response=summary["strongest"][:, None])) if len(outs) else {}
+    for name in ("centroid", "bandwidth", "angle", "coherence"):
+        found[name] = np.full(energy.shape, np.nan)
+        if known:
+            found[name][outs, ins] = known[name][:, 0]
+    return found
 
 
 def automatic_floor(planes: Sequence[np.ndarray], reference: float) -> float:

@@ -256,5 +256,9 @@ class AmplitudeExplorer(Explorer):
             raise traitlets.TraitError(str(error)) from error
         return value
 
+    def frame(self) -> Any:
+        """The rows of `spectra` as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        return self.spectra().frame()
+
     def __repr__(self) -> str:
         return f"AmplitudeExplorer({', '.join(self.store.names)}; {len(self.comparison)} images)"

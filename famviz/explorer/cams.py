@@ -126,6 +126,10 @@ class CamExplorer(Explorer):
                     rows.append({"image": at, "network": name, **each.figures})
         return Table(sorted(rows, key=lambda row: row.get(self.figure, np.nan)))
 
+    def frame(self) -> Any:
+        """The rows of `disagreement` as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        return self.disagreement().frame()
+
     def to_png(self, path: str | Path | None = None) -> bytes:
         """A still picture of the chosen image and its maps, drawn by matplotlib; also written to `path` if given."""
         data = style.to_bytes(self._still(), "png")

@@ -17,6 +17,7 @@ from famviz.explorer.page import Message, css, fragment, module, page
 from famviz.figures import style
 from famviz.figures.progress import progress_figure
 from famviz.load import LoadedRun, Source, open_all, open_runs
+from famviz.tables import frame_of
 
 PAGE_BUDGET = 1 << 20  # bytes of pictures of filters in a saved page
 AT_ONCE = 8  # epochs in one answer
@@ -91,6 +92,11 @@ class Dashboard(Explorer):
         if any(changed):
             self._runs = self._facts()
         return any(changed)
+
+    def frame(self) -> Any:
+        """A row for each run and epoch, as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
+        names = self._meta["runs"]
+        return frame_of({"run": name, **row} for name, each in zip(names, self.followed) for row in each.run.metrics())
 
     def _facts(self) -> list[dict[str, Any]]:
         return [dict(each.facts) for each in self.followed]

@@ -4,6 +4,7 @@ An amplitude is one byte: 0 for nothing, 1 .. 255 for -80 .. 0 dB of the level's
 A phase is one byte: -pi + code * 2 pi / 256.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,14 +79,13 @@ def _values(each: Filter, raw: bool) -> np.ndarray:
     return each.raw
 
 
-def level_data(opened: LoadedRun, each: Filter) -> tuple[dict[str, Any], bytes]:
+def level_data(each: Filter, epochs: list[int], history: list[Summary]) -> tuple[dict[str, Any], bytes]:
     """Figures of a level for the page, and its base bytes.
 
     The bytes are, in this order: energy (O, C), share of the global branch (O, C) if `shares`, high-pass (H, W)
     centred, RMS amplitude, mean amplitude and mean phase (H, W // 2 + 1), then RMS amplitudes of all epochs, then
     their energies.
     """
-    epochs, history = _history(opened, each)
     reference = _peak(each, history)
     energy_reference = _energy_peak(each, history)
     mean = each.response.mean((0, 1))
@@ -125,6 +125,7 @@ def _peak(each: Filter, history: list[Summary]) -> float:
     """The largest amplitude of a level, now and in its history, which is 0 dB."""
     peaks = [np.abs(each.response).max()]
     peaks += [summary["amplitude"].max() for summary in history]
+    peaks += [np.abs(summary["strongest"]).max(initial=0) for summary in history]
     if each.raw is not None:
         peaks.append(np.abs(each.raw).max())
     return float(max(peaks)) or 1.0
@@ -143,12 +144,48 @@ def table_bytes(each: Filter) -> bytes:
     `TABLE` says by how much each is multiplied. The energy is in dB below the strongest.
     """
     columns = filter_figures(each)
-    codes = [np.rint(np.clip(columns[name] * scale, 0, 65535)) for name, scale in TABLE.items()]
-    return np.stack(codes).astype("<u2").tobytes()
+    return np.stack([_table_codes(columns, name) for name in TABLE]).tobytes()
+
+
+def _table_codes(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
+    return np.rint(np.clip(columns[name] * TABLE[name], 0, 65535)).astype("<u2")
+
+
+def kept_filters(each: Filter, history: list[Summary], reference: float, room: int) -> tuple[list[int], bytes]:
+    """How many single filters each epoch of the history kept, and these filters.
+
+    The bytes are, of all epochs after one another: pairs uint32 (N,), counted along the outputs, then amplitude codes
+    and phase codes (N, H, W // 2 + 1), then uint16 (4, N) of the table without its energy.
+
+    Args:
+        room: bytes; of each epoch the pairs that are the strongest now are taken.
+    """
+    size = 2 * each.response[0, 0].size + 4 + 2 * (len(TABLE) - 1)
+    most, energy = room // (size * max(1, len(history))), each.energy()
+    chosen = [_strongest_now(energy, summary, most) for summary in history]
+    pairs = np.concatenate([pairs for pairs, _ in chosen]) if chosen else np.zeros((0, 2), int)
+    if not len(pairs):
+        return [0 for _ in chosen], b""
+    filters = np.concatenate([filters for _, filters in chosen])
+    columns = filter_figures(replace(each, response=filters[:, None]))
+    parts = (
+        (pairs[:, 0] * each.channels[1] + pairs[:, 1]).astype("<u4"),
+        amplitude_codes(np.abs(filters), reference),
+        phase_codes(filters),
+        *(_table_codes(columns, name) for name in list(TABLE)[1:]),
+    )
+    return [len(pairs) for pairs, _ in chosen], b"".join(part.tobytes() for part in parts)
+
+
+def _strongest_now(energy: np.ndarray, summary: Summary, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (N, 2) and filters (N, H, W // 2 + 1) that an epoch kept, at most so many."""
+    pairs = summary["pairs"]
+    order = np.sort(np.argsort(-energy[pairs[:, 0], pairs[:, 1]], kind="stable")[:most])
+    return pairs[order], summary["strongest"][order]
 
 
 def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageData:
-    """Everything that a page starts with: figures, whole levels and single rows.
+    """Everything that a page starts with: figures, whole levels, single rows, and filters as epochs kept them.
 
     Args:
         budget: bytes of filters. A level that does not fit any more is sent one row at a time later.
@@ -163,14 +200,17 @@ def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageDa
     }
     whole: dict[str, bytes] = {}
     left: list[_Rows] = []
+    room = budget // 4 // max(1, sum(len(run.filters) for run in runs))
     for r, run in enumerate(runs):
-        described = [level_data(run, each) for each in run.filters]
+        histories = [_history(run, each) for each in run.filters]
+        described = [level_data(each, *history) for each, history in zip(run.filters, histories)]
         meta["levels"].append([figures for figures, _ in described])
         for at, (each, (figures, base)) in enumerate(zip(run.filters, described)):
-            key = f"{r}.{at}"
+            key, (_, history) = f"{r}.{at}", histories[at]
             whole[f"{key}.base"] = base
             whole[f"{key}.table"] = table_bytes(each)
-            budget -= len(base) + len(whole[f"{key}.table"])
+            figures["kept"], whole[f"{key}.kept"] = kept_filters(each, history, figures["reference"], room)
+            budget -= len(base) + len(whole[f"{key}.table"]) + len(whole[f"{key}.kept"])
             figures["whole"] = weight_bytes(each) <= budget
             if figures["whole"]:
                 whole[key] = weights(each, figures["reference"])

@@ -16,7 +16,7 @@ WIDGETS = {  # name: its module and its style, without their suffix
     "dashboard": "dashboard/dashboard",
 }
 IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
-EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|const|class) (\w+))", re.MULTILINE)
 Message = tuple[dict[str, Any], list[bytes]]  # what a kernel sends to a widget: content and buffers
 
 

@@ -12,14 +12,14 @@ from famkd.errors import UserError
 from famviz import spectra
 from famviz.analysis import filters as values
 from famviz.analysis.effect_image import ImageEffect
-from famviz.analysis.filters import Pair
 from famviz.explorer import encode
 from famviz.explorer.base import Explorer
 from famviz.explorer.filter_messages import EffectMessages
+from famviz.explorer.filter_still import Shown, still
 from famviz.explorer.page import css, fragment, module, page
-from famviz.figures import sheets, style
+from famviz.figures import style
 from famviz.filter import Filter
-from famviz.load import LoadedRun, Source, open_all
+from famviz.load import LoadedRun, Source, Summary, open_all
 from famviz.tables import Table
 
 BUDGET = 16 << 20  # bytes of filters that the browser holds at once
@@ -109,8 +109,15 @@ class FilterExplorer(Explorer):
         return self.runs[0].filters[self.level]
 
     def to_numpy(self) -> np.ndarray:
-        """The choice as a complex centred plane (H, W): a filter, its stored plane, or the mean of the level."""
-        each = self.filter
+        """The choice as a complex centred plane (H, W): a filter, its stored plane, or the mean of the level.
+
+        Of an epoch it is what the run kept: the filter, or the root mean square over all filters, which has no phase.
+        """
+        each, then = self.filter, self._then()
+        if then:
+            pair = None if self.mean else (self.c_out, self.c_in)
+            was = values.as_it_was(each, then, pair)
+            return values.plane(was, pair if was.channels == each.channels else None)
         if self.mean:
             return spectra.full_plane(each.response.mean((0, 1)), each.size[1])
         if self.raw and each.raw is not None:
@@ -130,40 +137,29 @@ class FilterExplorer(Explorer):
 
     def to_figure(self) -> Figure:
         """The same as a matplotlib figure, which `famviz.style.save` writes as png, svg or pdf."""
-        first, second = self.filter, self._compared()
-        names = (self.runs[0].name, self.other)
-        if self.epoch:
-            then = self.runs[0].summary(first, self.epoch)
-            if then:
-                kept = self.runs[self._other].summary(second, self.epoch) if second else None
-                was = sheets.as_it_was(first, then)
-                if second is None or kept is None:
-                    return sheets.moment(first, self.epoch, then, **self._look(was))
-                both = was, sheets.as_it_was(second, kept)
-                return sheets.comparison(*both, names=names, epoch=self.epoch, **self._look(*both))
+        second = self._compared()
+        runs = self.runs[0], self.runs[self._other] if second else None
         pair = None if self.mean else (self.c_out, self.c_in)
-        if second:
-            look = self._look(first, second, pair=pair)
-            return sheets.comparison(first, second, pair, self.view, names=names, **look)
-        return sheets.overview(first, pair, **self._look(first, pair=pair))
-
-    def _look(self, *levels: Filter, pair: Pair | None = None) -> dict[str, Any]:
-        """The range of the colours as the page has it: floor and reference, and the colour map."""
-        if self.floor:
-            return {"floor": self.floor, "colormap": self.colormap}
-        planes = [values.amplitude(each, pair) for each in levels]
-        largest = max(float(plane.max()) for plane in planes) or 1.0
-        floor = values.automatic_floor(planes, largest)
-        return {"floor": floor, "reference": largest, "colormap": self.colormap}
+        look = {"epoch": self.epoch, "view": self.view, "floor": self.floor, "colormap": self.colormap}
+        return still(Shown(runs, (self.filter, second), pair, **look))
 
     def table(self) -> Table:
-        """A row for each filter of the level, the strongest first: channels, energy, and where its energy lies."""
-        columns = values.filter_figures(self.filter)
-        pairs = values.strongest(self.filter, columns["centroid"].size)
-        rows = [
-            {"out": pair[0], "in": pair[1], **{name: float(columns[name][pair]) for name in columns}} for pair in pairs
-        ]
-        return Table(rows)
+        """A row for each filter of the level, the strongest first: channels, energy, and where its energy lies.
+
+        Of an epoch it says what the run kept: the energy of all filters, and NaN elsewhere for those not kept alone.
+        """
+        then = self._then()
+        columns = values.figures_then(self.filter, then) if then else values.filter_figures(self.filter)
+        energy = columns["energy dB"]
+        order = np.argsort(energy, axis=None, kind="stable")[::-1]
+        pairs = np.stack(np.unravel_index(order, energy.shape), 1).tolist()
+        return Table(
+            {"out": out, "in": inn, **{name: float(columns[name][out, inn]) for name in columns}} for out, inn in pairs
+        )
+
+    def _then(self) -> Summary | None:
+        """What the run kept of the level after the chosen epoch; None for the saved weights."""
+        return self.runs[0].summary(self.filter, self.epoch) if self.epoch else None
 
     def frame(self) -> Any:
         """The rows of `table` as a pandas DataFrame, or as a list of dicts where pandas is not installed."""

@@ -1,5 +1,6 @@
 """Figures of frequency amplitude differences: each network's spectra, and how far they are from the teacher's."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 COLOURS = ("#000000", *style.LINES)  # the reference is black
+LETTERS = 22  # of a line above a picture
 UNITS = {"mean": "dB re mean", "dc": "dB re DC", "none": "dB"}
 LEGEND = "pale: what other images\nwould have given\n(95 %, bootstrap)"
 
@@ -73,7 +75,7 @@ def _draw_spectra(grid: SubFigure, axes: list[Axes], names: list[str], stage: St
             continue
         plane = stage.planes[name]
         image = ax.imshow(plane, cmap=style.AMPLITUDE, vmin=low, vmax=high, extent=extent(plane.shape))
-        ax.set_title(name)
+        ax.set_title(textwrap.fill(name, LETTERS))
         if name == stage.reference:
             few_ticks(ax, plane.shape, "kx, cycles per map")
     if image:
@@ -92,10 +94,10 @@ def _draw_differences(grid: SubFigure, axes: list[Axes], names: list[str], stage
             continue
         plane = stage.difference(name)
         image = ax.imshow(plane, cmap=style.SIGNED, vmin=-most, vmax=most, extent=extent(plane.shape))
-        rms = f"curve {stage.rms_db(name):.1f}, plane {stage.plane_rms_db(name):.1f} dB RMS"
-        ax.set_title(f"minus {stage.reference}:\n{rms}")
+        rms = f"curve {stage.rms_db(name):.1f}, plane {stage.plane_rms_db(name):.1f}"
+        ax.set_title(f"{textwrap.fill(f'minus {stage.reference},', LETTERS)}\ndB RMS: {rms}", fontsize=8)
         level, dc = stage.offsets(name)
-        offsets = f"level {level:+.1f} dB, DC {dc:+.1f} dB".replace("-", "\u2212")
+        offsets = f"level {level:+.1f}, DC {dc:+.1f} dB".replace("-", "\u2212")
         few_ticks(ax, plane.shape, f"kx, cycles per map\n{offsets}")
     if image:
         grid.colorbar(image, ax=axes, label="dB", shrink=0.85, pad=0.01)
@@ -124,7 +126,8 @@ def _draw_curves(curve: Axes, gap: Axes, names: list[str], stage: Stage) -> None
 def _draw_legend(place: Axes, curve: Axes) -> None:
     """The names of the curves, in the place below the reference, which has no difference to itself."""
     handles, labels = curve.get_legend_handles_labels()
+    wrapped = [textwrap.fill(label, LETTERS) for label in labels]
     legend = place.legend(
-        handles, labels, loc="center left", bbox_to_anchor=(-0.15, 0.5), title=LEGEND, title_fontsize=7
+        handles, wrapped, loc="center left", bbox_to_anchor=(-0.15, 0.5), title=LEGEND, title_fontsize=7
     )
     legend.set_alignment("left")

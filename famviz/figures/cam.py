@@ -26,13 +26,14 @@ from famviz.figures.axes import bare
 
 __all__ = [
     "METHODS", "ROLLOUT", "CamResult", "Comparison", "Sanity", "cam", "compare", "compare_runs", "grid_figure",
-    "randomisation", "sanity_figure",
+    "layers_figure", "randomisation", "sanity_figure",
 ]  # fmt: skip
 
 Scale = Literal["network", "shared", "own"]
 MAP = "inferno"
 WRONG = "#b00020"
 LETTERS = 13  # of a title in an inch
+NAME = 22  # letters of a line of a network's name
 BARS = {
     "network": "evidence, of the network's largest",
     "shared": "evidence, units of the class score",
@@ -111,6 +112,29 @@ def sanity_figure(sanity: Sanity, images: int = 4) -> Figure:
     return figure
 
 
+def layers_figure(found: Mapping[str, CamResult], pixels: np.ndarray, mask: np.ndarray | None = None) -> Figure:
+    """A matplotlib figure of the first image: the input, then its map at each layer, each on a range of its own.
+
+    Args:
+        found: maps by layer, as `famviz.analysis.cam_tables.by_layer` returns them.
+        pixels: the image (H, W, 3) uint8.
+        mask: (H, W) bool, to outline.
+    """
+    figure = style.figure(1.2 + 2 * len(found), 2.4)
+    with style.context():
+        axes = figure.subplots(1, 1 + len(found))
+        axes[0].imshow(pixels)
+        axes[0].set_title("input")
+        for ax, (layer, result) in zip(axes[1:], found.items()):
+            figure.colorbar(ax.imshow(result.maps[0], cmap=MAP), ax=ax, shrink=0.7)
+            ax.set_title(f"{layer}, {' x '.join(map(str, result.evidence.shape[1:]))}")
+        for ax in axes:
+            bare(ax)
+            if mask is not None:
+                ax.contour(mask, [0.5], colors="white", linewidths=1)
+    return figure
+
+
 def _draw_column(axes: Sequence[Axes], shown: Comparison, name: str, scale: Scale, overlay: bool | None) -> None:
     """The maps of one network."""
     result = shown.results[name]
@@ -118,7 +142,7 @@ def _draw_column(axes: Sequence[Axes], shown: Comparison, name: str, scale: Scal
     over = coarse if overlay is None else overlay
     for row, ax in enumerate(axes):
         draw_map(ax, shown, result, row, _highest(shown, result, row, scale), over)
-    heading = f"{name}\n{_agreement(shown, name)}"
+    heading = f"{textwrap.fill(name, NAME)}\n{_agreement(shown, name)}"
     if scale == "network":
         heading += f"\nrange 0 to {result.maps.max():.3g}"
     axes[0].set_title(heading, fontsize=8)
@@ -137,11 +161,8 @@ def _title(shown: Comparison, scale: Scale, width: float) -> str:
     method = ", ".join(dict.fromkeys(result.method for result in shown.results.values()))
     layers = ", ".join(sorted({result.layer for result in shown.results.values()}))
     count = len(shown.pixels)
-    images = f"mean of the {count} images shown" if count > 1 else "of the one image shown"
-    lines = [
-        f"{method} at {layers}; {RANGES[scale]}; p: probability of the class",
-        f"{images} (in brackets: by chance)",
-    ]
+    images = f"mean of the {count} images shown (in brackets: by chance)" if count > 1 else "of the one image shown"
+    lines = [f"{method} at {layers}; {RANGES[scale]}; p: probability of the class", images]
     most = max(20, int(LETTERS * width))
     return "\n".join(each for line in lines for each in textwrap.wrap(line, most))
 
@@ -195,10 +216,8 @@ def _agreement(shown: Comparison, name: str) -> str:
     figures, chance = shown.means(name)
     words = ["the reference"]
     if name != shown.reference:
-        words = [
-            f"rank r {figures['rank correlation']:.2f} ({chance['rank correlation']:.2f})",
-            f"IoU {figures['IoU']:.2f} ({chance['IoU']:.2f})",
-        ]
+        names = {"rank correlation": "rank r", "IoU": "IoU"}
+        words = [f"{short} {figures[key]:.2f}{_by_chance(chance[key])}" for key, short in names.items()]
     if "head random" in figures:
         words.append(f"random head r {figures['head random']:.2f}, all {figures['all random']:.2f}")
     if "energy inside" in figures:
@@ -216,3 +235,8 @@ def _called(shown: Comparison, label: int, between: str = "\n") -> str:
 
 def _short(words: str) -> str:
     return "\n".join(textwrap.wrap(words.split(":")[0], 18))
+
+
+def _by_chance(value: float) -> str:
+    """A figure by chance in brackets; nothing of a single image, which cannot be compared with another one."""
+    return "" if np.isnan(value) else f" ({value:.2f})"

@@ -1,6 +1,5 @@
 """Whole figures of several pictures: the strongest filters, all views of one filter, two runs next to each other."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from famviz.analysis import filters as values
-from famviz.analysis.filters import FLOOR, Pair, strongest
+from famviz.analysis.filters import FLOOR, Pair, as_it_was, kept, strongest
 from famviz.figures import filters as planes
 from famviz.figures import style
 from famviz.figures.axes import HIGHPASS
@@ -44,10 +43,18 @@ def overview(
 
     Amplitudes are shown from `floor` dB to 0 dB of `reference`, by default the largest of the level.
     """
+    figure = _every_view(each, pair, each.energy(), floor, reference, colormap)
+    _title(figure, each, _choice(pair))
+    return figure
+
+
+def _every_view(
+    each: Filter, pair: Pair | None, energy: np.ndarray, floor: float, reference: float | None, colormap: str
+) -> Figure:
     figure = style.figure(8.6, 4.8)
     style.pad(figure, w_pad=0.1)
     axes = figure.subplots(2, 3).ravel()
-    planes.energy_map(each, axes[0])
+    planes.energy_map(each, axes[0], energy=energy)
     if pair is not None:
         axes[0].plot(pair[1], pair[0], "s", markersize=6, markerfacecolor="none", color=HIGHPASS)
     look: dict[str, Any] = {"floor": floor, "reference": reference}
@@ -56,19 +63,25 @@ def overview(
     planes.filter_complex(each, pair, axes[3], **look)
     planes.filter_kernel(each, pair, axes[4])
     radial_curves([each], axes[5], pair=pair)
-    _title(figure, each, _choice(pair))
     return figure
 
 
 @style.styled
 def moment(
-    each: Filter, epoch: int, summary: Summary, *, floor: float = FLOOR, reference: float | None = None,
-    colormap: str = style.AMPLITUDE,
+    each: Filter, epoch: int, summary: Summary, pair: Pair | None = None, *, floor: float = FLOOR,
+    reference: float | None = None, colormap: str = style.AMPLITUDE,
 ) -> Figure:  # fmt: skip
-    """A level after an epoch, from what the run saved of it: energy map, amplitude, profile."""
+    """A level after an epoch, from what the run saved of it: energy map, amplitude, profile.
+
+    With a pair that the run kept then, every view of that filter.
+    """
+    then = as_it_was(each, summary, pair)
+    if pair is not None and kept(summary, pair) is not None:
+        figure = _every_view(then, pair, summary["energy"], floor, reference, colormap)
+        _title(figure, each, f"epoch {epoch}: {_choice(pair)}")
+        return figure
     figure = style.figure(8.6, 2.6)
     axes = figure.subplots(1, 3)
-    then = as_it_was(each, summary)
     planes.energy_map(each, axes[0], energy=summary["energy"])
     planes.filter_amplitude(then, None, axes[1], floor=floor, reference=reference, colormap=colormap)
     radial_curves([then], axes[2])
@@ -95,15 +108,11 @@ def comparison(
     planes.filter_difference(first, second, pair, view, axes[2], floor=floor, reference=reference)
     axes[2].set_title("first minus second")
     radial_curves((first, second), axes[3], labels=names, pair=pair, reference=peak)
-    when = f"epoch {epoch}: root mean square over all filters" if epoch else _choice(pair)
+    when = "root mean square over all filters" if epoch and pair is None else _choice(pair)
+    when = f"epoch {epoch}: {when}" if epoch else when
     shown = planes.HUES if view == "complex" else view
     _title(figure, first, f"{when}: {shown}", second)
     return figure
-
-
-def as_it_was(each: Filter, summary: Summary) -> Filter:
-    """A level after an epoch as one filter without phase: the root mean square over all, which is what a run saves."""
-    return replace(each, response=summary["amplitude"][None, None])
 
 
 def _draw_view(

@@ -1,6 +1,6 @@
 """Images in any form: tensors, arrays, PIL images, files, folders or a data set, read when they are needed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Images:
 
 
 def as_images(source: Any, labels: Any = None, classes: Sequence[str] | None = None) -> Images:
-    """Images from a tensor, an array, a list, a path or a data set.
+    """Images from a tensor, an array, a list, a dict of them by name, a path or a data set.
 
     Floats are taken as normalised; bytes, PIL images and files are pictures that each network prepares for itself. A
     folder that contains folders has a class in each of them, and the sorted names of the folders are the classes.
@@ -98,7 +98,9 @@ def _read_source(source: Any) -> Images:
         if source.ndim != 4:
             raise UserError(f"A batch of images has 4 dimensions, not {tuple(source.shape)}: pass {FORMS}.")
         return _from_items(source)
-    if isinstance(source, dict) or not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
+    if isinstance(source, Mapping):
+        return _from_items(list(source.values()))
+    if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
         raise UserError(f"Images cannot be a {type(source).__name__}: pass {FORMS}.")
     return _from_items(source)
 

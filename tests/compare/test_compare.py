@@ -11,7 +11,8 @@ import pytest
 from helpers.runs import write_run
 
 from famkd.compare import compare, holm, paired
-from famkd.compare.groups import find_runs, group_scores, read_scores
+from famkd.compare.find import find_runs, read_scores
+from famkd.compare.groups import group_scores
 from famkd.compare.published import published_figures
 from famkd.errors import UserError
 from famkd.methods import METHODS

@@ -288,6 +288,12 @@ def test_a_page_holds_of_an_epoch_what_differs_from_the_end(shown, older):
             assert [list(stage) for stage in content["stages"]] == [names] * 3
 
 
+def test_spectra_come_as_a_frame(explorer):
+    frame = explorer.frame()
+    assert frame["dB"].tolist() == [row["dB"] for row in explorer.spectra().rows()]
+    assert set(frame["network"]) == set(explorer.store.names)
+
+
 @pytest.mark.slow
 def test_runs_come_with_the_outputs_of_their_methods(trained_runs):
     explorer = famviz.AmplitudeExplorer(list(trained_runs.values()), 5, stage="layer1", rings=[1, 2])

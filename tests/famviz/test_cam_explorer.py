@@ -227,6 +227,13 @@ def test_runs_are_taken_as_networks_are(trained_runs):
     assert isinstance(direct.comparison.models["student"], nn.Module)
 
 
+def test_agreement_comes_as_a_frame(explorer, shown):
+    frame = explorer.frame()
+    wanted = explorer.disagreement()
+    assert frame["image"].tolist() == [row["image"] for row in wanted]
+    np.testing.assert_array_equal(frame["rank correlation"], [row["rank correlation"] for row in wanted])
+
+
 def test_colab_is_asked_to_show_widgets(monkeypatch, shown):
     import sys
     from types import SimpleNamespace

@@ -140,6 +140,15 @@ def test_several_runs_are_followed_at_once(runs):
     assert twice._meta["runs"] == [runs[0].name, f"{runs[0].name} (2)"]
 
 
+def test_figures_of_all_runs_come_as_a_frame(runs):
+    dashboard = famviz.Dashboard(runs)
+    frame = dashboard.frame()
+    rows = [row for run in runs for row in run.metrics()]
+    assert frame["top1"].tolist() == [row["top1"] for row in rows]
+    assert sorted(set(frame["run"])) == sorted(dashboard._meta["runs"])
+    dashboard.close()
+
+
 def test_filters_come_as_they_were_saved(runs):
     content, buffers = ask(famviz.Dashboard(runs), ask="filters", run=1, epochs=[2, 7, 1])
     assert (content["epochs"], content["missing"]) == ([2, 1], [7])

@@ -11,6 +11,7 @@ from famkd.errors import UserError
 from famviz import spectra
 from famviz.analysis.filters import automatic_floor, filter_figures
 from famviz.explorer import encode
+from famviz.load import LoadedRun
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_beyond_the_budget_rows_come_one_at_a_time(runs):
     explorer = famviz.FilterExplorer(runs, budget=0, c_out=2)
     each, reference = runs[0].filters[0], explorer._meta["levels"][0][0]["reference"]
     assert set(explorer._whole) == {
-        f"{r}.{n}.{part}" for r in (0, 1) for n in (0, 1) for part in ("base", "table", "wall")
+        f"{r}.{n}.{part}" for r in (0, 1) for n in (0, 1) for part in ("base", "table", "kept", "wall")
     }
     got = decoded(explorer._rows["0.0.2"], each.response[2:3].shape, reference)
     assert np.abs(got[0] - each.response[2]).max() < 0.032 * reference
@@ -215,16 +216,67 @@ def test_the_still_picture_shows_what_is_chosen(explorer, runs):
 
 
 def test_the_still_picture_shows_the_chosen_epoch(explorer, runs):
-    explorer.epoch, explorer.floor = 1, -60
+    explorer.epoch, explorer.floor, explorer.mean = 1, -60, True
     amplitude, kept = explorer.to_figure().axes[1], runs[0].summary(runs[0].filters[0], 1)
     plane = spectra.full_plane(kept["amplitude"], 9)
     np.testing.assert_allclose(amplitude.images[0].get_array(), spectra.decibel(plane, plane.max()))
     explorer.other = runs[1].name
     figure = explorer.to_figure()
-    assert "epoch 1" in figure.get_suptitle()
+    assert "epoch 1: root mean square" in figure.get_suptitle()
     ratio = plane / (spectra.full_plane(runs[1].summary(runs[1].filters[0], 1)["amplitude"], 9) + 1e-30)
     shown = figure.axes[2].images[0].get_array()
     np.testing.assert_allclose(shown.compressed(), 20 * np.log10(ratio[~shown.mask]), atol=1e-4)
+
+
+def test_an_epoch_has_the_chosen_filter_as_it_was(explorer, runs):
+    explorer.epoch, explorer.c_out, explorer.c_in = 1, 2, 3
+    each = runs[0].filters[0]
+    plane = each.plane()[2, 3] / 1.5**2  # make_run multiplies all filters by 1.5 between its three epochs
+    np.testing.assert_allclose(explorer.to_numpy(), plane, rtol=0.01, atol=1e-6)
+    np.testing.assert_allclose(explorer.to_arrays()["plane"], plane, rtol=0.01, atol=1e-6)
+    figure = explorer.to_figure()
+    assert "epoch 1: output 2, input 3" in figure.get_suptitle()
+    kernel = spectra.spatial_kernel(each.response[2, 3] / 1.5**2, each.size)
+    np.testing.assert_allclose(figure.axes[4].images[0].get_array(), kernel, atol=0.01 * np.abs(kernel).max())
+    explorer.other, explorer.view = runs[1].name, "kernel"
+    kernels = [spectra.spatial_kernel(run.filters[0].response[2, 3] / 1.5**2, each.size) for run in runs]
+    for ax, wanted in zip(explorer.to_figure().axes, kernels):
+        np.testing.assert_allclose(ax.images[0].get_array(), wanted, atol=0.01 * np.abs(wanted).max())
+    explorer.mean = True
+    assert np.abs(explorer.to_numpy()).max() == runs[0].summary(each, 1)["amplitude"].max()
+
+
+def test_an_epoch_that_kept_only_some_filters_says_so(explorer, runs, monkeypatch):
+    each = runs[0].filters[0]
+    whole = runs[0].summary(each, 2)
+    some = {**whole, **{name: whole[name][:3] for name in ("pairs", "strongest")}}
+    monkeypatch.setattr(LoadedRun, "summary", lambda self, each, epoch: some)
+    explorer.epoch = 2
+    rows = explorer.table().rows
+    assert [row["energy dB"] for row in rows] == sorted((row["energy dB"] for row in rows), reverse=True)
+    known = [(row["out"], row["in"]) for row in rows if not np.isnan(row["centroid"])]
+    assert known == [tuple(pair) for pair in some["pairs"].tolist()]
+    centroid = filter_figures(each)["centroid"]  # which does not change as a filter grows
+    for row in rows[:3]:
+        assert row["centroid"] == pytest.approx(centroid[row["out"], row["in"]], rel=0.01)
+    last = rows[-1]
+    explorer.c_out, explorer.c_in = last["out"], last["in"]
+    np.testing.assert_array_equal(explorer.to_numpy(), spectra.full_plane(some["amplitude"], 9))
+    assert "epoch 2: root mean square over all filters" in explorer.to_figure().get_suptitle()
+
+
+@pytest.mark.parametrize("most", [0, 2, 1000])
+def test_a_page_holds_the_filters_of_an_epoch_that_fit(runs, most):
+    each = runs[0].filters[0]
+    _, history = runs[0].history(each)
+    half = each.response[0, 0].size
+    counts, data = encode.kept_filters(each, history, 1.0, 3 * most * (2 * half + 12))
+    count = min(most, each.response[..., 0, 0].size)
+    assert counts == [count] * 3
+    pairs = np.frombuffer(data[: 12 * count], "<u4").reshape(3, count)
+    energy = each.energy().ravel()
+    assert sorted(energy[pairs[1]]) == sorted(np.sort(energy)[::-1][:count])
+    assert len(data) == 3 * count * (4 + 2 * half + 8)
 
 
 def test_runs_with_the_same_name_get_different_names(runs):

@@ -20,10 +20,10 @@ MAY = {
     "load": ("filter released", "files layers run"),
     "networks": ("load", "config distill features models run tasks training"),
     "tables": ("", "tables"),
-    "analysis": ("filter load networks spectra tables", "data distill features layers run"),
+    "analysis": ("filter load networks spectra tables", "compare data distill features layers run"),
     "figures": ("analysis filter load networks spectra", ""),
     "explorer": ("analysis figures filter load networks spectra tables", "run"),
-    "report": ("explorer figures filter load networks", "run"),
+    "report": ("analysis explorer figures filter load networks", "config run"),
     "lab": ("load", ""),
     "cli": ("lab report", "command_line"),
 }
@@ -83,7 +83,9 @@ def test_the_root_stays_small():
     assert sum("/" not in file for file in FILES) <= AT_ROOT
 
 
-@pytest.mark.parametrize("name", ["plots", "cam", "features", "effect", "hover", "style", "report", "spectra"])
+@pytest.mark.parametrize(
+    "name", ["answers", "plots", "cam", "features", "effect", "hover", "style", "report", "spectra"]
+)
 def test_public_modules_keep_their_names(name):
     assert getattr(famviz, name).__name__.startswith("famviz.")
 

@@ -93,6 +93,11 @@ def test_labels_of_a_data_set_are_read_once():
     assert pairs.reads == 4
 
 
+def test_pictures_may_have_names():
+    named = as_images({"one": Image.fromarray(PIXELS[0]), "two": PIXELS[1]})
+    np.testing.assert_array_equal(drawn(named), PIXELS[:2])
+
+
 def test_grey_pictures_and_floats():
     grey = as_images([Image.fromarray(PIXELS[0, ..., 0]), PIXELS[0, ..., 0]])
     np.testing.assert_array_equal(drawn(grey), np.repeat(PIXELS[:1, ..., :1], 3, 3).repeat(2, 0))
@@ -102,8 +107,9 @@ def test_grey_pictures_and_floats():
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [(7, "cannot be a int: pass a tensor"), ({}, "cannot be a dict"), ([], "no images"), ("nowhere", "nothing at"),
-     (torch.zeros(3, 5, 5), "4 dimensions"), ([torch.zeros(2)], "An image cannot be a Tensor")],
+    [(7, "cannot be a int: pass a tensor"), ({1}, "cannot be a set"), ({}, "no images"), ([], "no images"),
+     ("nowhere", "nothing at"), (torch.zeros(3, 5, 5), "4 dimensions"),
+     ([torch.zeros(2)], "An image cannot be a Tensor")],
 )  # fmt: skip
 def test_other_things_are_refused(source, words):
     with pytest.raises(UserError, match=words):

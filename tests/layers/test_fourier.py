@@ -274,3 +274,21 @@ def test_autocast_keeps_the_spectrum_in_full_precision():
 def test_unknown_options_are_refused(bad):
     with pytest.raises(ValueError, match=r"unknown|dense"):
         FourierFilter(2, 2, (4, 4), **bad)
+
+
+@pytest.mark.parametrize("kind", ["dense", "separable", "lowrank"])
+def test_a_summary_keeps_the_strongest_pairs_that_fit(kind):
+    torch.manual_seed(0)
+    module = FourierFilter(3, 5, (4, 5), filter=kind, init="balanced")
+    response = module.response().detach()
+    energy = full_plane(response, 5).abs().square().mean((2, 3))
+    one = 4 * 4 * 3  # bytes of a filter
+    for room, wanted in ((0, 0), (one - 1, 0), (7 * one, 7), (1000 * one, 15)):
+        found = module.summary(room)
+        torch.testing.assert_close(found["energy"], energy)
+        pairs = found["pairs"].long()
+        assert pairs.shape == (wanted, 2)
+        assert found["strongest"].bfloat16().numel() * 2 <= room
+        assert torch.equal(energy[tuple(pairs.T)], energy.flatten().sort(descending=True).values[:wanted])
+        real, imaginary = found["strongest"].unbind(1)
+        torch.testing.assert_close(torch.complex(real, imaginary), response[tuple(pairs.T)])

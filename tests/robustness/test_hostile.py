@@ -201,7 +201,7 @@ def test_a_damaged_file_leaves_the_rest_of_a_report(tmp_path):
     run = make_run(tmp_path / "run", "--data.root", "nowhere", shapes=((2, 5), (2, 4)))
     (run.path / "machine.json").write_text("[")
     page = write_report(run.path, tmp_path / "r.html").read_text()
-    assert "machine.json is damaged" in page[page.index("<h2>Machine</h2>") :]
+    assert "machine.json is damaged" in page[page.index('<p class="missing">') :]
     assert "finished" in page[page.index("<h2>Curves</h2>") :]
 
 

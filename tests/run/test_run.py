@@ -40,8 +40,8 @@ class Filter(nn.Module):
     def describe(self):
         return self.note
 
-    def summary(self):
-        return {"twice": (2 * self.weight).T}
+    def summary(self, room):
+        return {"twice": (2 * self.weight).T, "room": torch.tensor([room])}
 
 
 def method(note=None) -> nn.ModuleDict:
@@ -201,9 +201,17 @@ def test_a_summary_of_each_filter_and_epoch(run):
         write(run, epoch)
     assert run.filter_epochs() == [1, 2, 10]
     summary = run.filter_summary(10)
-    assert list(summary) == ["fam.1/twice"]
+    assert summary.keys() == {"fam.1/twice", "fam.1/room"}
     assert summary["fam.1/twice"].dtype == torch.bfloat16
     assert torch.equal(summary["fam.1/twice"].float(), torch.tensor([[0.0, 6], [2, 8], [4, 10]]))
+    assert summary["fam.1/room"].tolist() == [8 << 20]  # a whole number stays one
+
+
+def test_the_room_for_single_filters_is_shared_by_epochs_and_modules(run):
+    run.write_epoch([{"epoch": 8}], [{"epoch": 8}], nn.Linear(3, 2), nn.ModuleDict({"a": method(), "b": method()}),
+                    {}, best=True, epochs=640)  # fmt: skip
+    summary = run.filter_summary(8)
+    assert [int(summary[f"{name}.fam.1/room"]) for name in "ab"] == [(8 << 20) // 80 // 2] * 2
 
 
 def test_modules_without_notes_are_left_out():

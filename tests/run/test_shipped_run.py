@@ -51,7 +51,9 @@ def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeyp
     (alone / "recipe.yaml").write_text(recipe)
     text = write_report([alone], "report.html").read_text()
     assert "epoch" in text
-    assert text.count("left out") >= 2  # what needs images and networks, in words
+    needing = "How amplitudes differ, What filters do to features, Where networks look"  # images and networks
+    assert f"Left out: {needing} (There is no file" in text
+    assert "After the last epoch the student by fam_review has top-1 65.49 %" in text
 
 
 def test_its_student_is_what_its_last_line_says(real_data):

@@ -19,6 +19,12 @@ pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
 TABLE = np.rint(spectra.colour_table("inferno") * 255)
 
+# Tables that are wider than their place, also with long names of classes.
+CUT = """() => { for (const cell of document.querySelectorAll(".fv-list .fv-scroll td:nth-child(n + 3)"))
+      cell.textContent = "great white shark, white shark, man-eater";
+    return [...document.querySelectorAll(".fv-list, .fv-list .fv-scroll")]
+      .filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.className); }"""
+
 
 @pytest.fixture(scope="module")
 def shown():
@@ -271,6 +277,7 @@ def test_nothing_is_wider_than_the_page(opened, page, width):
     page.set_viewport_size({"width": width, "height": 900})
     opened()
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.evaluate(CUT) == []
     beside = page.locator(".fv-wide").count() == 1
     assert beside == (width >= 900)
 

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from helpers.browser import pixels, settled
+from helpers.dashboard_pages import OVERLAPS, legend
 from helpers.famviz_runs import make_run
 
 import famviz
@@ -14,16 +15,6 @@ pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
 TABLE = np.rint(spectra.colour_table("cividis") * 255)
 SMALL = {"shapes": ((2, 9), (2, 4))}
-OVERLAPS = """() => { const boxes = [...document.querySelectorAll(".famviz svg text, .famviz td, .famviz th, "
-    + ".famviz .fv-legend span, .famviz figcaption, .famviz b, .famviz .fv-x span, .famviz .fv-y span")]
-      .filter((node) => node.textContent.trim() && node.checkVisibility())
-      .map((node) => { const range = document.createRange(); range.selectNodeContents(node);
-        const own = node.getBoundingClientRect(), text = range.getBoundingClientRect();
-        const [left, right] = [Math.max(own.left, text.left), Math.min(own.right, text.right)];
-        return [node.textContent, left, right, text.top, text.bottom];
-      });
-    return boxes.flatMap((a, n) => boxes.slice(n + 1).filter((b) =>
-      a[1] < b[2] - 1 && b[1] < a[2] - 1 && a[3] < b[4] - 2 && b[3] < a[4] - 2).map((b) => [a[0], b[0]])); }"""
 SEQ = "(selector) => [...document.querySelectorAll(selector)].map((node) => node.dataset.seq)"
 
 
@@ -50,14 +41,6 @@ def shown(page, runs, tmp_path):
 
 def trait(page, name):
     return page.evaluate("(name) => window.famviz[0].get(name)", name)
-
-
-def legend(page, chart: str) -> list[tuple[str, str]]:
-    """Names and values of a diagram's legend."""
-    rows = page.locator(f".fv-chart-{chart} .fv-legend > div").evaluate_all(
-        "(rows) => rows.map((row) => [...row.querySelectorAll('span')].map((each) => each.textContent))"
-    )
-    return [tuple(row) for row in rows]
 
 
 def curve(page, chart: str, at: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.browser import exports, pixels, settled
 from helpers.famviz_runs import make_run, released_state
+from helpers.filter_pages import STEP, close, trait
 from PIL import Image
 
 import famviz
@@ -17,7 +18,6 @@ from famviz.explorer.encode import wall_pairs
 
 pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
-STEP = 80 / 254 / 60 * 255  # one amplitude code, in entries of the colour table
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +38,6 @@ def shown(page, runs, tmp_path):
         return explorer
 
     return show
-
-
-def trait(page, name):
-    return page.evaluate("(name) => window.famviz[0].get(name)", name)
-
-
-def close(got: np.ndarray, wanted: np.ndarray, entries: float, table: np.ndarray) -> bool:
-    """Whether colours differ by no more than a table changes over some entries."""
-    slope = np.abs(np.diff(table, axis=0)).max() * 255
-    return np.abs(got[..., :3].astype(float) - 255 * wanted).max() <= entries * slope + 1
 
 
 @pytest.mark.parametrize("level", [0, 1])  # 9 px and 8 px
@@ -196,60 +186,6 @@ def test_pictures_next_to_each_other_start_at_one_height(shown, page, tmp_path):
     tops = [page.locator(f".fv-{where} .fv-stack canvas").bounding_box()["y"] for where in ("nav", "main", "b", "diff")]
     assert len(set(tops)) == 1
     assert page.locator(".fv-b figcaption").bounding_box()["height"] > 30  # two lines of text
-
-
-def test_the_slider_replays_the_life_of_a_level(shown, page, runs):
-    shown(level=1)
-    each, (epochs, life) = runs[0].filters[1], runs[0].history(runs[0].filters[1])
-    page.locator(".fv-epoch input").fill("0")
-    settled(page)
-    assert trait(page, "epoch") == epochs[0] == 1
-    decibels = spectra.decibel(spectra.full_plane(life[0]["amplitude"], 8), np.abs(each.response).max(), -60)
-    table = spectra.colour_table("cividis")
-    wanted = table[np.rint((1 + decibels / 60) * 255).astype(int)]
-    assert close(pixels(page, ".fv-main .fv-stack canvas"), wanted, STEP + 1, table)
-    assert page.locator(".fv-read").inner_text().startswith("Epoch 1")
-    assert page.locator(".fv-main figcaption").inner_text() == "epoch 1: RMS of all filters, amplitude |H|, dB"
-
-
-def test_a_replay_leaves_view_and_epoch_alone(shown, page, runs):
-    shown(level=1, view="phase", c_out=0, c_in=0)
-    page.locator(".fv-epoch input").fill("0")
-    settled(page)
-    assert page.locator(".fv-view select").is_disabled()
-    assert page.locator(".fv-mean input").is_disabled()
-    for at, drawn in enumerate((True, False, False, False)):  # no phase is kept, so only the amplitude is there
-        assert page.locator(".fv-thumb").nth(at).is_disabled()
-        assert pixels(page, f".fv-thumb:nth-child({at + 1}) canvas")[..., 3].any() == drawn
-    box = page.locator(".fv-nav .fv-stack canvas").bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.6)
-    settled(page)
-    assert [trait(page, name) for name in ("epoch", "view", "c_out")] == [1, "phase", 3]
-    page.mouse.move(0, 0)
-    settled(page)
-    energy = runs[0].summary(runs[0].filters[1], 1)["energy"]
-    said = re.search("Output 3, input 5: energy (.*) dB of the strongest then", page.locator(".fv-read").inner_text())
-    wanted = 10 * np.log10(energy[3, 5] / energy.max())
-    assert float(said[1].replace("−", "-")) == pytest.approx(wanted, abs=0.37)  # two roundings to bytes and one to text
-    page.locator(".fv-epoch input").fill("3")  # and back
-    settled(page)
-    assert page.locator(".fv-main figcaption").inner_text() == "phase, rad"
-    assert page.locator(".fv-view select").is_enabled()
-
-
-def test_a_run_without_that_epoch_says_so(shown, page, runs, tmp_path):
-    short = famviz.open(make_run(tmp_path / "short", seed=1, epochs=1))
-    shown([runs[0], short], other=short.name, epoch=2)
-    assert page.locator(".fv-b figcaption").inner_text() == f"{short.name}: no epoch 2 kept"
-    for where in ("b", "diff"):
-        assert not pixels(page, f".fv-{where} .fv-stack canvas")[..., 3].any()
-    assert f"{short.name} kept no epoch 2: it has 1." in page.locator(".fv-read").inner_text()
-    page.evaluate("() => window.famviz[0].set('epoch', 1)")
-    settled(page)
-    assert pixels(page, ".fv-b .fv-stack canvas")[..., 3].all()
-    assert (
-        page.locator(".fv-b figcaption").inner_text() == f"{short.name}: epoch 1: RMS of all filters, amplitude |H|, dB"
-    )
 
 
 def test_the_table_sorts_and_chooses(shown, page, runs):

@@ -1,6 +1,7 @@
 """The notebooks: each .ipynb is its .py and nothing else, and each runs on runs that it trains itself."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -89,3 +90,16 @@ def test_what_a_run_without_filters_cannot_show_is_said_in_words(number, noteboo
     book = executed(source, tmp_path, str(run.path))
     assert WORDS[number] in said(book)
     assert "Traceback" not in said(book)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", ["04", "05"])
+def test_the_shipped_run_without_its_data_is_a_sentence_and_the_notebook_goes_on(number, notebook_runs, tmp_path):
+    source = next(path for path in SOURCES if path.stem.startswith(number))
+    shipped = Path("runs/cifar100/resnet56-resnet20/fam_review-seed0")
+    run = shutil.copytree(NOTEBOOKS / shipped, tmp_path / shipped)
+    words = said(executed(source, tmp_path, str(run)))
+    assert "There is no file data/cifar100.npz" in words
+    assert "This notebook shows bands/student instead." in words
+    assert "On 3 seeds fam_review is" in words  # the answer, in the last cell
+    assert "Traceback" not in words

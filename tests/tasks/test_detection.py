@@ -272,15 +272,19 @@ def test_a_run_ranks_epochs_by_average_precision_and_opens_everywhere(tiny, caps
 
 @pytest.mark.slow
 def test_a_report_of_a_detection_run(tiny):
-    import famviz.report
+    import famviz
+    from famviz.report.looked import Looked
+    from famviz.report.report import made_sections, opening_sentences
 
-    run = train(tiny("--epochs", "1"), out="run")
-    pages = [
-        famviz.report.curves_section([famviz.open(run)]),
-        famviz.report.cam_section([famviz.open(run)]),
-    ]
-    assert "<td>AP</td>" in pages[0]
-    assert pages[1].count("<img") == 1
+    opened = [famviz.open(train(tiny("--epochs", "1"), out="run"))]
+    looked = Looked(opened)
+    pages, missing = made_sections(opened, looked, 2)
+    shown = {page["name"]: page["content"] for page in pages}
+    assert "<td>AP</td>" in shown["curves"]
+    assert shown["maps"].count("<img") == 1
+    assert shown["amplitudes"].count("<img") == 1
+    assert "AP" in opening_sentences(opened, looked)[0]
+    assert list(missing) == ["No run here holds a frequency filter."] or not missing
 
 
 def test_a_detectors_step_is_timed_piece_by_piece(tiny):

@@ -6,7 +6,7 @@ import { onKeys } from "../shared/keyboard.js";
 import { clamp, num } from "../shared/numbers.js";
 import { alignTitles } from "../shared/panel.js";
 import { snapshot } from "../shared/snapshot.js";
-import { put, widget } from "../shared/widget.js";
+import { put, whenIdle, widget } from "../shared/widget.js";
 import { answered, ask, makeAsker } from "./ask.js";
 import { buildPage, showControls } from "./controls.js";
 import { chooseAngles, chooseRings, putBand, showCurves } from "./curves.js";
@@ -144,14 +144,17 @@ function alignRows({ ui }) {
   for (const row of columns.length > FEW ? [planes, gaps] : [[...planes, ...gaps]]) alignTitles(row);
 }
 
-// Maps are rebuilt after the spectra were painted, and not for a choice that has changed by then.
+// Maps are rebuilt after the spectra were painted, a little at a time, and not for a choice that has changed by then.
 function later(app) {
-  clearTimeout(app.timer);
-  app.timer = setTimeout(() => {
-    const s = readState(app);
-    if (drawRebuilt(app, s)) app.ui.root.dataset.rebuilt = JSON.stringify([s.stage, s.subject, s.epoch, s.band]);
-    alignTitles(app.ui.rebuilt.panels.filter((p) => !p.root.hidden));
-  }, 16);
+  app.rebuild?.cancel();
+  app.rebuild = whenIdle(rebuild(app, readState(app)));
+}
+
+function* rebuild(app, s) {
+  if (yield* drawRebuilt(app, s)) {
+    app.ui.root.dataset.rebuilt = JSON.stringify([s.stage, s.subject, s.epoch, s.band]);
+  }
+  alignTitles(app.ui.rebuilt.panels.filter((p) => !p.root.hidden));
 }
 
 function readoutOf(app, s) {
@@ -185,5 +188,5 @@ export default widget({
   build: buildPage,
   connect,
   draw,
-  stop: (app) => clearTimeout(app.timer),
+  stop: (app) => app.rebuild?.cancel(),
 });

@@ -1,4 +1,5 @@
 // Fourier transforms of any length, and maps that are rebuilt from a band of frequencies.
+// What takes long is a generator that stops between rows, so that a page can answer keys in between.
 import { TAU } from "../shared/numbers.js";
 import { gridOf, insideOf } from "./grid.js";
 
@@ -50,13 +51,14 @@ function direct(re, im, sign, n, first, stride) {
 }
 
 // Transform rows, then columns, in place. Rows without a value stay.
-function transformPlane(re, im, H, W, sign) {
+function* transformPlane(re, im, H, W, sign) {
   for (let i = 0; i < H; i++) {
     const row = re.subarray(i * W, i * W + W), other = im.subarray(i * W, i * W + W);
     if (row.every((value) => !value) && other.every((value) => !value)) continue;
     const [a, b] = transform(row, other, sign);
     row.set(a);
     other.set(b);
+    yield;
   }
   for (let j = 0; j < W; j++) {
     const [a, b] = transform(re, im, sign, H, j, W);
@@ -64,18 +66,19 @@ function transformPlane(re, im, H, W, sign) {
       re[i * W + j] = a[i];
       im[i * W + j] = b[i];
     }
+    yield;
   }
 }
 
 // The spectrum of a real map H x W, DC first.
-export function spectrumOf(values, [H, W]) {
+export function* spectrumOf(values, [H, W]) {
   const re = Float64Array.from(values), im = new Float64Array(H * W);
-  transformPlane(re, im, H, W, -1);
+  yield* transformPlane(re, im, H, W, -1);
   return { re, im, size: [H, W] };
 }
 
 // The map of the frequencies in a band alone.
-export function rebuilt({ re, im, size }, band) {
+export function* rebuilt({ re, im, size }, band) {
   const [H, W] = size, inside = insideOf(gridOf(size), band);
   const outRe = new Float64Array(H * W), outIm = new Float64Array(H * W);
   for (let i = 0; i < H; i++) for (let j = 0; j < W; j++) {
@@ -84,6 +87,6 @@ export function rebuilt({ re, im, size }, band) {
     outRe[i * W + j] = re[i * W + j] / (H * W);
     outIm[i * W + j] = im[i * W + j] / (H * W);
   }
-  transformPlane(outRe, outIm, H, W, 1);
+  yield* transformPlane(outRe, outIm, H, W, 1);
   return outRe;
 }

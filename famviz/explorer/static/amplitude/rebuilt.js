@@ -5,7 +5,7 @@ import { clamp, largest, num, weight } from "../shared/numbers.js";
 import { drawPanel, framePanel, panel } from "../shared/panel.js";
 import { rebuilt, spectrumOf } from "./fourier.js";
 import { hasBand } from "./grid.js";
-import { mapsOf, remembered } from "./state.js";
+import { mapsOf, rememberedSteps } from "./state.js";
 
 const COLUMNS = 4, PART = 1 / 14; // maps in a row of a mosaic, and the space between two as a part of a map
 const PHOTO = 96; // pixels of a side above which a picture is drawn smooth
@@ -19,31 +19,35 @@ export function buildRebuilt() {
   return { ...parts, panels, root: h("div", { className: "fv-row fv-rebuilt" }, ...panels.map((p) => p.root)) };
 }
 
-// Draw the maps of the reference and of the chosen network, and the picture; false while they have not come.
-export function drawRebuilt(app, s) {
+// Draw the maps of the reference and of the chosen network, and the picture; returns false while they have not come.
+// A generator: it stops between rows of a transform, and the caller goes on when it has time.
+export function* drawRebuilt(app, s) {
   const { picture, band, first, second, root } = app.ui.rebuilt, held = mapsOf(app, s, s.subject);
   root.hidden = !held?.picture;
   if (root.hidden) return false;
   const choice = [s.epoch, s.subject, s.stage, s.band], room = (app.width || 960) + BOX.gap;
   const box = clamp(Math.floor(room / BOX.count) - BOX.gap - BOX.edge, BOX.least, BOX.most);
-  drawPicture(app, s, picture, band, held.picture, choice, box);
+  yield* drawPicture(app, s, picture, band, held.picture, box);
   const names = [...new Set([s.reference, s.network])].filter((name) => held.stages[s.stage][name]);
-  [first, second].forEach((pair, at) => {
+  for (const [at, pair] of [first, second].entries()) {
     for (const p of [pair.plain, pair.band]) p.root.hidden = !names[at];
-    if (names[at]) drawMaps(app, s, pair, names[at], held.stages[s.stage][names[at]], choice, box);
-  });
+    if (names[at]) yield* drawMaps(app, s, pair, names[at], held.stages[s.stage][names[at]], choice, box);
+  }
   return true;
 }
 
-function drawPicture(app, s, plain, band, pixels, choice, box) {
+function* drawPicture(app, s, plain, band, pixels, box) {
   const { width: W, height: H } = pixels, size = { box, H, W }, none = { key: [app.tables.map], say: null };
   const label = app.thumbs.get(s.subject)?.label;
   framePanel(plain, { ...size, title: `image ${s.subject}${label ? `, ${label}` : ""}` }, none);
   putPixels(plain.canvas, pixels);
-  const colours = remembered(app, "picture", choice, () => [0, 1, 2].map((k) => {
+  const colours = [];
+  for (let k = 0; k < 3; k++) {
     const values = Float64Array.from({ length: H * W }, (_, n) => pixels.data[4 * n + k]);
-    return rebuilt(remembered(app, "colour" + k, [s.subject, H, W], () => spectrumOf(values, [H, W])), s.band);
-  }));
+    const place = [s.subject, H, W], spectrum = yield* rememberedSteps(app, "colour" + k, place, () =>
+      spectrumOf(values, [H, W]));
+    colours.push(yield* rememberedSteps(app, "picture" + k, [...place, s.band], () => rebuilt(spectrum, s.band)));
+  }
   const top = Math.max(1e-6, ...colours.map(largest)), contrast = Math.min(127 / top, 99);
   framePanel(band, { ...size, title: `${bandTitle(s)}, contrast × ${num(contrast, 1)}` }, none);
   const image = new ImageData(W, H);
@@ -59,14 +63,15 @@ function drawPicture(app, s, plain, band, pixels, choice, box) {
 
 const bandTitle = (s) => (hasBand(s.band) ? "from the band alone" : "without its mean");
 
-function drawMaps(app, s, { plain, band }, name, maps, choice, box) {
+function* drawMaps(app, s, { plain, band }, name, maps, choice, box) {
   const { size: [H, W], channels, values } = maps, count = channels.length;
   const each = (at) => values.subarray(at * H * W, (at + 1) * H * W);
-  const some = remembered(app, "maps " + name, [...choice, name], () => channels.map((_, at) => {
-    const spectrum = remembered(app, `spectrum ${name} ${at}`, [s.epoch, s.subject, s.stage], () =>
-      spectrumOf(each(at), [H, W]));
-    return rebuilt(spectrum, s.band);
-  }));
+  const some = [];
+  for (let at = 0; at < count; at++) {
+    const place = [s.epoch, s.subject, s.stage], spectrum = yield* rememberedSteps(app, `spectrum ${name} ${at}`, place,
+      () => spectrumOf(each(at), [H, W]));
+    some.push(yield* rememberedSteps(app, `map ${name} ${at}`, choice, () => rebuilt(spectrum, s.band)));
+  }
   const low = values.reduce((least, value) => Math.min(least, value), Infinity);
   const high = values.reduce((most, value) => Math.max(most, value), -Infinity);
   const table = app.tables.map, shade = (value) => Math.round((value - low) / (high - low || 1) * 255);

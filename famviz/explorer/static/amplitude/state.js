@@ -35,6 +35,15 @@ export function remembered(app, name, key, make) {
   return value;
 }
 
+// The same for a generator, which may stop in between.
+export function* rememberedSteps(app, name, key, make) {
+  const wanted = JSON.stringify(key), last = app.kept.get(name);
+  if (last && last[0] === wanted) return last[1];
+  const value = yield* make();
+  app.kept.set(name, [wanted, value]);
+  return value;
+}
+
 const lookOf = ({ window, epoch }) => `${window}|${epoch}`;
 export const bandsOf = (app, s) => app.bands.get(`${s.look}|${s.reference}|${s.relative}`);
 export const mapsOf = (app, s, image) => app.maps.get(`${s.epoch}|${image}`);

@@ -17,7 +17,7 @@ import { aboutImage, connectWall, drawWall, layWall, turnTo } from "./wall.js";
 
 const WIDE = 860; // px from which the wall stands beside the maps
 const LEFT = 346; // px of the wall then
-const BOX = { least: 110, most: 300, gap: 16, edge: 12 }; // px of a picture
+const BOX = { least: 110, most: 300, gap: 16, edge: 12, scale: 130 }; // px of a picture, and the least of its scale
 
 function connect(app) {
   const { ui } = app;
@@ -103,10 +103,11 @@ function layOut(app) {
   layWall(app, wide ? LEFT : width, wide ? 7 : 3);
 }
 
-// The larger side of a picture in px, so that all stand in one row if they can.
+// The larger side of a picture in px, so that all stand in one row if they can, else as many as fit.
 function boxOf(app) {
   const width = app.width || 960, room = width >= WIDE ? width - LEFT - 24 : width;
-  const count = 1 + app.meta.networks.length;
+  const across = Math.max(1, Math.floor(room / (BOX.scale + BOX.gap + BOX.edge)));
+  const count = Math.min(across, 1 + app.meta.networks.length);
   return clamp(Math.floor((room - count * BOX.gap) / count - BOX.edge), BOX.least, BOX.most);
 }
 

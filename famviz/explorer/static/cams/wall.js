@@ -17,7 +17,7 @@ export function buildWall() {
 // Columns and rows that fit into a width; `rows` may be given.
 export function layWall(app, width, rows) {
   app.columns = Math.max(2, Math.floor(width / SIDE));
-  app.cells = app.columns * rows;
+  app.cells = app.columns * clamp(Math.ceil(app.meta.images.length / app.columns), 1, rows);
 }
 
 export function drawWall(app, s) {

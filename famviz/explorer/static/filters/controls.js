@@ -142,8 +142,10 @@ export function showControls(app, s) {
   inputs.view.value = s.view;
   inputs.other.value = app.model.get("other");
   inputs.mean.checked = s.mean;
-  inputs.raw.checked = s.raw;
-  for (const name of ["view", "mean", "raw"]) inputs[name].disabled = s.epoch > 0; // only its RMS is kept
+  inputs.raw.checked = app.model.get("raw");
+  inputs.view.disabled = s.epoch > 0 && s.mean; // a root mean square has no phase
+  inputs.mean.disabled = s.epoch > 0 && s.mean && !s.all; // there is nothing else
+  inputs.raw.disabled = s.epoch > 0;
   inputs.epoch.max = epochs.length;
   inputs.epoch.value = s.epoch ? epochs.indexOf(s.epoch) : epochs.length;
   inputs.floor.value = s.fixed || "";

@@ -51,7 +51,7 @@ export function showEffect(app, s) {
     return;
   }
   effect.root.classList.remove("fv-wait");
-  const said = `${found.label}; output ${s.out}, input ${s.in}`;
+  const said = `${found.label}; output ${s.out}, input ${s.in}` + (s.epoch ? ", with the saved weights" : "");
   effect.words.textContent = found.failed ? `There is none: ${found.failed}` : said;
   if (effect.key !== key + app.model.get("colormap")) drawSteps(app, s, effect, found);
   effect.key = key + app.model.get("colormap");

@@ -105,8 +105,8 @@ function readCurve(app, ring) {
 
 // The name of a file about the choice.
 function nameOf(app, s) {
-  const pair = s.mean ? "all" : `${s.out}-${s.in}`;
-  return [app.meta.runs[0], s.L.title, s.epoch ? `epoch ${s.epoch}` : pair, s.view].join("-");
+  const pair = s.mean ? "all" : `${s.out}-${s.in}`, when = s.epoch ? [`epoch ${s.epoch}`] : [];
+  return [app.meta.runs[0], s.L.title, ...when, pair, s.view].join("-");
 }
 
 // Save every frequency of the first run's spectrum as a CSV file.

@@ -1,9 +1,11 @@
 // Bytes to spectra (encode.py writes the bytes), spectra to figures and words. Nothing here touches the page.
 import { TAU, clamp, minus, mod, num } from "../shared/numbers.js";
+import { keptOf, unpackKept } from "./kept.js";
 
 const SPAN = 80; // dB between the lowest and the highest amplitude code
 const DEEPEST = -60; // dB, where there is nothing to take a range from
 const WEAK = 0.02; // share of the amplitudes that an automatic range leaves below it
+const SCALES = [-400, 40000, 40000, 100, 60000]; // of the codes of a table
 const TINY = 1e-30; // amplitude that stands for zero in a logarithm
 const AMPLITUDES = Float64Array.from({ length: 256 }, (_, code) => (code ? 10 ** (decibel(code) / 20) : 0));
 export const VIEWS = {
@@ -27,7 +29,7 @@ function decibel(code) {
 }
 
 // The parts of a level's base bytes, in the order in which encode.level_data writes them.
-export function unpack(figures, bytes, table) {
+export function unpack(figures, bytes, table, kept) {
   if (!figures || !bytes) return null;
   const [O, C] = figures.channels, [H, W] = figures.size;
   const half = H * ((W >> 1) + 1), epochs = figures.epochs.length;
@@ -41,8 +43,12 @@ export function unpack(figures, bytes, table) {
   level.mean = [next(half), next(half)];
   level.life = next(epochs * half);
   level.lives = next(epochs * O * C);
-  level.rows = once(() => tableRows(level, new Uint16Array(table.slice().buffer)));
-  level.order = once(() => level.rows().map((_, pair) => pair).sort((a, b) => level.rows()[b][2] - level.rows()[a][2]));
+  level.kept = once(() => unpackKept({ counts: figures.kept, half, scales: SCALES.slice(1) }, kept));
+  level.rows = lastOf((epoch) => (epoch ? rowsThen(level, epoch) : tableRows(level, table)));
+  level.order = lastOf((epoch) => {
+    const rows = level.rows(epoch);
+    return rows.map((_, pair) => pair).sort((a, b) => rows[b][2] - rows[a][2]);
+  });
   return level;
 }
 
@@ -51,11 +57,26 @@ function once(make) {
   return () => (made ??= make());
 }
 
+// The same for a function of an epoch (0 for the saved weights), whose last value it remembers.
+function lastOf(make) {
+  let made = [];
+  return (epoch = 0) => (made[0] === epoch ? made : (made = [epoch, make(epoch)]))[1];
+}
+
 // Rows of the table, one for each pair of channels in their order: encode.table_bytes says what the codes mean.
-function tableRows({ O, C }, codes) {
-  const pairs = O * C, scales = [-400, 40000, 40000, 100, 60000];
+function tableRows({ O, C }, bytes) {
+  const pairs = O * C, codes = new Uint16Array(bytes.slice().buffer);
   return Array.from({ length: pairs }, (_, n) =>
-    [Math.floor(n / C), n % C, ...scales.map((scale, k) => codes[k * pairs + n] / scale)]);
+    [Math.floor(n / C), n % C, ...SCALES.map((scale, k) => codes[k * pairs + n] / scale)]);
+}
+
+// Rows of the table after an epoch: all energies are known, the rest of the filters that were kept.
+function rowsThen(level, epoch) {
+  const { db } = energies(level, epoch), { C } = level, unknown = SCALES.slice(1).map(() => null);
+  return db.map((energy, n) => {
+    const [out, inn] = [Math.floor(n / C), n % C];
+    return [out, inn, energy, ...(keptOf(level, epoch, out, inn)?.figures ?? unknown)];
+  });
 }
 
 // What the colours of amplitudes range over: the level's largest down to a fixed floor, or what is shown, from its
@@ -162,15 +183,19 @@ export function energies({ epochs, lives, now, O, C }, epoch) {
 // The chosen filter in one line.
 export function words(s) {
   const { L } = s, pair = s.out * L.C + s.in, filters = L.O * L.C;
-  if (s.epoch) {
-    const energy = num(energies(L, s.epoch).db[pair], 1);
-    return `Epoch ${s.epoch}: root mean square over all ${filters} filters; phases are not kept per epoch. `
-      + `Output ${s.out}, input ${s.in}: energy ${energy} dB of the strongest then.`;
+  const when = s.epoch ? `Epoch ${s.epoch}: ` : "";
+  const [, , energy, centroid, bandwidth, angle, coherence] = L.rows(s.epoch)[pair];
+  if (s.mean && s.epoch) {
+    const why = s.all ? "" : `the run did not keep output ${s.out}, input ${s.in} `
+      + `(energy ${num(energy, 1)} dB of the strongest then), so this is the `;
+    return `${when}${why}root mean square over all ${filters} filters, without phases.`;
   }
   if (s.mean) return `All ${filters} filters: root mean square amplitude; phase and kernel of their mean.`;
-  const [, , energy, centroid, bandwidth, angle, coherence] = L.rows()[pair];
-  const parts = [`Output ${s.out}, input ${s.in}: energy ${num(energy, 1)} dB of the strongest`];
-  if (L.part) parts.push(`global branch ${part(L.part[pair])} of the output energy of both branches for white input`);
+  const one = `${when}${when ? "output" : "Output"} ${s.out}, input ${s.in}`;
+  const parts = [`${one}: energy ${num(energy, 1)} dB of the strongest`];
+  if (L.part && !s.epoch) {
+    parts.push(`global branch ${part(L.part[pair])} of the output energy of both branches for white input`);
+  }
   parts.push(`centroid ${num(centroid)}, bandwidth ${num(bandwidth)} of Nyquist, `
     + `${num(angle, 0)}° (coherence ${num(coherence)})`);
   if (s.raw && L.raw) parts.push(`raw plane: ${num(100 * L.ineffective, 1)} % of the level's stored energy never acts`);

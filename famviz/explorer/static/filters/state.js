@@ -3,6 +3,7 @@
 import { decodeTables } from "../shared/colour.js";
 import { clamp } from "../shared/numbers.js";
 import { bytesOf, put } from "../shared/widget.js";
+import { keptOf } from "./kept.js";
 import { spread, unpack } from "./spectrum.js";
 
 export function makeApp(model) {
@@ -36,8 +37,8 @@ function held(app, key) {
 
 // An unpacked level of a run; null if the run has no such level.
 function levelOf(app, run, level) {
-  const key = `${run}.${level}`;
-  app.levels[key] ??= unpack(app.meta.levels[run]?.[level], held(app, `${key}.base`), held(app, `${key}.table`));
+  const key = `${run}.${level}`, bytes = ["base", "table", "kept"].map((part) => held(app, `${key}.${part}`));
+  app.levels[key] ??= unpack(app.meta.levels[run]?.[level], ...bytes);
   return app.levels[key];
 }
 
@@ -49,18 +50,23 @@ export function readState(app) {
   const epoch = L.epochs.includes(get("epoch")) ? get("epoch") : 0;
   const other = meta.runs.indexOf(get("other"), 1);
   const B = other > 0 ? sameShape(L, levelOf(app, other, level)) : null;
+  const out = clamp(get("c_out"), 0, L.O - 1), inn = clamp(get("c_in"), 0, L.C - 1), all = get("mean");
+  const together = all || (epoch > 0 && !keeps([L, B], epoch, out, inn));
   return {
-    level, L, epoch, other, B,
+    level, L, epoch, other, B, all, out, in: inn,
     peak: Math.max(L.reference, B ? B.reference : 0), // the largest amplitude of the level
     fixed: get("floor"), // dB of it; 0 if the range of the colours follows what is shown
     colours: app.tables[get("colormap")],
     wall: get("wall"),
-    out: clamp(get("c_out"), 0, L.O - 1),
-    in: clamp(get("c_in"), 0, L.C - 1),
-    raw: get("raw"),
-    mean: get("mean") || epoch > 0, // a run keeps only the root mean square of an epoch
-    view: epoch ? "amplitude" : get("view"),
+    raw: get("raw") && !epoch, // of an epoch a run keeps what acts
+    mean: together,
+    view: epoch && together ? "amplitude" : get("view"), // a root mean square has no phase
   };
+}
+
+// Whether every level that has an epoch kept a filter of it.
+function keeps(levels, epoch, out, inn) {
+  return levels.every((L) => !L?.epochs.includes(epoch) || keptOf(L, epoch, out, inn));
 }
 
 function sameShape(L, B) {
@@ -73,15 +79,24 @@ export function fieldOf(app, run, s, forKernel = false) {
   const L = levelOf(app, run, s.level);
   if (s.epoch) {
     const at = L.epochs.indexOf(s.epoch);
-    return at < 0 ? null : spread(L, L.life.subarray(at * L.half, (at + 1) * L.half));
+    if (at < 0) return null;
+    if (s.mean) return spread(L, L.life.subarray(at * L.half, (at + 1) * L.half));
+    return fieldThen(L, s.epoch, s.out, s.in);
   }
   if (s.mean) return spread(L, forKernel ? L.mean[0] : L.rms, L.mean[1]);
   return filterOf(app, run, s, L);
 }
 
+function fieldThen(L, epoch, out, inn) {
+  const found = keptOf(L, epoch, out, inn);
+  return found && spread(L, found.amplitude, found.phase);
+}
+
 // One filter of the first run by its channels, for the wall; undefined if the page does not hold it.
 export function fieldOfPair(app, s, out, inn) {
-  const { L } = s, raw = s.raw && L.raw, found = filterOf(app, 0, { ...s, out, in: inn }, L);
+  const { L } = s;
+  if (s.epoch) return fieldThen(L, s.epoch, out, inn);
+  const raw = s.raw && L.raw, found = filterOf(app, 0, { ...s, out, in: inn }, L);
   const at = found || raw ? -1 : L.order().indexOf(out * L.C + inn), bytes = held(app, `0.${s.level}.wall`);
   if (at < 0 || !bytes || at >= bytes.length / 2 / L.half) return found;
   return spread(L, bytes.subarray(at * L.half), bytes.subarray(bytes.length / 2 + at * L.half));

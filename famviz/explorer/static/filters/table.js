@@ -14,6 +14,7 @@ const COLUMNS = [ // name, digits, unit and convention
   ["angle °", 0, "direction of the waves that carry the energy, 0 to 180°: 0° along x, 90° along y (downwards)"],
   ["coherence", 2, "0 where all directions carry the same energy, 1 where a single one has it all"],
 ];
+const said = (value, digits) => (value == null ? "–" : num(value, digits));
 const NAMES = COLUMNS.map(([name]) => name.split(" ")[0]);
 const CONDITION = /^\s*([a-z]+)\s*(?:(<=|>=|<|>|=)\s*(-?[\d.]+)|\s(-?[\d.]+)\s*\.\.\s*(-?[\d.]+))\s*$/;
 const TESTS = {
@@ -23,7 +24,7 @@ const MOST = 200; // rows at first
 const TIP = `conditions on ${NAMES.join(", ")}, such as: out = 3, centroid > 0.5, angle 30..60`;
 
 export function buildTable(app) {
-  const columns = COLUMNS.map(([name, digits, title]) => ({ name, title, write: (value) => num(value, digits) }));
+  const columns = COLUMNS.map(([name, digits, title]) => ({ name, title, write: (value) => said(value, digits) }));
   const table = makeTable(columns, {
     label: "filters of the level; arrow keys choose",
     choose: ([out, inn]) => choose(app, out, inn),
@@ -43,10 +44,10 @@ export function buildTable(app) {
 export function showRows(app, s, isOn) {
   const { table, search, count, summary } = app.ui, text = app.model.get("search");
   if (search.value !== text) search.value = text;
-  summary.textContent = "Filters of the level" + (s.epoch ? `, as saved: not of epoch ${s.epoch}` : "");
-  const key = `${s.level}|${text}`;
+  summary.textContent = "Filters of the level" + (s.epoch ? `, epoch ${s.epoch}; – where the run kept no filter` : "");
+  const key = `${s.level}|${s.epoch}|${text}`;
   if (table.key !== key) {
-    const { test, wrong } = conditions(text), all = s.L.rows(), rows = wrong ? all : all.filter(test);
+    const { test, wrong } = conditions(text), all = s.L.rows(s.epoch), rows = wrong ? all : all.filter(test);
     count.textContent = wrong || `${rows.length.toLocaleString("en")} of ${all.length.toLocaleString("en")}`;
     Object.assign(table, { key, rows });
   }
@@ -60,15 +61,16 @@ export function conditions(text) {
     const found = part.match(CONDITION), at = found ? NAMES.findIndex((name) => name.startsWith(found[1])) : -1;
     if (at < 0) return { test: () => true, wrong: `"${part.trim()}" is not understood. Write ${TIP}` };
     const [, , sign, value, from, to] = found;
-    tests.push((row) => (sign ? TESTS[sign](row[at], +value) : row[at] >= +from && row[at] <= +to));
+    tests.push((row) => row[at] != null && (sign ? TESTS[sign](row[at], +value) : row[at] >= +from && row[at] <= +to));
   }
   return { test: (row) => tests.every((test) => test(row)), wrong: "" };
 }
 
 function saveTable(app) {
-  const { order } = app.ui.table, { L } = readState(app);
-  const digits = ([, digits], k) => (row) => (k < 2 ? row[k] : row[k].toFixed(digits + 2));
+  const { order } = app.ui.table, { L, epoch } = readState(app);
+  const digits = ([, digits], k) => (row) => (k < 2 ? row[k] : row[k]?.toFixed(digits + 2) ?? "");
   const write = COLUMNS.map(digits);
   const rows = order.map((row) => write.map((of) => of(row)));
-  saveRows([COLUMNS.map(([name]) => name), ...rows], [app.meta.runs[0], L.title, "filters"].join("-"));
+  const when = epoch ? [`epoch ${epoch}`] : [];
+  saveRows([COLUMNS.map(([name]) => name), ...rows], [app.meta.runs[0], L.title, ...when, "filters"].join("-"));
 }

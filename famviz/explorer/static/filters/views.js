@@ -62,8 +62,8 @@ function showNavigator(app, s) {
   nav.lines.replaceChildren(...(showsPair(s) ? [chosen] : []));
 }
 
-// Whether one pair of channels is marked: not while all filters are shown, but also while an epoch is.
-const showsPair = (s) => !s.mean || s.epoch > 0;
+// Whether one pair of channels is marked: not while all filters are chosen.
+const showsPair = (s) => !s.all;
 
 // The chosen filter of each run and their difference.
 function showFields(app, s, z, b) {
@@ -122,14 +122,14 @@ function clearComparison(app, s, b) {
   clearPanel(app, app.ui.change, s, "no difference");
 }
 
-// One small picture of each view. Of an epoch there is only the amplitude, because a run keeps no phases of it.
+// One small picture of each view. Of an epoch without this filter there is only an amplitude.
 function showThumbs(app, s, z, kernel, top) {
   for (const thumb of app.ui.thumbs) {
     const { view, canvas, button } = thumb;
     thumb.say = null;
-    button.disabled = s.epoch > 0;
+    button.disabled = s.epoch > 0 && s.mean;
     button.setAttribute("aria-pressed", view === s.view);
-    if (z && (view === "amplitude" || !s.epoch)) {
+    if (z && (view === "amplitude" || !button.disabled)) {
       const look = shade(app.tables, s, view, z, kernel, top);
       thumb.say = look.say;
       paint(canvas, s.L.H, s.L.W, look.colour);

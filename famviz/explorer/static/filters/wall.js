@@ -40,13 +40,13 @@ export function showWall(app, s) {
   if (wall.root.hidden) return;
   const one = { output: s.out, input: s.in }[s.wall] ?? null, get = (name) => app.model.get(name);
   const rows = Object.keys(get("_rows")); // that are there
-  const key = JSON.stringify([s.level, s.wall, one, s.view, s.fixed, s.raw, s.epoch > 0, get("colormap"), rows]);
+  const key = JSON.stringify([s.level, s.wall, one, s.view, s.fixed, s.raw, s.epoch, get("colormap"), rows]);
   if (wall.key !== key) {
     wall.key = key;
     drawAll(app, s, wall);
   }
   wall.shown.forEach((each, n) => {
-    each.on = !s.mean && each.out === s.out && each.inn === s.in;
+    each.on = !s.all && each.out === s.out && each.inn === s.in;
     wall.cells[n].root.classList.toggle("fv-on", each.on);
   });
 }
@@ -71,15 +71,14 @@ function drawAll(app, s, wall) {
   const left = pairs.length - shown.length;
   wall.words.textContent = `${shown.length} filters, input → output channel, all on one scale: ${range}`
     + (s.view === "kernel" ? "." : `, where 0 dB is ${look.reference.toPrecision(3)}.`)
-    + (left ? ` ${left} are not in this page.` : "")
-    + (s.epoch ? " They are as saved: an epoch keeps no single one." : "");
+    + (left ? ` ${left} ${s.epoch ? `were not kept after epoch ${s.epoch}` : "are not in this page"}.` : "");
 }
 
 // The pairs of channels of the wall: the strongest first, or in the order of their channel.
-function pairsOf({ L, wall, out, in: inn }) {
+function pairsOf({ L, wall, epoch, out, in: inn }) {
   const pair = (n) => [Math.floor(n / L.C), n % L.C];
-  if (wall === "strongest") return L.order().slice(0, STRONGEST).map(pair);
-  const kept = L.order().map(pair).filter(([o, i]) => (wall === "output" ? o === out : i === inn)).slice(0, MOST);
+  if (wall === "strongest") return L.order(epoch).slice(0, STRONGEST).map(pair);
+  const kept = L.order(epoch).map(pair).filter(([o, i]) => (wall === "output" ? o === out : i === inn)).slice(0, MOST);
   return kept.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
 }
 
@@ -102,5 +101,5 @@ function drawCell({ canvas, words }, { out, inn, z, look }, s) {
   Object.assign(canvas.style, { width: z.W * pixel + "px", height: z.H * pixel + "px" });
   paint(canvas, z.H, z.W, look.colour);
   words.textContent = `${inn} → ${out}`;
-  words.title = `energy ${num(s.L.rows()[out * s.L.C + inn][2], 1)} dB of the strongest`;
+  words.title = `energy ${num(s.L.rows(s.epoch)[out * s.L.C + inn][2], 1)} dB of the strongest`;
 }

@@ -38,6 +38,21 @@ function atNextFrame(draw) {
   };
 }
 
+const SLICE = 8; // ms of work between which a page answers keys and paints
+const PAUSE = 16; // ms before the first slice, in which the page paints
+
+// Run a generator to its end in slices, after the next painting; `cancel()` ends it before.
+export function whenIdle(steps) {
+  let timer = 0;
+  const work = () => {
+    const until = performance.now() + SLICE;
+    while (performance.now() < until) if (steps.next().done) return;
+    timer = setTimeout(work);
+  };
+  timer = setTimeout(work, PAUSE);
+  return { cancel: () => clearTimeout(timer) };
+}
+
 // Set traits, here and in the kernel.
 export function put(app, traits) {
   for (const name in traits) app.model.set(name, traits[name]);

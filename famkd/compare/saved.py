@@ -1,0 +1,117 @@
+"""The results of runs as CSV files and recipes: what remains of a study where its networks are not kept."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from famkd.compare.groups import RunResult, SeedGroup
+from famkd.config.load import load_recipe
+from famkd.errors import UserError
+from famkd.files import reading, write_atomically
+from famkd.run.directory import Run
+from famkd.run.scores import result
+
+RUNS, EPOCHS, RECIPES = "runs.csv", "epochs.csv", "recipes"
+
+Row = dict[str, Any]
+
+
+def save_results(groups: Iterable[SeedGroup], folder: Path) -> None:
+    """Write runs.csv (a row for each run), epochs.csv (a row for each epoch) and the recipe of each group.
+
+    `read_results` reads them, and so does `famkd compare`.
+    """
+    runs: list[Row] = []
+    epochs: list[Row] = []
+    for group in sorted(groups, key=lambda group: (group.recipe.name, group.label)):
+        recipe = folder / RECIPES / f"{file_name(group)}.yaml"
+        write_atomically(recipe, group.recipe.to_yaml().encode())
+        for seed, score in group.scores.items():
+            name = {"recipe": group.recipe.name, "group": group.label, "seed": seed}
+            runs.append(name | _run_row(score))
+            epochs += [name | row for row in _epoch_rows(Run(score.path))]
+    write_csv(folder / RUNS, runs)
+    write_csv(folder / EPOCHS, epochs)
+
+
+def read_results(folder: Path) -> list[RunResult]:
+    """The runs that `save_results` wrote to a folder; UserError where a file is missing or damaged."""
+    seconds: dict[tuple[str, ...], list[float]] = {}
+    for row in read_csv(folder / EPOCHS):
+        seconds.setdefault(_name(row), []).append(float(row["seconds"]))
+    recipes = {}
+    results = []
+    for row in read_csv(folder / RUNS):
+        with reading(folder / RUNS):
+            name = file_name_of(row["recipe"], row["group"])
+            if name not in recipes:
+                recipes[name] = load_recipe(folder / RECIPES / f"{name}.yaml")
+            results.append(_result(row, folder / f"{name}-seed{row['seed']}", recipes[name], seconds[_name(row)]))
+    return results
+
+
+def write_csv(path: Path, rows: list[Row]) -> None:
+    """Write rows under the union of their columns."""
+    columns = dict.fromkeys(key for row in rows for key in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header; UserError where it is missing."""
+    with reading(path):
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+def file_name(group: SeedGroup) -> str:
+    """Name of a group's recipe file, without its ending."""
+    return file_name_of(group.recipe.name, group.label)
+
+
+def file_name_of(recipe: str, label: str) -> str:
+    """The same, by the name of the recipe and the label of the group."""
+    return re.sub(r"[^\w.+=-]+", "_", f"{recipe}-{label}")
+
+
+def _name(row: dict[str, str]) -> tuple[str, ...]:
+    return row["recipe"], row["group"], row["seed"]
+
+
+def _run_row(score: RunResult) -> Row:
+    """The figures of one run, and what it ran on."""
+    if not (score.path / "recipe.yaml").is_file():
+        raise UserError(f"{score.path} is a saved result: save the runs themselves.")
+    run, found = Run(score.path), result(Run(score.path))
+    machine = run.machine if (run.path / "machine.json").is_file() else {}
+    return {
+        "method": score.recipe.method,
+        "epochs": score.recipe.optim.epochs,
+        "figure": found.figure,
+        "last": found.last,
+        "best": found.best,
+        "best_epoch": found.best_epoch,
+        "chosen_on": found.chosen_on,
+        "ema": found.ema,
+        "teacher": run.teacher.get(found.figure, ""),
+        "hours": round(sum(score.seconds) / 3600, 4),
+        "peak_mib": score.peak_mib,
+        **{key: machine.get(key, "") for key in ("device", "torch", "commit")},
+    }
+
+
+def _epoch_rows(run: Run) -> list[Row]:
+    """Metrics and seconds of each epoch."""
+    return [row | {"seconds": timing["seconds"]} for row, timing in zip(run.metrics(), run.timing())]
+
+
+def _result(row: dict[str, str], path: Path, recipe: Any, seconds: list[float]) -> RunResult:
+    best, peak, ema = (float(row[key]) if row.get(key) else None for key in ("best", "peak_mib", "ema"))
+    own = replace(recipe, seed=int(row["seed"]))
+    return RunResult(path, own, row["figure"], float(row["last"]), best, row["chosen_on"], seconds, peak, ema)
