@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from famkd.compare import Paired, paired
-from famkd.compare.groups import SeedGroup, group_scores, read_scores
+from famkd.compare.find import read_scores
+from famkd.compare.groups import SeedGroup, group_scores
 from famkd.run.directory import Run
 from famkd.run.scores import leading, result
 from famviz.analysis.amplitude import Stage
