@@ -16,12 +16,11 @@ def summarise(methods: nn.Module, epochs: int = 1) -> dict[str, Tensor]:
     Args:
         epochs: how many epochs keep a summary. They and the modules share the bytes for single filters.
     """
-    found = [(path, each) for path, each in methods.named_modules() if hasattr(each, "summary")]
+    found: list[tuple[str, Any]] = [each for each in methods.named_modules() if hasattr(each[1], "summary")]
     room = KEPT_BYTES // max(1, epochs * len(found))
     summaries: dict[str, Tensor] = {}
     for path, module in found:
-        summary: Callable[[int], dict[str, Tensor]] = getattr(module, "summary", dict)
-        summaries |= {f"{path}/{key}": _compact(value) for key, value in summary(room).items()}
+        summaries |= {f"{path}/{key}": _compact(value) for key, value in module.summary(room).items()}
     return summaries
 
 
