@@ -33,8 +33,8 @@ studies.study_table(methods)
 
 # %% [markdown]
 # Each row is paired by seed with the student alone. An interval that holds 0 means that three seeds do not tell the two
-# apart. The more rows a table has, the more often an interval misses 0 by chance: `famkd compare FOLDER --explain` prints
-# p values that are corrected for that.
+# apart. The more rows a table has, the more often an interval misses 0 by chance. `famkd compare FOLDER --explain`
+# prints p values that are corrected for that.
 
 # %%
 controls = ("none", "reviewkd", "fam_review branch=local", "fam_review branch=global", "fam_review highpass=none")

@@ -93,6 +93,9 @@ def test_differences_as_sentences(saved):
     fam = "fam was 0.17 points above none ["
     assert kd in text
     assert text.index(kd) < text.index(fam)
+    write_run(saved.parent / "one", "--method", "dkd", last=49.0)
+    few = "dkd was 1.00 points below none, n = 1: too few seeds to tell them apart."
+    assert few in compare([saved, saved.parent / "one"], explain=True, format="markdown")
     below = compare([saved], against="kd", explain=True, format="markdown")
     assert "none was 4.67 points below kd [-1.58, 10.92], n = 3: not told apart" in below
 
