@@ -24,9 +24,19 @@ In Python: import famviz; famviz.FilterExplorer("runs/...")
 """
 
 
+# Printed under the help of each command.
+EXAMPLES = {
+    "report": (
+        "famviz report runs/quickstart/fam_review-seed0",
+        "famviz report runs/mine runs/quickstart/fam_review-seed0 -o compared.html --root DATA --images 8",
+    ),
+    "lab": ("famviz lab runs/quickstart/fam_review-seed0", "famviz lab runs/mine --keep --no-browser"),
+}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run one command of famviz, by default the one that this process was started with."""
-    run_command("famviz", USAGE, COMMANDS, argv)
+    run_command("famviz", USAGE, COMMANDS, argv, examples=EXAMPLES)
 
 
 def report_command(argv: list[str]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 import famkd
 import famviz
 from famviz import plots
+from famviz.analysis import filters as values
 from famviz.figures import amplitude as features
 from famviz.figures import cam, style
 from notebooks import SOURCES, paired  # pyright: ignore[reportAttributeAccessIssue]  (notebooks.py beside this file)
@@ -25,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.browser import ask_kernel, fresh_page, lab, launched, open_notebook, run_all, settled  # noqa: E402
 
 DOCS = ROOT / "docs"
+EDGE = 14  # px around an explorer
 LEVEL, FILTERS = 0, 3  # of the animation: a level of the run, and how many of its strongest filters are chosen
 MAP = ".fv-nav .fv-stack canvas"
 # Of the 20 strongest filters the one with the clearest direction.
@@ -51,6 +53,7 @@ def draw_explorer(path: Path) -> None:
         settled(page)
         page.screenshot(path=path)
         page.close()
+    shrink(path)
 
 
 def draw_amplitude(run: famkd.Run, path: Path) -> None:
@@ -62,8 +65,16 @@ def draw_amplitude(run: famkd.Run, path: Path) -> None:
         page.goto(f"file://{page_of}")
         page.wait_for_selector(".famviz[data-rebuilt]")
         settled(page)
-        page.locator(".famviz").screenshot(path=path)
+        box = page.locator(".famviz").bounding_box()
+        page.screenshot(path=path, full_page=True, clip=around(box))
         page.close()
+    shrink(path)
+
+
+def around(box: dict[str, float]) -> dict[str, float]:
+    """A box with an edge."""
+    left, top, width, height = (box[name] for name in ("x", "y", "width", "height"))
+    return {"x": left - EDGE, "y": top - EDGE, "width": width + 2 * EDGE, "height": height + 2 * EDGE}
 
 
 def draw_animation(run: famkd.Run, path: Path) -> None:
@@ -71,12 +82,13 @@ def draw_animation(run: famkd.Run, path: Path) -> None:
     page_of = Path(tempfile.mkdtemp()) / "page.html"
     explorer = famviz.FilterExplorer(run, level=LEVEL)
     explorer.to_html(page_of)
-    strongest = [(row["out"], row["in"]) for row in explorer.table()][:FILTERS]
+    strongest = values.strongest(explorer.filter, FILTERS)
     with launched() as browser:
         page = fresh_page(browser)
         page.set_viewport_size({"width": 1000, "height": 700})
         page.goto(f"file://{page_of}")
         page.wait_for_selector(".famviz[data-seq]")
+        settled(page)
         film = Film(page)
         film.take(1200)
         for out, inn in reversed(strongest):  # the strongest one last
@@ -106,7 +118,8 @@ class Film:
     def __init__(self, page):
         box, below = (page.locator(each).first.bounding_box() for each in (".famviz", ".fv-say"))
         self.page = page
-        self.clip = {**box, "height": below["y"] + below["height"] - box["y"]}
+        height = below["y"] + below["height"] - box["y"]
+        self.clip = around({**box, "height": height})
         self.pictures: list[Image.Image] = []
         self.times: list[int] = []
 
@@ -124,6 +137,13 @@ def draw_figure(figure, path: Path) -> None:
     """Save a figure at the size that notebooks show."""
     with style.context():
         figure.savefig(path, dpi=style.RULES["figure.dpi"])
+    shrink(path)
+
+
+def shrink(path: Path) -> None:
+    """Write a picture again in 256 colours, which makes a small file."""
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main() -> None:

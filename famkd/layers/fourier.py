@@ -15,6 +15,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.layers import native
+from famkd.layers.filter_summary import summarised
 from famkd.layers.half_spectrum import Modes, Size, complex_product, dft_matrices, lowest, shared_modes
 from famkd.layers.highpass import HighPass, highpass_gain, self_conjugate_columns
 from famkd.layers.released import official_draw, official_slope
@@ -219,30 +220,8 @@ class FourierFilter(nn.Module):
 
     @torch.no_grad()
     def summary(self, room: int = 0) -> dict[str, Tensor]:
-        """What a run keeps of the filter for one epoch: RMS amplitude per frequency, energy per channel pair, and the
-        strongest pairs of channels.
-
-        `pairs` (N, 2) has output and input channels, the strongest first, and `strongest` (N, 2, H, W // 2 + 1) the
-        real and imaginary parts of their responses.
-
-        Args:
-            room: bytes for `strongest`, with two bytes for each number.
-        """
-        response = self.response()
-        power = response.abs().square()
-        count = torch.full_like(self.gain, 2.0)  # an interior column stands for both signs of its frequency
-        count[:, self_conjugate_columns(self.size[1])] = 1
-        energy = (power * count).sum((2, 3)) / count.sum()
-        most = min(energy.numel(), room // (4 * self.gain.numel()))
-        kept = energy.flatten().argsort(descending=True, stable=True)[:most]
-        pairs = torch.stack((kept // energy.shape[1], kept % energy.shape[1]), 1)
-        strongest = torch.view_as_real(response.flatten(0, 1)[kept]).permute(0, 3, 1, 2)
-        return {
-            "amplitude": power.mean((0, 1)).sqrt(),
-            "energy": energy,
-            "pairs": pairs.int(),
-            "strongest": strongest,
-        }
+        """What a run keeps of the filter for one epoch, with `room` bytes for single pairs of channels."""
+        return summarised(self.response(), self.size[1], room)
 
 
 def _white(c_out: int, c_in: int, size: Size) -> Tensor:

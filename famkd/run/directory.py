@@ -51,7 +51,6 @@ from famkd.run.summaries import summarise
 FORMAT = "1"
 LOG = "train.log"  # output of a training that a sweep started
 MOST_SUMMARIES = 80  # of each filter in a run: enough for an animation of the training, and still a small folder
-KEPT_BYTES = 8 << 20  # of single filters after all epochs; a short training keeps more of them after each
 
 
 class Run:
@@ -267,8 +266,7 @@ class Run:
 
     def _write_summary(self, epoch: int, epochs: int, methods: nn.Module) -> None:
         interval = max(1, ceil(epochs / MOST_SUMMARIES))
-        room = KEPT_BYTES // max(1, epochs // interval)
-        summaries = summarise(methods, room) if epoch % interval == 0 else {}
+        summaries = summarise(methods, epochs // interval) if epoch % interval == 0 else {}
         if summaries:
             write_tensors(self._summary_path(epoch), summaries)
 

@@ -5,20 +5,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
+KEPT_BYTES = 8 << 20  # of single filters in a run; a short training keeps more of them after each epoch
 
-def summarise(methods: nn.Module, room: int = 0) -> dict[str, Tensor]:
+
+def summarise(methods: nn.Module, epochs: int = 1) -> dict[str, Tensor]:
     """Summaries of the modules that have a `summary(room)`, as "module path/figure" to tensor.
 
     Real numbers are bfloat16, whose range keeps small energies above 0.
 
     Args:
-        room: bytes for single filters, of all modules together.
+        epochs: how many epochs keep a summary. They and the modules share the bytes for single filters.
     """
-    found = [(path, each) for path, each in methods.named_modules() if hasattr(each, "summary")]
+    found: list[tuple[str, Any]] = [each for each in methods.named_modules() if hasattr(each[1], "summary")]
+    room = KEPT_BYTES // max(1, epochs * len(found))
     summaries: dict[str, Tensor] = {}
     for path, module in found:
-        summary: Callable[[int], dict[str, Tensor]] = module.summary
-        summaries |= {f"{path}/{key}": _compact(value) for key, value in summary(room // len(found)).items()}
+        summaries |= {f"{path}/{key}": _compact(value) for key, value in module.summary(room).items()}
     return summaries
 
 

@@ -14,6 +14,8 @@ from famkd.cli import COMMANDS, doctor, main
 from famkd.cli.examples import EXAMPLES
 from famkd.config.builtin import builtin_recipes
 from famkd.methods import METHODS
+from famkd.training.loop import train
+from famviz import cli as famviz
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -53,6 +55,18 @@ def test_flags_in_examples_are_flags(famkd):
             assert flag in known, (command, flag)
 
 
+@pytest.mark.parametrize("command", famviz.COMMANDS)
+def test_the_help_of_famviz_ends_in_examples_with_its_flags(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        famviz.main([command, "--help"])
+    out, err = capsys.readouterr()
+    assert (end.value.code, err) == (0, "")
+    text, _, examples = out.rpartition("\nexamples:\n")
+    assert [line.strip() for line in examples.splitlines()] == list(famviz.EXAMPLES[command])
+    for flag in re.findall(r"--[\w.]+", examples):
+        assert flag in text or flag == "--no"  # --no-browser is a flag of JupyterLab
+
+
 # formats ---------------------------------------------------------------------------------------------------------
 
 
@@ -62,6 +76,14 @@ def test_a_list_as_json(famkd, kind):
     assert (code, err) == (0, "")
     text = famkd("ls", kind)[1]
     assert [row["name"] for row in json.loads(out)] == [line.split()[0] for line in text.splitlines()]
+
+
+def test_every_result_for_programs_is_one_json_on_stdout(small, famkd):
+    run = str(train(small("--epochs", "1")).path)
+    for argv in (["eval", run], ["compare", run], ["export", run, "--to", "safetensors"]):
+        code, out, _ = famkd(*argv, "--format", "json")
+        assert code == 0, argv
+        assert json.loads(out), argv
 
 
 # colours ---------------------------------------------------------------------------------------------------------

@@ -154,6 +154,27 @@ def test_the_transform_and_the_band_are_those_of_numpy(opened, page):
         np.testing.assert_allclose(again, rebuilt(values, band), atol=1e-9)
 
 
+def test_long_work_leaves_time_for_keys_and_can_be_cancelled(page):
+    script = f"""async () => {{ {exports("shared/widget.js")}
+        const pause = (ms) => new Promise((go) => setTimeout(go, ms));
+        let steps = 0, between = 0, more = 0;
+        function* long() {{ for (; steps < 100; steps++) {{
+          for (const until = performance.now() + 1; performance.now() < until;);
+          yield; }} }}
+        function* endless() {{ for (;;) {{ more++; yield; }} }}
+        whenIdle(long());
+        for (; steps < 100; between++) await pause(0);
+        const job = whenIdle(endless());
+        while (!more) await pause(0);
+        job.cancel();
+        const then = more;
+        await pause(50);
+        return [between, more === then]; }}"""
+    between, stopped = page.evaluate(script)
+    assert between >= 5  # other tasks had their turn during 100 ms of work
+    assert stopped
+
+
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (17, 34), (16, 32), (28, 28)])
 def test_rings_and_directions_are_those_of_python(opened, page, size):
     opened()

@@ -50,8 +50,8 @@ function readoutOf(app, s, z, b) {
 // Energies of all pairs of channels, with the chosen pair.
 function showNavigator(app, s) {
   const { nav } = app.ui, { O, C } = s.L, { db, low } = energies(s.L, s.epoch), table = app.tables.energy;
-  const run = s.B ? app.meta.runs[0] + ": " : "", when = s.epoch ? `, epoch ${s.epoch}` : "";
-  const title = `${run}filter energy, dB${when}`;
+  const run = s.B ? app.meta.runs[0] + ": " : "", when = s.epoch ? `epoch ${s.epoch}: ` : "filter ";
+  const title = `${run}${when}energy, dB`;
   const across = [0, "input channel", C - 1], down = [0, "output channel", O - 1];
   drawPanel(nav, { box: s.navBox, H: O, W: C, title, across, down, first: [0, 0] }, {
     colour: (n) => [table, Math.round(darkness(db[n], low) * 255)],
