@@ -28,6 +28,7 @@ from helpers.browser import ask_kernel, fresh_page, lab, launched, open_notebook
 DOCS = ROOT / "docs"
 EDGE = 14  # px around an explorer
 LEVEL, FILTERS = 0, 3  # of the animation: a level of the run, and how many of its strongest filters are chosen
+LARGEST = 300_000  # bytes of a picture
 MAP = ".fv-nav .fv-stack canvas"
 # Of the 20 strongest filters the one with the clearest direction.
 STRIKING = "*[max(list(explorer.table())[:20], key=lambda row: row['coherence'])[name] for name in ('out', 'in')]"
@@ -141,9 +142,13 @@ def draw_figure(figure, path: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Write a picture again in 256 colours, which makes a small file."""
+    """Write a picture again without alpha, and in dithered 256 colours if it would be larger than `LARGEST`."""
     with Image.open(path) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture = image.convert("RGB")
+    picture.save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        colours = picture.quantize(256)  # only with a palette of its own does Pillow dither
+        picture.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
 def main() -> None:

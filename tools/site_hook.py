@@ -68,7 +68,7 @@ def notebook(source: Path) -> dict[str, str | bytes]:
     parts = []
     for number, cell in enumerate(book.cells):
         if cell.cell_type == "markdown":
-            parts.append(cell.source)
+            parts.append(cell.source.replace("](../docs/", "](../"))  # pages of the site lie beside notebooks/
             continue
         parts.append(f"```python\n{cell.source}\n```")
         for place, output in enumerate(cell.get("outputs", [])):

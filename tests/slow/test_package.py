@@ -101,5 +101,5 @@ def test_training_report_export_and_lists_without_the_checkout(python, tmp_path)
     assert "last top-1 %" in out
     (trained,) = (tmp_path / "runs" / "quickstart").glob("fam_review-seed0")
     run(str(Path(python).parent / "famviz"), "report", str(trained), folder=tmp_path)
-    assert (tmp_path / "report.html").read_text().count("<section>") > 4
+    assert (tmp_path / "report.html").read_text().count("<section") > 4
     assert "safetensors" in run(program, "export", str(trained), "--to", "safetensors", folder=tmp_path)
