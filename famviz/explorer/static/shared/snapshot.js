@@ -3,7 +3,8 @@ import { h } from "./dom.js";
 import { KEY_HEIGHT } from "./panel.js";
 
 const SHEET = { scale: 2, left: 52, top: 42, below: 64, line: 14, gap: 62 }; // px; `below`: axis text and colour scale
-const FONT = "11px sans-serif";
+const FONT = "11px sans-serif", BOLD = "bold 12px sans-serif";
+const TITLE_LINE = 16; // px
 
 // The panels as one canvas, the caption in as many lines as it needs.
 export function snapshot(panels, caption) {
@@ -12,19 +13,25 @@ export function snapshot(panels, caption) {
   const sheet = h("canvas"), context = sheet.getContext("2d");
   context.font = FONT;
   const lines = wrapped(context, caption, width - SHEET.left - 10);
-  const height = tallest + SHEET.top + SHEET.below + SHEET.line * lines.length;
+  context.font = BOLD;
+  const titles = panels.map((p) => titleOf(context, p));
+  const lower = TITLE_LINE * Math.max(0, ...titles.map((title) => title.length - 2)); // room for more than two lines
+  const height = tallest + SHEET.top + lower + SHEET.below + SHEET.line * lines.length;
   Object.assign(sheet, { width: SHEET.scale * width, height: SHEET.scale * height });
   context.scale(SHEET.scale, SHEET.scale);
   Object.assign(context, { fillStyle: "#fff", imageSmoothingEnabled: false });
   context.fillRect(0, 0, sheet.width, sheet.height);
   let x = SHEET.left;
-  for (const p of panels) {
-    copyTitle(context, p, x);
+  panels.forEach((p, i) => {
+    titles[i].forEach((line, n) => write(context, line, x, TITLE_LINE * (n + 1), { room: roomOf(p) - 10, font: BOLD }));
+    context.save();
+    context.translate(0, lower);
     copyPicture(context, p, x);
     copyAxes(context, p, x);
     if (p.say) copyScale(context, p, x);
+    context.restore();
     x += roomOf(p);
-  }
+  });
   lines.forEach((line, i) => write(context, line, SHEET.left, height - 8 - SHEET.line * (lines.length - 1 - i), {}));
   return sheet;
 }
@@ -48,12 +55,10 @@ function write(context, text, x, y, { room, align = "left", font = FONT }) {
   context.fillText(text, x, y, room);
 }
 
-// The name of the network or run and the view, one line each.
-function copyTitle(context, p, x) {
+// The name of the network or run and the view, each in as many lines as it needs.
+function titleOf(context, p) {
   const [first, ...rest] = p.title.textContent.split(": ");
-  const look = { room: roomOf(p) - 10, font: "bold 12px sans-serif" };
-  write(context, first, x, 16, look);
-  write(context, rest.join(": "), x, 32, look);
+  return [first, rest.join(": ")].flatMap((text) => wrapped(context, text, roomOf(p) - 10));
 }
 
 function copyPicture(context, p, x) {
