@@ -13,7 +13,6 @@ trained first.
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import resource
@@ -32,6 +31,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from famkd.config.load import load_recipe
+from famkd.files import write_csv
 from famkd.models.detection import DETECTORS
 from famkd.models.faster_rcnn import adapt_detector
 from famkd.tables import write_table
@@ -189,10 +189,7 @@ def main() -> None:
     cells = [[f"{row[key]:.3g}" if isinstance(row[key], float) else str(row[key]) for key in PRINTED] for row in rows]
     print(write_table("table", PRINTED, cells), end="")
     if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(options.csv, [{name: row[name] for name in COLUMNS} for row in rows])
 
 
 if __name__ == "__main__":

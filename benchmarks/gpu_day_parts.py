@@ -1,7 +1,6 @@
 """The parts of gpu_day.py, each a command: python benchmarks/gpu_day_parts.py PART OUT [--tiny] [--released CLONE]."""
 
 import argparse
-import csv
 import itertools
 import re
 import subprocess
@@ -20,6 +19,7 @@ from famkd.bench.timer import Timer
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
 from famkd.data.in_memory import InMemory
+from famkd.files import read_csv, write_csv
 from famkd.run.directory import Run
 from famkd.run.environment import environment_info
 from famkd.training.build import build_fabric
@@ -36,10 +36,7 @@ class Rows:
 
     def __init__(self, path: Path):
         self.path = path
-        self.rows: list[dict[str, str]] = []
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
+        self.rows = read_csv(path) if path.is_file() else []
 
     def has(self, **keys: object) -> bool:
         return any(all(row.get(name) == str(value) for name, value in keys.items()) for row in self.rows)
@@ -48,10 +45,7 @@ class Rows:
         machine = environment_info("cuda" if torch.cuda.is_available() else "cpu")
         row = {**figures, "device": machine["device"], "torch": machine["torch"]}
         self.rows.append({name: f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in row.items()})
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in self.rows for name in row)))
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, self.rows)
 
 
 def engines() -> tuple[str, ...]:

@@ -9,7 +9,6 @@ and a map side x side pixels.
 """
 
 import argparse
-import csv
 import math
 import os
 import sys
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import growth_parts as parts
 import torch
 
+from famkd.files import write_csv
 from famkd.run.environment import environment_info
 
 Point = dict[str, Any]
@@ -116,17 +116,6 @@ def table(found: list[tuple[Sweep, list[Point]]]) -> str:
     return "\n".join(rows)
 
 
-def save(points: list[Point], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(points[0]))
-        writer.writeheader()
-        for point in points:
-            writer.writerow(
-                {key: f"{value:.5g}" if isinstance(value, float) else value for key, value in point.items()}
-            )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="two small points of each")
@@ -144,7 +133,8 @@ def main() -> None:
     print(f"{machine['device']}, torch {machine['torch']}, Python {machine['python']}, one thread\n")
     print(table(found))
     for part in dict.fromkeys(sweep.part for sweep, _ in found):
-        save([point for sweep, points in found if sweep.part == part for point in points], out / f"{part}.csv")
+        rows = [point for sweep, points in found if sweep.part == part for point in points]
+        write_csv(out / f"{part}.csv", rows, digits=5)
     print(f"\nsaved in {out}, a file for each part")
 
 

@@ -1,11 +1,13 @@
 """Write files atomically, and read them so that damage is reported: JSON lines and safetensors."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,27 @@ def _parse_row(line: str) -> dict[str, Any]:
         raise ValueError(f"{line[:20]} is no JSON object")
     row.pop(ROW_CHECKSUM, None)
     return row
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], digits: int = 0) -> None:
+    """Write rows under the union of their columns.
+
+    Args:
+        digits: significant digits of floats; 0 for all of them.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        shown = {k: f"{v:.{digits}g}" if digits and isinstance(v, float) else v for k, v in row.items()}
+        writer.writerow(shown)
+    write_atomically(path, text.getvalue().encode())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header; UserError where it is missing or damaged."""
+    with reading(path):
+        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
 def read_json(path: Path) -> dict[str, Any]:

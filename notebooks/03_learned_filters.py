@@ -19,8 +19,11 @@
 import os
 import tempfile
 
+from IPython.display import HTML
+
 import famkd
 import famviz
+from famkd.compare import compare
 from famviz import plots
 from famviz.analysis import answers, filter_tables, studies
 from famviz.figures import effect, style
@@ -146,7 +149,7 @@ famviz.FilterExplorer(run, image=0) if known else print(why)
 
 # %%
 study = studies.study("parts_bands")
-studies.study_table(study, least=3)
+HTML(compare([studies.study_folder("parts_bands")], format="html"))
 
 # %% [markdown]
 # ## Answer

@@ -15,26 +15,40 @@
 # repeat with other seeds, because the seed alone changes the accuracy. The notebook first reads the results of a study
 # with three seeds, then shows how to make one.
 
+# %%
+import os
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from IPython.display import HTML
+
+import famkd
+import famviz
+from famkd.compare import compare
+from famkd.compare.find import find_runs, read_scores
+from famkd.compare.groups import group_scores
+from famviz.analysis import studies
+from famviz.figures import effect, style
+
 # %% [markdown]
 # ## What three seeds say
 #
 # The repository keeps the results of its studies as CSV files (`famkd compare RUNS --save FOLDER`). The first study
 # changes one option of `fam_review` at a time on `bands`, images of gratings whose frequency is the class. The second
-# compares methods on CIFAR-100, with six epochs; it is not finished, and groups with one seed are left out.
+# compares methods on CIFAR-100, with six epochs; it is not finished.
 
 # %%
-from famviz.analysis import studies
-
 parts, methods = studies.study("parts_bands"), studies.study("methods")
-studies.study_table(parts)
+HTML(compare([studies.study_folder("parts_bands")], format="html"))
 
 # %%
-studies.study_table(methods)
+HTML(compare([studies.study_folder("methods")], format="html"))
 
 # %% [markdown]
 # Each row is paired by seed with the student alone. An interval that holds 0 means that three seeds do not tell the two
-# apart. The more rows a table has, the more often an interval misses 0 by chance. `famkd compare FOLDER --explain`
-# prints p values that are corrected for that.
+# apart. The more rows a table has, the more often an interval misses 0 by chance, so p is corrected for their number.
 
 # %%
 controls = ("none", "reviewkd", "fam_review branch=local", "fam_review branch=global", "fam_review highpass=none")
@@ -50,22 +64,6 @@ print(studies.study_words(methods, "kd", ("none",)))
 #
 # Two seeds are the smallest number that has a spread. They are enough to learn how to read an ablation, and too few
 # to decide anything.
-
-# %%
-import os
-from contextlib import redirect_stdout
-from io import StringIO
-from pathlib import Path
-
-import numpy as np
-from IPython.display import HTML
-
-import famkd
-import famviz
-from famkd.compare import compare
-from famkd.compare.find import find_runs, read_scores
-from famkd.compare.groups import group_scores
-from famviz.figures import effect, style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")

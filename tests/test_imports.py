@@ -32,7 +32,7 @@ MAY = {
     "losses": "methods",
     "own_loop": "config distill features methods tasks training",
     "compare": "config files run tables",
-    "bench": "config console data distill layers run tables training",
+    "bench": "config console data distill files layers run tables training",
     "evaluate": "config console data distill files methods models run tables tasks training",
     "export": "distill evaluate features files models run tasks training",
     "sweep": "bench command_line compare config console data distill evaluate files run store tables training",

@@ -19,8 +19,8 @@ from tyro.conf import Positional
 from famkd.command_line.parse import call
 from famkd.compare.find import find_runs, read_scores
 from famkd.compare.groups import RunResult, group_scores
-from famkd.compare.saved import write_csv
 from famkd.errors import UserError
+from famkd.files import write_csv
 from famviz.analysis.compare_networks import compare_networks
 from famviz.analysis.effect import effect_table
 from famviz.networks import networks, run_images
@@ -48,8 +48,8 @@ def mechanism(runs: Positional[str], out: Positional[str], images: int = 500, ca
             measured.append(name | {"accuracy": score.last} | distances(score, teacher, images, cams))
             shares += [name | row for row in effect_table(score.path, count=images)]
             print(f"{group.label}, seed {seed}: accuracy {score.last:.2f}", flush=True)
-    write_csv(Path(out) / "mechanism.csv", rounded(measured))
-    write_csv(Path(out) / "shares.csv", rounded(shares))
+    write_csv(Path(out) / "mechanism.csv", measured, digits=4)
+    write_csv(Path(out) / "shares.csv", shares, digits=4)
     print("\n".join(correlations(measured)))
 
 
@@ -86,11 +86,6 @@ def correlations(rows: list[Row]) -> list[str]:
                     f"{key} and accuracy, {title} (n = {len(pairs)}): {test.statistic:+.2f}, p {test.pvalue:.3f}"
                 )
     return lines
-
-
-def rounded(rows: list[Row]) -> list[Row]:
-    """Rows with four significant digits."""
-    return [{key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
 
 
 if __name__ == "__main__":

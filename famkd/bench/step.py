@@ -1,6 +1,5 @@
 """Time a training step and its parts on this machine."""
 
-import csv
 import itertools
 import json
 import sys
@@ -25,6 +24,7 @@ from famkd.data.transforms import Size, size_from
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, Dataset
 from famkd.errors import UserError
+from famkd.files import read_csv, write_csv
 from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
@@ -234,17 +234,8 @@ def save_csv(figures: Figures, folder: Path) -> Path:
     wanted = f"{figures['device']}-torch{figures['torch']}"
     name = "".join(c if c.isalnum() or c in ".-" else "_" for c in wanted)
     path = folder / f"{name}.csv"
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Figures] = []
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    rows.append({key: _rounded(value) for key, value in figures.items()})
-    columns = dict.fromkeys(key for row in rows for key in row)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(columns), restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    rows: list[Figures] = [dict(row) for row in read_csv(path)] if path.is_file() else []
+    write_csv(path, [*rows, {key: _rounded(value) for key, value in figures.items()}])
     return path
 
 

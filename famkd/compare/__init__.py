@@ -10,7 +10,7 @@ from famkd.compare.find import find_runs, read_scores
 from famkd.compare.groups import RunResult, SeedGroup, group_scores
 from famkd.compare.published import Figure, published_beside, published_for
 from famkd.compare.saved import save_results
-from famkd.compare.stats import Paired, holm, paired
+from famkd.compare.stats import Paired, holm, paired, spread
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError, nearest
 from famkd.run.scores import best_is_chosen
@@ -178,7 +178,7 @@ def _cells(comparison: Comparison) -> list[str]:
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
     row = [group.recipe.name, group.label, str(len(runs))]
-    row += [_mean_with_spread(values) for values in ([run.last for run in runs], _best(runs), _ema(runs))]
+    row += [spread(values) if values else MISSING for values in ([run.last for run in runs], _best(runs), _ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.2f}", f"{peak:.0f}" if peak else MISSING]
     return row + (_test_cells(test, p_holm) if test else [MISSING, MISSING])
 
@@ -205,13 +205,6 @@ def _mean_and_deviation(values: list[float]) -> list[str]:
         return ["", ""]
     deviation = f"{statistics.stdev(values):.6g}" if len(values) > 1 else ""
     return [f"{statistics.mean(values):.6g}", deviation]
-
-
-def _mean_with_spread(values: list[float]) -> str:
-    if not values:
-        return MISSING
-    mean = f"{statistics.mean(values):.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
 def _test_cells(test: Paired, p_holm: float) -> list[str]:

@@ -1,7 +1,5 @@
 """The results of runs as CSV files and recipes: what remains of a study where its networks are not kept."""
 
-import csv
-import io
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,8 +8,9 @@ from typing import Any
 
 from famkd.compare.groups import RunResult, SeedGroup
 from famkd.config.load import load_recipe
+from famkd.config.recipe import Recipe
 from famkd.errors import UserError
-from famkd.files import reading, write_atomically
+from famkd.files import read_csv, reading, write_atomically, write_csv
 from famkd.run.directory import Run
 from famkd.run.scores import result
 
@@ -28,7 +27,7 @@ def save_results(groups: Iterable[SeedGroup], folder: Path) -> None:
     runs: list[Row] = []
     epochs: list[Row] = []
     for group in sorted(groups, key=lambda group: (group.recipe.name, group.label)):
-        recipe = folder / RECIPES / f"{file_name(group)}.yaml"
+        recipe = folder / RECIPES / f"{file_name(group.recipe.name, group.label)}.yaml"
         write_atomically(recipe, group.recipe.to_yaml().encode())
         for seed, score in group.scores.items():
             name = {"recipe": group.recipe.name, "group": group.label, "seed": seed}
@@ -47,36 +46,15 @@ def read_results(folder: Path) -> list[RunResult]:
     results = []
     for row in read_csv(folder / RUNS):
         with reading(folder / RUNS):
-            name = file_name_of(row["recipe"], row["group"])
+            name = file_name(row["recipe"], row["group"])
             if name not in recipes:
                 recipes[name] = load_recipe(folder / RECIPES / f"{name}.yaml")
             results.append(_result(row, folder / f"{name}-seed{row['seed']}", recipes[name], seconds[_name(row)]))
     return results
 
 
-def write_csv(path: Path, rows: list[Row]) -> None:
-    """Write rows under the union of their columns."""
-    columns = dict.fromkeys(key for row in rows for key in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header; UserError where it is missing."""
-    with reading(path):
-        return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-
-
-def file_name(group: SeedGroup) -> str:
-    """Name of a group's recipe file, without its ending."""
-    return file_name_of(group.recipe.name, group.label)
-
-
-def file_name_of(recipe: str, label: str) -> str:
-    """The same, by the name of the recipe and the label of the group."""
+def file_name(recipe: str, label: str) -> str:
+    """Name of the recipe file of a group, without its ending."""
     return re.sub(r"[^\w.+=-]+", "_", f"{recipe}-{label}")
 
 
@@ -111,7 +89,7 @@ def _epoch_rows(run: Run) -> list[Row]:
     return [row | {"seconds": timing["seconds"]} for row, timing in zip(run.metrics(), run.timing())]
 
 
-def _result(row: dict[str, str], path: Path, recipe: Any, seconds: list[float]) -> RunResult:
+def _result(row: dict[str, str], path: Path, recipe: Recipe, seconds: list[float]) -> RunResult:
     best, peak, ema = (float(row[key]) if row.get(key) else None for key in ("best", "peak_mib", "ema"))
     own = replace(recipe, seed=int(row["seed"]))
     return RunResult(path, own, row["figure"], float(row["last"]), best, row["chosen_on"], seconds, peak, ema)

@@ -1,7 +1,7 @@
 """The statistics of a comparison: a paired test, and its correction for the number of tests."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isnan, nan
 from typing import NamedTuple
 
@@ -21,6 +21,12 @@ class Paired(NamedTuple):
     high: float
     p: float
     n: int
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation, in words; the mean alone of a single value."""
+    mean = f"{statistics.mean(values):.2f}"
+    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Paired | None:

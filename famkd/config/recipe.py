@@ -13,7 +13,7 @@ from famkd.distill.types import Engine
 
 HEADER = "# resolved by famkd"  # first line of a recipe that a run saved: every field has a value
 # Fields that do not change the result of a training.
-NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers", "keep")
+NOT_PART_OF_RESULT = ("accelerator", "devices", "nodes", "data.workers", "data.cache", "data.cache_gib", "keep")
 LARGEST_SEED = (1 << 32) - 1  # of numpy's generator
 
 

@@ -12,13 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from famkd.data.pixels import WHITE, Colour, converted, opened, orientation, size_of, upright
+from famkd.data.transforms import Size
 
 END_OF_JPEG = b"\xff\xd9"
 LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey, by ITU-R 601
 # Dimensions of a (3, H, W) image to flip for an orientation of EXIF, after height and width are swapped for 5 to 8.
 FLIPS = {1: (), 2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}
-
-Size = tuple[int, int]  # height and width
 
 
 def decoded_pixels(

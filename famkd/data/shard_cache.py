@@ -23,7 +23,7 @@ class ShardCache(NamedTuple):
 
     Args:
         folder: where the copies lie.
-        gib: GiB that they may take; 0 for no limit.
+        gib: GiB that they may take, apart from copies that other processes are making; 0 for no limit.
     """
 
     folder: Path
@@ -60,11 +60,12 @@ class ShardCache(NamedTuple):
             files.get_file(path, str(part))
             os.replace(part, copy)
         except OSError as error:
-            part.unlink(missing_ok=True)
             if error.errno not in FULL:
                 raise
             hint = "Free some space, or pass a smaller --data.cache_gib."
             raise UserError(f"Cannot copy {path} to {self.folder}: {error.strerror}. {hint}") from error
+        finally:
+            part.unlink(missing_ok=True)
 
     def _make_room(self, size: int) -> None:
         """Remove the least recently used shards until there is room for so many bytes more."""

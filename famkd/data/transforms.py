@@ -55,12 +55,12 @@ def normalised(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         scale, shift: of each value in a row of pixels, (W * C,).
     """
     rows = pixels.flatten(2)  # a tensor of three numbers is slow to broadcast
-    if pixels.is_cuda:
-        images = torch.addcmul(shift, rows.float(), scale)
-    else:
+    if pixels.device.type == "cpu":
         images = torch.empty(rows.shape)
         for image, row in zip(images, rows):  # one at a time stays in the cache
             torch.addcmul(shift, row.float(), scale, out=image)
+    else:
+        images = torch.addcmul(shift, rows.float(), scale)
     return images.view(pixels.shape).permute(0, 3, 1, 2)
 
 

@@ -94,9 +94,14 @@ def train(
 
 
 def train_student(
-    recipe: Recipe, run: Run, fabric: Fabric, resume: bool, runs: str | Path, requested: Callable[[], str],
+    recipe: Recipe,
+    run: Run,
+    fabric: Fabric,
+    resume: bool,
+    runs: str | Path,
+    requested: Callable[[], str],
     callbacks: Callbacks = NO_CALLBACKS,
-) -> None:  # fmt: skip
+) -> None:
     """Train epoch after epoch into a run directory, from the start or from where the run stopped.
 
     Errors: TrainingStopped once `requested` returns a signal's name.
@@ -144,9 +149,8 @@ def train_student(
             callbacks("on_epoch_end", moment)
         if recipe.data.val:
             _print_early_stop(title, recipe, state)
-            log(
-                {"epoch": len(state.metrics), **measure_test(title, run, distiller, step.averaged, data, state.metrics)}
-            )
+            figures = measure_test(title, run, distiller, step.averaged, data, state.metrics)
+            log({"epoch": len(state.metrics), **figures})
         callbacks("on_train_end", moment)
     distributed.barrier()  # the next training may read this one's files
 

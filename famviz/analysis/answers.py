@@ -1,6 +1,5 @@
 """Sentences that say what runs show, made from the figures that were measured."""
 
-import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from famkd.compare import Paired, paired
 from famkd.compare.find import read_scores
 from famkd.compare.groups import SeedGroup, group_scores
+from famkd.compare.stats import spread
 from famkd.run.directory import Run
 from famkd.run.scores import leading, result
 from famviz.analysis.amplitude import Stage
@@ -64,7 +64,7 @@ def _group_words(group: SeedGroup) -> tuple[str, int]:
     last = group.last()
     name = _figure(next(iter(group.scores.values())).figure)
     who = f"the student by {group.label}" if group.recipe.method_names else "the student alone"
-    words = f"{who} has {name} {_spread(list(last.values()))} %"
+    words = f"{who} has {name} {spread(list(last.values()))} %"
     if not group.recipe.method_names:
         return f"{words} ({_seeds(len(last))})", len(last)
     alone: dict[int, float] = {}
@@ -206,11 +206,6 @@ def _students(names: Sequence[str]) -> list[str]:
 
 def _figure(name: str) -> str:
     return name.replace("top1", "top-1")
-
-
-def _spread(values: Sequence[float]) -> str:
-    average = f"{statistics.mean(values):.2f}"
-    return f"{average} ± {statistics.stdev(values):.2f}" if len(values) > 1 else average
 
 
 def _seeds(count: int) -> str:

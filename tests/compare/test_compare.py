@@ -212,3 +212,11 @@ def test_the_data_file_holds_no_figure_of_our_own_paper_and_only_known_words():
 )
 def test_p_is_corrected_for_the_number_of_groups(p_values, adjusted):
     assert holm(p_values) == pytest.approx(adjusted, nan_ok=True)
+
+
+def test_where_copies_of_shards_lie_makes_no_group(tmp_path):
+    for seed, cache in enumerate(("/a", "/b")):
+        flags = ("--data.cache", cache, "--data.cache_gib", str(seed + 1), "--seed", str(seed), "--method", "none")
+        write_run(tmp_path / str(seed), *flags, recipe="imagenet/resnet34-resnet18", epochs=120)
+    groups, _ = group_scores(read_scores(find_runs([tmp_path]))[0])
+    assert [list(group.scores) for group in groups] == [[0, 1]]

@@ -10,7 +10,7 @@ from PIL import Image
 from famkd.data.augment import Augment
 from famkd.data.jpeg import decoded_pixels
 from famkd.data.pixels import decoded
-from famkd.data.transforms import View, drawing, plain_view, reduction, training_view, viewed
+from famkd.data.transforms import View, drawing, normalised, plain_view, reduction, training_view, viewed
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -102,3 +102,16 @@ def test_reduced_sizes_round_up(factor):
 
     assert decoded_pixels(data, reduction=reduced).shape == (3, -(-203 // factor), -(-101 // factor))
     assert asked == [(203, 101)]  # upright
+
+
+def test_rows_are_normalised_as_channels_are():
+    pixels = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8)
+    scale, shift = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 3.0])
+    found = normalised(pixels, scale.repeat(4), shift.repeat(4))
+    torch.testing.assert_close(found, (pixels * scale + shift).permute(0, 3, 1, 2))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_on_another_device_are_normalised_there():
+    row = torch.empty(12, device="meta")
+    assert normalised(torch.empty(2, 5, 4, 3, dtype=torch.uint8, device="meta"), row, row).device.type == "meta"

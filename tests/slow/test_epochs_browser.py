@@ -12,28 +12,8 @@ import famviz
 from famkd.files import read_tensors, write_tensors
 from famviz import spectra
 
-pytest_plugins = ("helpers.browser",)
+pytest_plugins = ("helpers.browser", "helpers.filter_pages")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    return famviz.open([make_run(folder / "a").path, make_run(folder / "b", seed=1).path])
-
-
-@pytest.fixture
-def shown(page, runs, tmp_path):
-    """A function that opens an explorer's page; the page itself, and the traits as the page holds them."""
-
-    def show(source=None, budget=4 << 20, **traits):
-        explorer = famviz.FilterExplorer(runs if source is None else source, **{"floor": -60, **traits})
-        explorer.to_html(tmp_path / "page.html", budget=budget)
-        page.goto(f"file://{tmp_path / 'page.html'}")
-        page.wait_for_selector(".famviz[data-seq]")
-        return explorer
-
-    return show
 
 
 def test_the_slider_replays_the_life_of_a_level(shown, page, runs):

@@ -16,28 +16,8 @@ from famviz import spectra
 from famviz.analysis.filters import automatic_floor
 from famviz.explorer.encode import wall_pairs
 
-pytest_plugins = ("helpers.browser",)
+pytest_plugins = ("helpers.browser", "helpers.filter_pages")
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    return famviz.open([make_run(folder / "a").path, make_run(folder / "b", seed=1).path])
-
-
-@pytest.fixture
-def shown(page, runs, tmp_path):
-    """A function that opens an explorer's page; the page itself, and the traits as the page holds them."""
-
-    def show(source=None, budget=4 << 20, **traits):
-        explorer = famviz.FilterExplorer(runs if source is None else source, **{"floor": -60, **traits})
-        explorer.to_html(tmp_path / "page.html", budget=budget)
-        page.goto(f"file://{tmp_path / 'page.html'}")
-        page.wait_for_selector(".famviz[data-seq]")
-        return explorer
-
-    return show
 
 
 @pytest.mark.parametrize("level", [0, 1])  # 9 px and 8 px
