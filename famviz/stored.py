@@ -16,7 +16,7 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from famkd.files import CHECKSUM, must_fit
+from famkd.files import CHECKSUM, damaged, must_fit
 from famkd.layers.fourier import FourierFilter
 
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -30,7 +30,8 @@ class TensorFile(Mapping[str, Tensor]):
 
     The file stays open, so that all parts come from one version of it, also where a training replaces it.
 
-    Errors: those of safetensors for a header that does not fit the file, ValueError where the checksum is wrong.
+    Errors: those of safetensors for a header that does not fit the file; UserError where the checksum is wrong or the
+    file has become shorter.
     """
 
     def __init__(self, path: Path):
@@ -76,7 +77,7 @@ class TensorFile(Mapping[str, Tensor]):
         data = bytearray(count)
         self.file.seek(self.start + at)
         if self.file.readinto(data) != count:
-            raise ValueError(f"it ends before byte {self.start + at + count}")
+            raise damaged(self.path, ValueError(f"it ends before byte {self.start + at + count}"))
         self.bytes_read += count
         return data
 
@@ -93,7 +94,7 @@ class TensorFile(Mapping[str, Tensor]):
                 whole.update(self._bytes(at, min(CHUNK, high - at)))
                 yield
         if whole.hexdigest() != self.notes[CHECKSUM]:
-            raise ValueError("its checksum does not match")
+            raise damaged(self.path, ValueError("its checksum does not match"))
         self.checked = True
 
 

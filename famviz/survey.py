@@ -75,14 +75,15 @@ class Survey:
 
     def finish(self) -> "Survey":
         """Read all that is left."""
-        for _ in self._steps:
-            pass
+        while not self.complete:
+            self._step()
         return self
 
     def advance(self, seconds: float) -> None:
         """Read on for about so many seconds, at least one step."""
         until = time.monotonic() + seconds
-        for _ in self._steps:
+        while not self.complete:
+            self._step()
             if time.monotonic() >= until:
                 break
 
@@ -92,8 +93,8 @@ class Survey:
             energy = self.estimate()
             if energy is not None and energy.shape == self.stored.shape[:2]:
                 self.columns[0], self.estimated = energy.T, True
-        while not self.complete and not self.read.sum() >= min(len(self.read), FIRST * self._inputs_at_once()):
-            next(self._steps, None)
+        while self.read.sum() < min(len(self.read), FIRST * self._inputs_at_once()):
+            self._step()
         return self
 
     def of_pairs(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -112,11 +113,17 @@ class Survey:
         self.peak = max(self.peak, float(np.abs(filters).max(initial=0)))
         return filters
 
+    def _step(self) -> None:
+        """Read a block. What was interrupted or failed is begun anew by the next step."""
+        if next(self._steps, self) is self and not self.complete:
+            self._steps = self._work()
+
     def _work(self) -> Iterator[None]:
         at_once = self._inputs_at_once()
         for start in spread(len(self.read), at_once):
-            self._read(start, min(start + at_once, len(self.read)))
-            yield
+            if not self.read[start]:
+                self._read(start, min(start + at_once, len(self.read)))
+                yield
         self.estimated = False
         yield from self.stored.file.check()
         self.complete = True
@@ -126,13 +133,12 @@ class Survey:
         return max(1, BLOCK // (8 * c_out * height * columns))
 
     def _read(self, start: int, stop: int) -> None:
-        block = self.stored.inputs(start, stop)
-        by_frequency = block.transpose(2, 3, 1, 0)
-        self.columns[:, start:stop] = self._columns(by_frequency).reshape(len(NAMES), stop - start, -1)
+        by_frequency = self.stored.inputs(start, stop).transpose(2, 3, 1, 0)
         power = np.square(np.abs(by_frequency))
-        self._power += power.sum((2, 3), dtype=float)
-        self._sum += by_frequency.sum((2, 3), dtype=complex)
+        total, mean = power.sum((2, 3), dtype=float), by_frequency.sum((2, 3), dtype=complex)
+        self.columns[:, start:stop] = self._columns(by_frequency).reshape(len(NAMES), stop - start, -1)
         self.peak = max(self.peak, float(np.sqrt(power.max(initial=0))))
+        self._power, self._sum = self._power + total, self._sum + mean
         self.read[start:stop] = True
 
     def _columns(self, by_frequency: np.ndarray) -> np.ndarray:

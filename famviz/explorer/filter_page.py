@@ -18,7 +18,7 @@ class PageData(NamedTuple):
     rows: dict[str, bytes]  # filters of one output channel, by `encode.row_key`
 
 
-def page_data(runs: list[LoadedRun], large: LargeLevels, budget: int, alone: bool = False) -> PageData:
+def page_data(runs: list[LoadedRun], large: LargeLevels, budget: int, alone: bool = False, c_in: int = 0) -> PageData:
     """Everything that a page starts with: figures, whole levels, single rows, and filters as epochs kept them.
 
     Args:
@@ -26,6 +26,7 @@ def page_data(runs: list[LoadedRun], large: LargeLevels, budget: int, alone: boo
         budget: bytes of filters. A level that does not fit any more is sent one row at a time later.
         alone: for a page without a kernel, which can ask for nothing later: the strongest rows of levels that do not
             fit are included, and raw planes in the room that is left.
+        c_in: the chosen input channel, whose filters such a page holds of large levels.
     """
     meta: dict[str, Any] = {
         "runs": encode.unique([run.name for run in runs]),
@@ -61,7 +62,7 @@ def page_data(runs: list[LoadedRun], large: LargeLevels, budget: int, alone: boo
                 left.append(_Rows(key, each, figures["reference"], raw=False))
             if figures["raw"]:
                 left.append(_Rows(key, each, figures["reference"], raw=True))
-    rows = {**_strongest_rows(left, budget), **large.strongest_rows(budget)} if alone else {}
+    rows = {**_strongest_rows(left, budget), **large.strongest_rows(budget, c_in)} if alone else {}
     return PageData(meta, whole, rows)
 
 

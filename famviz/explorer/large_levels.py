@@ -66,12 +66,14 @@ class LargeLevels:
         for level in self.levels.values():
             level.survey.finish()
 
-    def strongest_rows(self, budget: int) -> dict[str, bytes]:
-        """Filters of the strongest input channels of each level, as many as fit into a number of bytes."""
+    def strongest_rows(self, budget: int, chosen: int) -> dict[str, bytes]:
+        """Filters of the chosen and of the strongest input channels of each level, as many as fit into `budget` bytes."""
         found: dict[str, bytes] = {}
         for key, level in self.levels.items():
             room = budget // len(self.levels)
-            for c_in in map(int, np.argsort(-level.survey.energy.sum(0), kind="stable")):
+            strongest = map(int, np.argsort(-level.survey.energy.sum(0), kind="stable"))
+            first = [chosen] if chosen < level.filter.channels[1] else []
+            for c_in in dict.fromkeys([*first, *strongest]):
                 data = level.set_bytes(*level.of_input(c_in))
                 room -= len(data)
                 if room < 0:

@@ -211,7 +211,8 @@ class FilterExplorer(Explorer):
         """This explorer as a part of a page: its data and its place, without module and style."""
         self.large.finish()
         parts = self.large.parts()
-        data = page_data(self.runs, self.large, budget - sum(map(len, parts.values())), alone=True)
+        left = budget - sum(map(len, parts.values()))
+        data = page_data(self.runs, self.large, left, alone=True, c_in=self.c_in)
         buffers = {"_whole": data.whole, "_rows": data.rows, "_large": parts}
         messages = self.large.messages()
         if self.image >= 0:

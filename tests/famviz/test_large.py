@@ -8,6 +8,7 @@ from helpers.famviz_runs import make_large_run, make_run
 
 import famviz
 from famkd.errors import UserError
+from famkd.files import read_tensors
 from famviz import load, spectra, survey
 from famviz.analysis.filter_search import search
 from famviz.analysis.filters import energy_blocks, filter_figures, strongest, strongest_of
@@ -196,12 +197,13 @@ def test_exports_of_a_large_level(wide, in_parts, tmp_path, monkeypatch):
 
 
 def test_a_saved_page_of_a_large_level_holds_what_fits(wide, in_parts):
-    explorer = famviz.FilterExplorer(wide.path)
+    explorer = famviz.FilterExplorer(wide.path, c_out=0, c_in=0)  # the weakest input channel
     text = explorer.to_fragment(budget=1 << 20)
     held = json.loads(text.split('type="application/json">')[1].split("</script>")[0].replace("\\u003c", "<"))
     assert held["traits"]["_figures"]["0.0"]["large"]["complete"]
     columns = [name for name in held["buffers"]["_rows"] if ".in" in name]
     assert 5 < len(columns) < CHANNELS
+    assert "0.0.in0" in columns
     ((content, _),) = held["messages"]
     assert content["shown"] == 20000
     assert content["count"] == content["of"] == CHANNELS**2
@@ -225,11 +227,27 @@ def test_damage_is_told_when_the_file_is_read_to_its_end(tmp_path, in_parts):
         explorer.filter.energy()
 
 
+def test_an_interrupted_reading_goes_on(wide, in_parts, monkeypatch):
+    each = famviz.open(wide.path).filters[0]
+    inputs = StoredResponse.inputs
+
+    def interrupted(self, start, stop):
+        if each.survey.share > 0.5:
+            raise KeyboardInterrupt
+        return inputs(self, start, stop)
+
+    monkeypatch.setattr(StoredResponse, "inputs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        each.energy()
+    monkeypatch.setattr(StoredResponse, "inputs", inputs)
+    wanted = famviz.open(wide.path).filters[0]
+    np.testing.assert_array_equal(each.energy(), wanted.energy())
+    np.testing.assert_allclose(each.amplitude(), wanted.amplitude(), rtol=1e-12)
+
+
 def test_a_file_is_read_as_safetensors_reads_it(tmp_path):
     path = make_run(tmp_path / "run").path / "method.safetensors"
     file = TensorFile(path)
-    from famkd.files import read_tensors
-
     state, _ = read_tensors(path)
     assert set(file) == set(state)
     for key, tensor in state.items():

@@ -105,8 +105,8 @@ export function progressOf({ large }, failed) {
   if (!large || large.complete) return "";
   const energies = large.estimated ? " Energies are those that the training wrote, rounded." : "";
   if (large.read === 1) return "All filters are read; the file is compared with its checksum.";
-  return `${Math.floor(100 * large.read)} % of the filters are read so far, evenly spread over the input channels: means, `
-    + `the range of amplitudes and the table are of these.${energies}`;
+  return `${Math.floor(100 * large.read)} % of the filters are read so far, evenly spread over the input channels: `
+    + `means, the range of amplitudes and the table are of these.${energies}`;
 }
 
 // Ask the kernel to read on in the levels that are shown, one question after the other.

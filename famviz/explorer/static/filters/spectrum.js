@@ -172,7 +172,7 @@ export function difference(z, b, s) {
   return d;
 }
 
-// Energies of all pixels of the map, now or after an epoch, in dB of the strongest of them, and where their colours begin.
+// Energies of all pixels of the map, now or after an epoch, in dB of the strongest, and where their colours begin.
 export function energies({ epochs, lives, now, nav }, epoch) {
   const at = epochs.indexOf(epoch), pairs = nav.O * nav.C;
   const codes = at < 0 ? now : lives.subarray(at * pairs, (at + 1) * pairs);

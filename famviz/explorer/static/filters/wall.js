@@ -41,7 +41,8 @@ export function showWall(app, s) {
   if (wall.root.hidden) return;
   const one = { output: s.out, input: s.in }[s.wall] ?? null, get = (name) => app.model.get(name);
   const rows = Object.keys(get("_rows")); // that are there
-  const key = JSON.stringify([s.level, s.wall, one, s.view, s.fixed, s.raw, s.epoch, get("colormap"), rows, s.L.reference]);
+  const look = [s.view, s.fixed, s.raw, s.epoch, get("colormap"), s.L.reference];
+  const key = JSON.stringify([s.level, s.wall, one, ...look, rows]);
   if (wall.key !== key) {
     wall.key = key;
     drawAll(app, s, wall);
