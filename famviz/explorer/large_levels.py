@@ -67,7 +67,7 @@ class LargeLevels:
             level.survey.finish()
 
     def strongest_rows(self, budget: int, chosen: int) -> dict[str, bytes]:
-        """Filters of the chosen and of the strongest input channels of each level, as many as fit into `budget` bytes."""
+        """Filters of the chosen and of the strongest input channels of each level, as many as fit into some bytes."""
         found: dict[str, bytes] = {}
         for key, level in self.levels.items():
             room = budget // len(self.levels)
