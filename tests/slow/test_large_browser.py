@@ -4,7 +4,6 @@ import base64
 
 import pytest
 from helpers.famviz_runs import make_large_run
-from helpers.filter_pages import trait
 
 import famviz
 from famviz import load, survey
@@ -36,6 +35,7 @@ TELL = """() => {
   };
 }"""
 
+pytest_plugins = ("helpers.browser",)
 pytestmark = pytest.mark.slow
 
 
@@ -130,6 +130,6 @@ def test_a_saved_page_says_what_it_holds(page, wide, tmp_path, monkeypatch, widt
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     page.locator("input[type=search]").fill("energy > -3")
     page.wait_for_function("() => document.querySelectorAll('tbody tr').length < 200")
-    assert trait(page, "search") == "energy > -3"
+    assert page.evaluate("() => window.famviz[0].get('search')") == "energy > -3"
     page.evaluate("() => window.famviz[0].set('c_in', 299)")
     page.wait_for_function("() => document.querySelector('.fv-read').textContent.length > 0")

@@ -14,7 +14,7 @@ import { fieldOf, readState } from "./state.js";
 import { showRows } from "./table.js";
 import { showWall } from "./wall.js";
 
-const NOT_HELD = "This page does not hold this row";
+const notHeld = (s) => `This page does not hold this ${s.L.large ? "filter" : "row"}`;
 // Draw everything. z and b are the fields of the two runs: undefined on the way, null for an epoch that is not kept.
 export function draw(app) {
   const s = readState(app), { ui, meta } = app;
@@ -42,7 +42,7 @@ export function draw(app) {
 
 function readoutOf(app, s, z, b) {
   const { meta } = app, name = meta.runs[s.other];
-  if (!z) return meta.alone ? `${NOT_HELD}: choose a stronger one, or open the run in a notebook.` : "loading …";
+  if (!z) return meta.alone ? `${notHeld(s)}: choose a stronger one, or open the run in a notebook.` : "loading …";
   if (s.other > 0 && !s.B) return `${words(s)} ${name} has no filter of this shape here.`;
   if (s.B && b === null) {
     return `${words(s)} ${name} kept no epoch ${s.epoch}: it has ${s.B.epochs.join(", ") || "none"}.`;
@@ -113,7 +113,7 @@ function clearPanel(app, p, s, title) {
 }
 
 function clearFields(app, s) {
-  clearPanel(app, app.ui.main, s, NOT_HELD);
+  clearPanel(app, app.ui.main, s, notHeld(s));
   showThumbs(app, s);
   app.ui.curve.replaceChildren();
   app.curves = [];

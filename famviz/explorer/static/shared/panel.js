@@ -65,6 +65,7 @@ function layTicks(node, side, count, first, name, each) {
     mark.style[side] = 100 * ((value + 0.5) / each - first) / count + "%";
     return mark;
   });
+  node.classList.toggle("fv-long", whole.some((value) => String(value).length > 3));
   node.replaceChildren(...marks, h("span", { className: "fv-axis-name" }, name));
 }
 
