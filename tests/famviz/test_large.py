@@ -119,8 +119,6 @@ def test_the_page_asks_until_everything_is_read(wide, in_parts):
     assert sent[-1] == {"kind": "survey", "key": "0.0"}
     reference = explorer._figures["0.0"]["reference"]
     assert explorer.filter.largest() <= reference < 1.01 * explorer.filter.largest()  # epochs are kept rounded
-    mean = explorer._large["0.0.base"][-28 * 4 :]  # of one epoch without blocks after it
-    assert len(mean) == 28 * 4
     codes = np.frombuffer(explorer._rows[f"0.0.in{explorer.c_in}"], np.uint8)[4 * CHANNELS :][: 28 * CHANNELS]
     filters = explorer.filter.survey.of_input(explorer.c_in)
     np.testing.assert_array_equal(codes, encode.amplitude_codes(np.abs(filters), reference).ravel())

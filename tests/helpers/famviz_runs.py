@@ -62,9 +62,8 @@ def make_large_run(path: Path, channels: int, size=(7, 7)) -> Run:
     module = FourierFilter(1, 1, size, init="zero", highpass="none")
     module.c_in = module.c_out = channels
     torch.manual_seed(0)
-    weight = (
-        torch.randn(*module.weight.shape[:2], channels, 2, channels) * torch.linspace(0.1, 1, channels)[:, None, None]
-    )
+    scale = torch.linspace(0.1, 1, channels)[:, None, None]
+    weight = torch.randn(*module.weight.shape[:2], channels, 2, channels) * scale
     module.weight = nn.Parameter(weight, requires_grad=False)
     level = nn.Module()
     level.add_module("leave", nn.ModuleList([nn.Module()]))
