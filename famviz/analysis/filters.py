@@ -100,8 +100,8 @@ def filter_figures(each: Filter) -> dict[str, np.ndarray]:
     energy, width = each.energy(), each.size[1]
     strongest_root = float(np.sqrt(energy.max(initial=0)))
     db = spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)
-    if each.survey:
-        return {"energy dB": db, **each.survey.figures()}
+    if survey := each.survey:
+        return {"energy dB": db, **survey.figures()}
     rows = []
     for row in each.response:  # one output channel at a time, since the whole level squared may not fit in memory
         angle, coherence = spectra.orientation(row, width)

@@ -35,8 +35,9 @@ class LargeLevel:
     """What a page holds of a large level. All codes are of one reference, the largest amplitude that is known."""
 
     def __init__(self, each: Filter, epochs: list[int], history: list[Summary]):
-        assert each.survey
-        self.filter, self.survey, self.epochs = each, each.survey.begin(), epochs
+        survey = each.survey
+        assert survey
+        self.filter, self.survey, self.epochs = each, survey.begin(), epochs
         self._wall: tuple[int, tuple[list[Pair], np.ndarray]] | None = None  # as many input channels were read, and it
         size = 2 * each.shape[2] * each.shape[3] + 16  # bytes of a filter in a set
         most = KEPT_BYTES // (size * max(1, len(history)))

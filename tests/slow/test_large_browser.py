@@ -128,8 +128,9 @@ def test_a_saved_page_says_what_it_holds(page, wide, tmp_path, monkeypatch, widt
     page.wait_for_selector(".famviz[data-seq]")
     assert f"20,000 of the 20,000 strongest of {CHANNELS**2:,}" in page.locator(".famviz").inner_text()
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
-    page.locator("input[type=search]").fill("energy > -3")
-    page.wait_for_function("() => document.querySelectorAll('tbody tr').length < 200")
-    assert page.evaluate("() => window.famviz[0].get('search')") == "energy > -3"
+    page.locator("input[type=search]").fill("in = 299")
+    rows = "() => [...document.querySelectorAll('tbody tr')].map((row) => row.children[1].textContent)"
+    wait_for(page, f"() => ((found) => found.length && found.every((text) => text === '299'))(({rows})())")
+    assert page.evaluate("() => window.famviz[0].get('search')") == "in = 299"
     page.evaluate("() => window.famviz[0].set('c_in', 299)")
     page.wait_for_function("() => document.querySelector('.fv-read').textContent.length > 0")
