@@ -144,7 +144,7 @@ class Survey:
     def _columns(self, by_frequency: np.ndarray) -> np.ndarray:
         """The figures of filters (H, W // 2 + 1, ...), (5, ...), all of them from sums over their power."""
         flat = by_frequency.reshape(self._moments.shape[1], -1)
-        power = np.square(flat.real) + np.square(flat.imag)
+        power = np.square(np.real(flat)) + np.square(np.imag(flat))
         total, radius, square, cos, sin, dc = self._moments @ power.astype(float)
         weight = np.maximum(total, spectra.LOWEST)
         centroid = radius / weight
@@ -165,8 +165,8 @@ def _moments(height: int, width: int) -> np.ndarray:
     radius, doubled = spectra.half_radii(height, width), spectra.half_directions(height, width)
     dc = np.zeros_like(radius)
     dc[0, 0] = 1
-    rows = (weight, weight * radius, weight * np.square(radius), weight * doubled.real, weight * doubled.imag, dc)
-    return np.stack([row.ravel() for row in rows])
+    factors = (np.ones_like(radius), radius, np.square(radius), np.real(doubled), np.imag(doubled), dc)
+    return np.stack([(weight * factor).ravel() for factor in factors])
 
 
 def spread(count: int, at_once: int) -> list[int]:

@@ -1,5 +1,7 @@
 """What the filter explorer hands out: planes, arrays and tables."""
 
+from typing import Any
+
 import numpy as np
 
 from famviz import spectra
@@ -27,7 +29,7 @@ def plane_of(each: Filter, pair: Pair | None, then: Summary | None, raw: bool) -
     return values.plane(each, pair)
 
 
-def arrays_of(each: Filter, plane: np.ndarray, pair: Pair | None) -> dict[str, np.ndarray]:
+def arrays_of(each: Filter, plane: np.ndarray, pair: Pair | None) -> dict[str, Any]:
     """A centred plane (H, W) of a level, and what follows from it, by name."""
     ky, kx = spectra.wave_numbers((plane.shape[0], plane.shape[1]))
     acting = spectra.effective(plane)
