@@ -20,6 +20,7 @@ from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import total_loss
 from famkd.layers import native
+from famkd.layers.convolution import fast_convolutions
 from famkd.run.environment import environment_info
 from famkd.training.build import build_fabric
 
@@ -57,13 +58,13 @@ def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ..
         step(piece)
 
     def student() -> None:
-        with fabric.autocast():
+        with fabric.autocast(), fast_convolutions():
             losses, _ = distiller.task.study(distiller.student, batch)
         total_loss({"task": losses}, {"task": 1.0}).backward()
 
     def teacher() -> None:
         assert distiller.teacher
-        with torch.no_grad(), fabric.autocast():
+        with torch.no_grad(), fabric.autocast(), fast_convolutions():
             distiller.task.teach(distiller.teacher, batch)
 
     return with_kernels, without, student, teacher
