@@ -64,21 +64,26 @@ struct FromOutput {
     }
 };
 
-// Both axes of a tile
-template <class Line>
-__attribute__((always_inline)) static inline void transform(const vec* in, vec* out) {
-    vec half[Line::to * Line::from];
+// Both axes of a tile. `at(y, x)` gives a value of it, and `put(y, x, value)` takes one of the result.
+template <class Line, class At, class Put>
+__attribute__((always_inline)) static inline void transform(At at, Put put) {
+    vec half[Line::to][Line::from];
 #pragma GCC unroll 6
     for (int x = 0; x < Line::from; x++) {
         vec from[Line::from], to[Line::to];
 #pragma GCC unroll 6
-        for (int y = 0; y < Line::from; y++) from[y] = in[y * Line::from + x];
+        for (int y = 0; y < Line::from; y++) from[y] = at(y, x);
         Line::line(from, to);
 #pragma GCC unroll 6
-        for (int y = 0; y < Line::to; y++) half[y * Line::from + x] = to[y];
+        for (int y = 0; y < Line::to; y++) half[y][x] = to[y];
     }
 #pragma GCC unroll 6
-    for (int y = 0; y < Line::to; y++) Line::line(half + y * Line::from, out + y * Line::to);
+    for (int y = 0; y < Line::to; y++) {
+        vec to[Line::to];
+        Line::line(half[y], to);
+#pragma GCC unroll 6
+        for (int x = 0; x < Line::to; x++) put(y, x, to[x]);
+    }
 }
 
 struct Tile {
@@ -92,46 +97,50 @@ struct Tile {
         left = 4 * (place % maps.across());
     }
     bool holds(int y, int x) const { return y >= 0 && y < maps.height && x >= 0 && x < maps.width; }
-    size_t pixel(int y, int x) const { return (((size_t)image * maps.height + y) * maps.width + x) * maps.channels; }
+    bool holds_all(int margin) const {
+        return holds(top - margin, left - margin) && holds(top + 3 + margin, left + 3 + margin);
+    }
+    ptrdiff_t pixel(int y, int x) const {
+        return (((ptrdiff_t)image * maps.height + y) * maps.width + x) * maps.channels;
+    }
 };
 
 // The points of one tile, as row `row` of the panels of each point. Pixels outside of the map are zero.
 template <class Line>
 static void enter(const Maps& maps, const float* from, int tile, int row, const float* zeros, float* points) {
-    const Tile at(maps, tile);
-    const float* pixels[Line::from * Line::from];
-    for (int y = 0; y < Line::from; y++) {
-        for (int x = 0; x < Line::from; x++) {
-            const int down = at.top + y - Line::margin, across = at.left + x - Line::margin;
-            pixels[y * Line::from + x] = at.holds(down, across) ? from + at.pixel(down, across) : zeros;
-        }
+    const Tile here(maps, tile);
+    const int top = here.top - Line::margin, left = here.left - Line::margin;
+    const bool inside = here.holds_all(Line::margin);
+    const float* pixels[Line::from][Line::from];
+    for (int y = 0; y < Line::from && !inside; y++) {
+        for (int x = 0; x < Line::from; x++)
+            pixels[y][x] = here.holds(top + y, left + x) ? from + here.pixel(top + y, left + x) : zeros;
     }
+    const float* first = from + here.pixel(top, left);
+    const int down = maps.width * maps.channels;
     for (int c = 0; c < maps.channels; c += LANES) {
-        vec in[Line::from * Line::from], out[POINTS];
-#pragma GCC unroll 36
-        for (int i = 0; i < Line::from * Line::from; i++) in[i] = load(pixels[i] + c, LANES);
-        transform<Line>(in, out);
         float* to = points + ((size_t)(c / PANEL) * BLOCK + row) * PANEL + c % PANEL;
-#pragma GCC unroll 36
-        for (int p = 0; p < POINTS; p++) store(to + p * maps.point(), out[p], LANES);
+        const auto put = [&](int y, int x, vec value) { store(to + (6 * y + x) * maps.point(), value, LANES); };
+        if (inside)
+            transform<Line>([&](int y, int x) { return load(first + y * down + x * maps.channels + c, LANES); }, put);
+        else
+            transform<Line>([&](int y, int x) { return load(pixels[y][x] + c, LANES); }, put);
     }
 }
 
 static void leave(const Maps& maps, const float* points, int tile, int row, const float* bias, float* to) {
-    const Tile at(maps, tile);
+    const Tile here(maps, tile);
+    const bool inside = here.holds_all(0);
+    float* first = to + here.pixel(here.top, here.left);
+    const int down = maps.width * maps.channels;
     for (int c = 0; c < maps.channels; c += LANES) {
-        vec in[POINTS], out[16];
         const float* from = points + ((size_t)(c / PANEL) * BLOCK + row) * PANEL + c % PANEL;
-#pragma GCC unroll 36
-        for (int p = 0; p < POINTS; p++) in[p] = load(from + p * maps.point(), LANES);
-        transform<ToOutput>(in, out);
         const vec added = load(bias + c, LANES);
-        for (int y = 0; y < 4; y++) {
-            for (int x = 0; x < 4; x++) {
-                if (!at.holds(at.top + y, at.left + x)) continue;
-                store(to + at.pixel(at.top + y, at.left + x) + c, out[4 * y + x] + added, LANES);
-            }
-        }
+        transform<ToOutput>([&](int y, int x) { return load(from + (6 * y + x) * maps.point(), LANES); },
+                            [&](int y, int x, vec value) {
+                                if (inside || here.holds(here.top + y, here.left + x))
+                                    store(first + y * down + x * maps.channels + c, value + added, LANES);
+                            });
     }
 }
 
