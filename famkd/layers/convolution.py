@@ -1,6 +1,7 @@
 """Convolutions with a 3x3 kernel by Winograd's algorithm, in C++ (cpp/convolution.cpp), for float32 on a CPU.
 
-They take a quarter of the products that the convolution by definition takes, and round differently.
+They take a quarter of the products of the definition. Their largest error is about ten times as large, 1e-4 of the
+standard deviation of the output at most.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 from famkd.layers import native
 
 PANEL = 16  # channels that lie together in memory, as in cpp/convolution.cpp
+TILE = 4  # pixels of a side that are computed together
+POINTS = 36  # of a tile
 
 
 def fast_convolutions() -> AbstractContextManager:
@@ -26,7 +29,7 @@ class _FastConvolutions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.conv2d and not kwargs and takes(*args):
+        if func is torch.conv2d and not kwargs and not torch.compiler.is_compiling() and takes(*args):
             return convolve(*args[:3])
         return func(*args, **kwargs)
 
@@ -35,14 +38,18 @@ def takes(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> bool:  # fmt: skip
-    """Whether these arguments of `conv2d` describe a convolution for `convolve`."""
+    """Whether `convolve` computes what `conv2d` would with these arguments, and kernels are in use.
+
+    Padding and stride are 1, the channels fill panels, and the maps are in float32 with channels last.
+    """
     if weight.shape[2:] != (3, 3) or weight.shape[0] % PANEL or weight.shape[1] % PANEL:
         return False
-    if stride not in (1, (1, 1)) or padding not in (1, (1, 1)) or dilation not in (1, (1, 1)) or groups != 1:
+    if any(each not in (1, (1, 1)) for each in (stride, padding, dilation)) or groups != 1:
         return False
-    if x.ndim != 4 or min(x.shape[2:]) < 4 or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    if x.ndim != 4 or min(x.shape[2:]) < TILE or not len(x) or not x.is_contiguous(memory_format=torch.channels_last):
         return False
-    return x.is_contiguous(memory_format=torch.channels_last) and native.takes(x, weight)
+    single = all(each is None or each.dtype == torch.float32 for each in (x, weight, bias))
+    return single and not torch.is_autocast_enabled("cpu") and native.takes(x, weight)
 
 
 class _Convolve(torch.autograd.Function):
@@ -68,15 +75,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _apply(x: Tensor, points: Tensor, bias: Tensor | None) -> Tensor:
     b, c, h, w = x.shape
-    k = points.numel() // (36 * c)
+    k = points.numel() // (POINTS * c)
+    added = torch.zeros(k) if bias is None else bias.contiguous()
     out = torch.empty(b, k, h, w, memory_format=torch.channels_last)
-    native.call("convolve", (x, points, torch.zeros(k) if bias is None else bias, out), (b, h, w, c, k))
+    native.call("convolve", (x, points, added, out), (b, h, w, c, k))
     return out
 
 
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     (b, c, h, w), k = x.shape, grad.shape[1]
-    points = torch.empty(36, k * c)
+    points = torch.empty(POINTS, k * c)
     native.call("convolve_weight", (x, grad, points), (b, h, w, c, k))
     taps = _points_of_taps().T @ points
     return taps.view(3, 3, k // PANEL, c, PANEL).permute(2, 4, 3, 0, 1).flatten(0, 1)
@@ -92,8 +100,5 @@ def _at_points(weight: Tensor) -> Tensor:
 @cache
 def _points_of_taps() -> Tensor:
     """The matrix (36, 9) from the taps of a kernel to its points."""
-    line = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], dtype=torch.float64)
-    line[0] /= 24
-    line[1:5] /= 24
-    line[5] /= 24
-    return torch.kron(line, line).float()
+    side = torch.tensor([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]).double() / 24
+    return torch.kron(side, side).float()
