@@ -135,7 +135,7 @@ def test_a_network_computes_the_same_inside_of_the_context(kernels, taken, used)
 def test_a_network_that_its_user_compiled_is_left_to_the_compiler(kernels, taken):
     net, x = network(), maps(3, 3, 8, 8)
     with convolution.fast_convolutions():
-        own = torch.compile(net, backend="eager", fullgraph=True)(x)
+        own = torch.compile(net, backend="aot_eager", fullgraph=True)(x)
     assert taken == []
     torch.testing.assert_close(own, net(x))
 
