@@ -33,6 +33,12 @@ DATA: dict[str, Callable[..., Dataset | Images | tuple[Any, ...]]] = {
     "imagenet": imagenet,
     "npz": in_memory(npz),
 }
+# Methods that a data set may lack: what they do, and the option that asks for it.
+ABILITIES = {
+    "hold_out": ("hold images out of training", "val"),
+    "balance": ("balance classes", "balance"),
+    "repeat_views": ("repeat augmentations", "views"),
+}
 
 
 def build_data(
@@ -65,13 +71,7 @@ def build_data(
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
     """
-    if name not in DATA:
-        raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
-    for option in options:
-        _must_have(name, option)
-    task = task or tasks_of_data(name)[0]
-    if task not in tasks_of_data(name):
-        raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
+    task = _known_task(name, options, task)
     build: Callable[..., Any] = DATA[name]
     parameters = inspect.signature(build).parameters
     if "task" in parameters:
@@ -83,18 +83,32 @@ def build_data(
     if task == "unlabelled":
         data.classes = [str(number) for number in range(classes)]
     if val:
-        if not hasattr(data, "hold_out"):
-            raise UserError(f"The data set {name} cannot hold images out of training: leave --data.val out.")
-        data.hold_out(val, seed if val_seed < 0 else val_seed)
+        _ability(name, data, "hold_out")(val, seed if val_seed < 0 else val_seed)
     if balance != "none":
-        if not hasattr(data, "balance"):
-            raise UserError(f"The data set {name} cannot balance classes: leave --data.balance out.")
-        data.balance(balance)
+        _ability(name, data, "balance")(balance)
     if views:
-        if not hasattr(data, "repeat_views"):
-            raise UserError(f"The data set {name} cannot repeat augmentations: leave --data.views out.")
-        data.repeat_views(views, views_seed)
+        _ability(name, data, "repeat_views")(views, views_seed)
     return data
+
+
+def _known_task(name: str, options: dict[str, Any], task: str) -> str:
+    """The task of a data set; UserError for an unknown name, option or task."""
+    if name not in DATA:
+        raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
+    for option in options:
+        _must_have(name, option)
+    task = task or tasks_of_data(name)[0]
+    if task not in tasks_of_data(name):
+        raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
+    return task
+
+
+def _ability(name: str, data: Any, method: str) -> Callable[..., None]:
+    """A method that not every data set has; UserError that names the option to leave out."""
+    if not hasattr(data, method):
+        what, option = ABILITIES[method]
+        raise UserError(f"The data set {name} cannot {what}: leave --data.{option} out.")
+    return getattr(data, method)
 
 
 def _from_plugin(
