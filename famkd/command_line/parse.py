@@ -196,7 +196,10 @@ def _spelled(flag: Flag, head: str, words: list[str]) -> list[str]:
         words = spelled(flag.hint, words, flag.default)
     except ValueError as error:
         raise RecipeError(f"--{flag.name} is {' '.join(words)!r}: {_ended(str(error))}", flag.name) from None
-    return [head, *words] if is_list(flag.hint) else [f"{head}={words[0]}"]
+    if is_list(flag.hint):
+        return [head, *words]
+    long = head if head.startswith("--") else f"--{flag.name}"  # tyro 1.0.0 does not read -o=FILE
+    return [f"{long}={words[0]}"]
 
 
 def _refuse_unknown(argv: Sequence[str], known: dict[str, Flag], prog: str) -> None:
