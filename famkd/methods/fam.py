@@ -1,14 +1,30 @@
 """Frequency attention from layer to layer: each student stage is filtered to match the teacher's stage."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Annotated
 
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
 from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
+
+FilterLevels = tuple[Annotated[int, Ge(1)], ...]
+
+
+def filter_options_of_levels(options: FilterOptions, filtered: FilterLevels, levels: int) -> list[FilterOptions]:
+    """The filter options of each level, shallow to deep. Levels that are not to be filtered have the local branch only.
+
+    Args:
+        filtered: numbers of the levels with a filter, the shallowest is 1; all levels if empty.
+    """
+    if filtered and max(filtered) > levels:
+        raise ValueError(f"filter_levels names level {max(filtered)}, and there are {levels} levels")
+    local = replace(options, branch="local")
+    return [options if not filtered or level in filtered else local for level in range(1, levels + 1)]
 
 
 def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]) -> dict[str, str]:
@@ -59,17 +75,27 @@ class FAMLayers(Method):
 
     Args:
         level_weights: weight of each stage's loss, shallow to deep; by default all are 1.
+        filter_levels: numbers of the stages that have a frequency filter, 1 is the shallowest; the others have the
+            local branch only. By default all have one.
     """
 
     wants = "stages"
     warmup = 20
 
-    def __init__(self, probe: Probe, *, level_weights: LevelWeights = (), filter: FilterOptions = FilterOptions()):
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        level_weights: LevelWeights = (),
+        filter_levels: FilterLevels = (),
+        filter: FilterOptions = FilterOptions(),
+    ):
         super().__init__()
-        self.options = filter
+        self.options, self.filter_levels = filter, filter_levels
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        options = filter_options_of_levels(filter, filter_levels, len(pairs))
         self.stages = nn.ModuleList(
-            leave_by_fam(own.shape[1], target, filter)
-            for own, target in pair_maps(probe.student.feats, probe.teacher.feats)
+            leave_by_fam(own.shape[1], target, each) for (own, target), each in zip(pairs, options)
         )
         self.level_weights = for_levels(level_weights, len(self.stages))
 

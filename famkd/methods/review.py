@@ -13,7 +13,7 @@ from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
 from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
-from famkd.methods.fam import filters_in, idle_filter_options, leave_by_fam
+from famkd.methods.fam import FilterLevels, filter_options_of_levels, filters_in, idle_filter_options, leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
 
@@ -100,6 +100,8 @@ class FAMReview(Review):
         fuse: how a stage is fused with the deeper feature: cross (local 3x3 cross attention) or sigmoid (ReviewKD's
             gate).
         level_weights: weight of each level's loss, shallow to deep, the embedding last; by default all are 1.
+        filter_levels: numbers of the levels that have a frequency filter, 1 is the shallowest; the others have the
+            local branch only. By default all have one.
     """
 
     def __init__(
@@ -108,16 +110,19 @@ class FAMReview(Review):
         *,
         fuse: Literal["cross", "sigmoid"] = "cross",
         level_weights: LevelWeights = (),
+        filter_levels: FilterLevels = (),
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
-        self.options = filter
+        self.options, self.filter_levels = filter, filter_levels
+        pairs = pair_maps(maps(probe.student), maps(probe.teacher))
+        options = filter_options_of_levels(filter, filter_levels, len(pairs))
         fusion = {"cross": CrossAttention, "sigmoid": Gate}[fuse]
         self.levels = nn.ModuleList()
         below = 0  # channels of the deeper level; 0 for none
-        for stage, target in reversed(pair_maps(maps(probe.student), maps(probe.teacher))):
+        for (stage, target), own_options in zip(reversed(pairs), reversed(options)):
             width = min(MOST_CHANNELS, stage.shape[1])
-            leave = leave_by_fam(width, target, filter)
+            leave = leave_by_fam(width, target, own_options)
             bring = _same_or_conv(below, width) if below else nn.Identity()
             enter = _same_or_conv(stage.shape[1], width)
             level = Level(enter, bring, fusion(width) if below else None, leave)
