@@ -77,6 +77,8 @@ class FAMLayers(Method):
         level_weights: weight of each stage's loss, shallow to deep; by default all are 1.
         filter_levels: numbers of the stages that have a frequency filter, 1 is the shallowest; the others have the
             local branch only. By default all have one.
+        phase_weight: weight of the phases in the comparison of two maps. The MSE is an error of the amplitude spectra
+            and an error of the phases: 1 is the MSE, 0 compares the amplitudes only, whatever the positions are.
     """
 
     wants = "stages"
@@ -88,10 +90,11 @@ class FAMLayers(Method):
         *,
         level_weights: LevelWeights = (),
         filter_levels: FilterLevels = (),
+        phase_weight: Annotated[float, Ge(0)] = 1.0,
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
-        self.options, self.filter_levels = filter, filter_levels
+        self.options, self.filter_levels, self.phase_weight = filter, filter_levels, phase_weight
         pairs = pair_maps(probe.student.feats, probe.teacher.feats)
         options = filter_options_of_levels(filter, filter_levels, len(pairs))
         self.stages = nn.ModuleList(
@@ -110,5 +113,5 @@ class FAMLayers(Method):
         losses = []
         for fam, (s, t) in zip(self.stages, pairs, strict=True):
             resized = resize(s, (t.shape[2], t.shape[3]))
-            losses.append(map_error(fam(resized), t))
+            losses.append(map_error(fam(resized), t, self.phase_weight))
         return {"mse": add_up(weigh(losses, self.level_weights))}

@@ -4,9 +4,10 @@ ReviewKD and FAM-review differ in three things: how a level is fused, how it is 
 is compared.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
@@ -102,6 +103,8 @@ class FAMReview(Review):
         level_weights: weight of each level's loss, shallow to deep, the embedding last; by default all are 1.
         filter_levels: numbers of the levels that have a frequency filter, 1 is the shallowest; the others have the
             local branch only. By default all have one.
+        phase_weight: weight of the phases in the comparison of two maps. The MSE is an error of the amplitude spectra
+            and an error of the phases: 1 is the MSE, 0 compares the amplitudes only, whatever the positions are.
     """
 
     def __init__(
@@ -111,10 +114,11 @@ class FAMReview(Review):
         fuse: Literal["cross", "sigmoid"] = "cross",
         level_weights: LevelWeights = (),
         filter_levels: FilterLevels = (),
+        phase_weight: Annotated[float, Ge(0)] = 1.0,
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
-        self.options, self.filter_levels = filter, filter_levels
+        self.options, self.filter_levels, self.phase_weight = filter, filter_levels, phase_weight
         pairs = pair_maps(maps(probe.student), maps(probe.teacher))
         options = filter_options_of_levels(filter, filter_levels, len(pairs))
         fusion = {"cross": CrossAttention, "sigmoid": Gate}[fuse]
@@ -131,7 +135,7 @@ class FAMReview(Review):
         self.level_weights = for_levels(level_weights, len(self.levels))
 
     def compare(self, own: Tensor, target: Tensor) -> Tensor:
-        return map_error(own, target)
+        return map_error(own, target, self.phase_weight)
 
     def idle_options(self) -> dict[str, str]:
         return idle_filter_options(self.options, filters_in(self))
