@@ -28,7 +28,9 @@ def filter_options_of_levels(options: FilterOptions, filtered: FilterLevels, lev
     return [options if not filtered or level in filtered else local for level in range(1, levels + 1)]
 
 
-def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]) -> dict[str, str]:
+def idle_filter_options(
+    options: FilterOptions, filters: Sequence[FourierFilter], filtered: FilterLevels = ()
+) -> dict[str, str]:
     """Options of filters that have no effect next to the others or on maps of this size, each with its reason."""
     default, chosen = vars(FilterOptions()), vars(options)
     unused: dict[str, str] = {}
@@ -41,6 +43,8 @@ def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]
     if options.filter != "lowrank":
         unused.setdefault("rank", "only the lowrank filter has one")
     idle = {name: why for name, why in unused.items() if chosen[name] != default[name]}
+    if filtered and not filters:
+        idle["filter_levels"] = unused.get("filter", "a map of one pixel has no frequency to filter")
     gains = [each.gain for each in filters]
     if gains and all(bool((gain == 0).all()) for gain in gains):
         idle["branch"] = "the high-pass removes every frequency, so that nothing is left for the global branch"
@@ -144,7 +148,7 @@ class FAMLayers(Method):
         return list(self.stages)
 
     def idle_options(self) -> dict[str, str]:
-        return idle_filter_options(self.options, filters_in(self))
+        return idle_filter_options(self.options, filters_in(self), self.filter_levels)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         pairs = pair_maps(student.feats, teacher.feats)

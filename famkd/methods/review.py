@@ -148,7 +148,7 @@ class FAMReview(Review):
         return error_after(leave, own, target, self.phase_weight)
 
     def idle_options(self) -> dict[str, str]:
-        return idle_filter_options(self.options, filters_in(self))
+        return idle_filter_options(self.options, filters_in(self), self.filter_levels)
 
 
 def hierarchical_mse(own: Tensor, target: Tensor, sides: tuple[int, ...] = (4, 2, 1)) -> Tensor:
