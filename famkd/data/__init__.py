@@ -33,6 +33,12 @@ DATA: dict[str, Callable[..., Dataset | Images | tuple[Any, ...]]] = {
     "imagenet": imagenet,
     "npz": in_memory(npz),
 }
+# Methods that a data set may lack: what they do, and the option that asks for it.
+ABILITIES = {
+    "hold_out": ("hold images out of training", "val"),
+    "balance": ("balance classes", "balance"),
+    "repeat_views": ("repeat augmentations", "views"),
+}
 
 
 def build_data(
@@ -83,18 +89,20 @@ def build_data(
     if task == "unlabelled":
         data.classes = [str(number) for number in range(classes)]
     if val:
-        if not hasattr(data, "hold_out"):
-            raise UserError(f"The data set {name} cannot hold images out of training: leave --data.val out.")
-        data.hold_out(val, seed if val_seed < 0 else val_seed)
+        _ability(name, data, "hold_out")(val, seed if val_seed < 0 else val_seed)
     if balance != "none":
-        if not hasattr(data, "balance"):
-            raise UserError(f"The data set {name} cannot balance classes: leave --data.balance out.")
-        data.balance(balance)
+        _ability(name, data, "balance")(balance)
     if views:
-        if not hasattr(data, "repeat_views"):
-            raise UserError(f"The data set {name} cannot repeat augmentations: leave --data.views out.")
-        data.repeat_views(views, views_seed)
+        _ability(name, data, "repeat_views")(views, views_seed)
     return data
+
+
+def _ability(name: str, data: Any, method: str) -> Callable[..., None]:
+    """A method that not every data set has; UserError that names the option to leave out."""
+    if not hasattr(data, method):
+        what, option = ABILITIES[method]
+        raise UserError(f"The data set {name} cannot {what}: leave --data.{option} out.")
+    return getattr(data, method)
 
 
 def _from_plugin(

@@ -18,7 +18,6 @@ from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
 from famkd.console import Reporter, console, reporting
 from famkd.distill.distiller import Distiller
-from famkd.distill.types import Dataset
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
@@ -106,43 +105,23 @@ def train_student(
 
     Errors: TrainingStopped once `requested` returns a signal's name.
     """
-    seed_everything(recipe.seed, verbose=False)
-    if fabric.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
-    title = _title(recipe)
     begun = run if resume and distributed.on_rank_zero(lambda: run.begun) else None
-    training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
-    data, distiller, optimizer = training.data, training.distiller, training.optimizer
-    step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, optimizer, fabric))
-    distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
-    if not run.begun:
-        distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller, recipe.keep)))
-    state = TrainingState(run, recipe, distiller, step)
-    interrupted = state.restore() if resume else None
-    if begun:
-        distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
-    if distributed.rank() == 0:
-        _write_beginning(run, recipe, training, str(fabric.device), over=training_over(recipe, state.metrics))
-    print_setup(title, recipe, training.networks, data, distiller, step)
-    if recipe.method_names:
-        measure_teacher(title, run, training, known=begun is not None)
-        round_teacher(distiller, fabric)
+    training, step, state, interrupted = _ready(recipe, run, fabric, runs, begun)
+    data, distiller, title = training.data, training.distiller, _title(recipe)
+    moment = Moment(run, recipe, data, distiller, step.optimizer, state.metrics, len(state.metrics))
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with (
         open_loggers(log_to, run.path, resumed=begun is not None) as log,
         reporting(title, recipe.optim.epochs, data.steps) as report,
     ):
         report.resume(len(state.metrics))
-        moment = Moment(run, recipe, data, distiller, step.optimizer, state.metrics, len(state.metrics))
         callbacks("on_train_begin", moment)
         while not training_over(recipe, state.metrics):
-            epoch = len(state.metrics) + 1
+            moment.epoch = len(state.metrics) + 1
             try:
-                row, timing = train_epoch(
-                    epoch, recipe, step, distiller, data, report, requested, interrupted, callbacks, moment
-                )  # fmt: skip
+                row, timing = train_epoch(moment, step, report, callbacks, requested, interrupted)
             except EpochInterrupted as stop:
-                raise _saved(stop, epoch, state, step, distiller, data.steps) from None
+                raise _saved(stop, moment, step, state) from None
             interrupted = None
             log(row | timing)
             state.save_epoch(row, timing)
@@ -155,40 +134,69 @@ def train_student(
     distributed.barrier()  # the next training may read this one's files
 
 
+def _ready(
+    recipe: Recipe, run: Run, fabric: Fabric, runs: str | Path, begun: Run | None
+) -> tuple[Training, Step, TrainingState, dict[str, Any] | None]:
+    """Everything that the first epoch needs, checked and printed, and the state of an interrupted epoch, if any.
+
+    Args:
+        begun: the run to continue, if it is one.
+    """
+    seed_everything(recipe.seed, verbose=False)
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
+    title = _title(recipe)
+    training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
+    data, distiller = training.data, training.distiller
+    step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, training.optimizer, fabric))
+    distributed.on_every_rank(lambda: rehearse_evaluation(distiller, data, held_out=bool(recipe.data.val)))
+    if not run.begun:
+        distributed.on_rank_zero(lambda: must_have_room(run.path, bytes_of_run(distiller, recipe.keep)))
+    state = TrainingState(run, recipe, distiller, step)
+    interrupted = None
+    if begun:
+        interrupted = state.restore()
+        distributed.on_rank_zero(lambda: must_be_same(begun.facts, training.facts))
+    if distributed.rank() == 0:
+        _write_beginning(run, recipe, training, str(fabric.device), over=training_over(recipe, state.metrics))
+    print_setup(title, recipe, training.networks, data, distiller, step)
+    if recipe.method_names:
+        measure_teacher(title, run, training, known=begun is not None)
+        round_teacher(distiller, fabric)
+    return training, step, state, interrupted
+
+
 def train_epoch(
-    epoch: int,
-    recipe: Recipe,
+    moment: Moment,
     step: Step,
-    distiller: Distiller,
-    data: Dataset,
     report: Reporter,
-    requested: Callable[[], str] = str,
+    callbacks: Callbacks,
+    requested: Callable[[], str],
     interrupted: dict[str, Any] | None = None,
-    callbacks: Callbacks = NO_CALLBACKS,
-    moment: Moment | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """One pass over the training set and one evaluation: a row of metrics and a row of timing.
 
-    `interrupted` is the state of this epoch from a training that was stopped in it.
+    Args:
+        moment: the training, and the number of the epoch.
+        interrupted: the state of this epoch from a training that was stopped in it.
 
     Errors: EpochInterrupted once `requested` returns a signal's name, between two steps.
     """
+    recipe, data, distiller, epoch = moment.recipe, moment.data, moment.distiller, moment.epoch
     # Random draws inside a step follow from (seed, epoch, rank), so that a resumed run repeats them.
     torch.manual_seed(recipe.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
     step.set_epoch(learning_rate(recipe.optim, epoch, 0, data.steps), loss_weights(recipe, epoch))
     if interrupted:
         step.set_state(interrupted)
     distiller.train()
-    if moment is not None:
-        moment.epoch, moment.step = epoch, step.count
-        callbacks("on_epoch_begin", moment)
+    moment.step = step.count
+    callbacks("on_epoch_begin", moment)
     for piece in until_requested(data.epoch(epoch, step.count), requested, step.count):
         step.set_lr(learning_rate(recipe.optim, epoch, step.count, data.steps))
         step(piece)
         report.step()
-        if moment is not None:
-            moment.step = step.count
-            callbacks("on_step_end", moment)
+        moment.step = step.count
+        callbacks("on_step_end", moment)
     distributed.on_every_rank(lambda: _check_finite(step, distiller, epoch))
     trained = time.perf_counter() - step.started
     average_batchnorms(step, distiller)
@@ -247,15 +255,13 @@ def _write_beginning(run: Run, recipe: Recipe, training: Training, device: str, 
         run.write_teacher_head(teacher.head)
 
 
-def _saved(
-    stop: EpochInterrupted, epoch: int, state: TrainingState, step: Step, distiller: Distiller, steps: int
-) -> TrainingStopped:
+def _saved(stop: EpochInterrupted, moment: Moment, step: Step, state: TrainingState) -> TrainingStopped:
     """Save the state in the middle of an epoch; the error that says so."""
-    average_batchnorms(step, distiller)
+    average_batchnorms(step, moment.distiller)
     state.save_partial(step.state() if step.count else None)
     return TrainingStopped(
-        f"stopped by {stop} in epoch {epoch} after step {step.count} of {steps}; {state.run.path} holds the state, the "
-        "same command with --resume continues"
+        f"stopped by {stop} in epoch {moment.epoch} after step {step.count} of {moment.data.steps}; {state.run.path} "
+        "holds the state, the same command with --resume continues"
     )
 
 

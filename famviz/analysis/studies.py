@@ -7,9 +7,11 @@ from famkd.compare import Paired, paired
 from famkd.compare.groups import group_scores
 from famkd.compare.saved import RUNS, read_results
 from famkd.errors import UserError, nearest
+from famkd.files import read_csv, reading
 from famviz.analysis.answers import difference_words, joined, verdict
 
 PLACE = Path("benchmarks/results/truth")
+COSTS = "costs.csv"
 Scores = dict[str, dict[int, float]]  # group, then seed, to the leading figure in % after the last epoch
 
 
@@ -32,6 +34,16 @@ def study(source: str | Path = "parts_bands") -> Scores:
     """The accuracy of each group and seed of a study. Source and errors as for `study_folder`."""
     groups, _ = group_scores(read_results(study_folder(source)))
     return {group.label: group.last() for group in groups}
+
+
+def study_costs(source: str | Path = "methods") -> dict[str, float]:
+    """The time of a training step of each group, in times of the student alone, as benchmarks/truth/cost.py wrote it.
+
+    Source as for `study_folder`. Errors: UserError if the study has no costs.csv.
+    """
+    path = study_folder(source) / COSTS
+    with reading(path):
+        return {row["group"]: float(row["ratio"]) for row in read_csv(path)}
 
 
 def study_words(scores: Scores, method: str = "fam_review", against: tuple[str, ...] = ("none",)) -> str:

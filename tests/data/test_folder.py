@@ -371,10 +371,10 @@ def test_a_student_learns_from_folders_and_resumes_exactly(damaged, found_late, 
     whole = train(small(*flags, "--data.workers", "0"), out="whole")
     real = training.train_epoch
 
-    def first_only(epoch, *arguments):
-        if epoch == 2:
+    def first_only(moment, *arguments):
+        if moment.epoch == 2:
             raise KeyboardInterrupt
-        return real(epoch, *arguments)
+        return real(moment, *arguments)
 
     monkeypatch.setattr(training, "train_epoch", first_only)
     with pytest.raises(KeyboardInterrupt):

@@ -13,11 +13,12 @@ from scipy.stats import ttest_rel
 import famviz
 from famkd.compare import compare
 from famkd.errors import UserError
-from famkd.files import write_rows
+from famkd.files import write_csv, write_rows
 from famkd.run.directory import Run
 from famviz import spectra
 from famviz.analysis import answers, studies
 from famviz.analysis.amplitude import compare_stage
+from famviz.figures.study import cost_figure
 
 pytest_plugins = ("helpers.famviz_trained",)
 
@@ -168,3 +169,18 @@ def test_filters_are_described_beside_noise(tmp_path):
 
 def test_lists_in_sentences():
     assert [answers.joined(list("abc"[:n])) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_accuracy_is_drawn_against_the_cost_of_each_group_that_has_one(tmp_path):
+    write_csv(tmp_path / "costs.csv", [{"group": "none", "ratio": 1.0}, {"group": "fam", "ratio": 2.5}])
+    write_csv(tmp_path / "runs.csv", [])
+    costs = studies.study_costs(tmp_path)
+    scores = {"fam": {0: 50.0, 1: 54.0}, "kd": {0: 51.0}, "none": {0: 40.0}}
+    (ax,) = cost_figure(scores, costs).axes
+    drawn = [(set(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
+    assert drawn == [({1.0}, [40.0]), ({1.0}, [40.0]), ({2.5}, [50.0, 54.0]), ({2.5}, [52.0])]
+    assert [text.get_text() for text in ax.texts] == ["none (one seed)", "fam"]
+    many = {f"group {n}": {0: float(n)} for n in range(9)}
+    assert len(cost_figure(many, dict.fromkeys(many, 1.0)).axes[0].texts) == 9
+    with pytest.raises(UserError, match=r"costs\.csv is missing"):
+        studies.study_costs("parts_bands")

@@ -20,7 +20,7 @@ MAY = {
     "load": ("filter released", "files layers run"),
     "networks": ("load", "config distill features models run tasks training"),
     "tables": ("", "tables"),
-    "analysis": ("filter load networks spectra tables", "compare data distill features layers run"),
+    "analysis": ("filter load networks spectra tables", "compare data distill features files layers run"),
     "figures": ("analysis filter load networks spectra", ""),
     "explorer": ("analysis figures filter load networks spectra tables", "run"),
     "report": ("analysis explorer figures filter load networks", "config run"),

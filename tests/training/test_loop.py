@@ -95,10 +95,10 @@ def test_with_and_without_a_teacher_a_seed_starts_the_same_student_on_the_same_b
     starts = []
     real = training.train_epoch
 
-    def note(epoch, recipe, step, distiller, data, *rest):
-        state = {key: value.clone() for key, value in distiller.student.model.state_dict().items()}
-        starts.append((state, torch.cat([piece.index for piece in data.epoch(1)])))
-        return real(epoch, recipe, step, distiller, data, *rest)
+    def note(moment, *rest):
+        state = {key: value.clone() for key, value in moment.student.state_dict().items()}
+        starts.append((state, torch.cat([piece.index for piece in moment.data.epoch(1)])))
+        return real(moment, *rest)
 
     monkeypatch.setattr(training, "train_epoch", note)
     for out, options in (("alone", ()), ("taught", FAM)):
@@ -358,7 +358,7 @@ def test_a_teacher_named_by_recipe_is_trained_once(pair, monkeypatch):
     options = ("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights", "recipe:big.yaml")
     epochs = []
     real = training.train_epoch
-    monkeypatch.setattr(training, "train_epoch", lambda n, r, *a: epochs.append((r.name, n)) or real(n, r, *a))
+    monkeypatch.setattr(training, "train_epoch", lambda m, *a: epochs.append((m.recipe.name, m.epoch)) or real(m, *a))
     train(pair(*options), runs="all")
     assert epochs == [("big", 1), ("big", 2), ("big", 3), ("small", 1), ("small", 2), ("small", 3)]
     teacher = Run("all/big/none-seed0")
@@ -387,7 +387,7 @@ def test_a_teacher_from_a_run_is_the_one_from_its_file(pair):
 def test_the_baseline_is_trained_once_and_first(pair, monkeypatch):
     epochs = []
     real = training.train_epoch
-    monkeypatch.setattr(training, "train_epoch", lambda n, r, *a: epochs.append(r.method) or real(n, r, *a))
+    monkeypatch.setattr(training, "train_epoch", lambda m, *a: epochs.append(m.recipe.method) or real(m, *a))
     train(pair(*FAM, "--baseline", "--epochs", "1"))
     assert epochs == ["none", "fam_review"]
     assert Run("runs/small/none-seed0").finished
