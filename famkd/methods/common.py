@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from famkd.distill.types import Probe
 from famkd.layers import native
+from famkd.layers.highpass import self_conjugate_columns
 
 T = TypeVar("T")
 LevelWeights = tuple[Annotated[float, Ge(0)], ...]
@@ -89,9 +90,34 @@ def match_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return fit(student, size), fit(teacher, size)
 
 
-def map_error(own: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of two maps (B, C, H, W), of which the second is constant."""
-    return native.squared_error(own, target) if native.takes(own, target) else F.mse_loss(own, target)
+def map_error(own: Tensor, target: Tensor, phase_weight: float = 1.0) -> Tensor:
+    """Mean squared difference of two maps (B, C, H, W), of which the second is constant.
+
+    It is the error of their amplitude spectra and an error of their phases. The latter is multiplied by `phase_weight`.
+    """
+    error = native.squared_error(own, target) if native.takes(own, target) else F.mse_loss(own, target)
+    if phase_weight == 1:
+        return error
+    return phase_weight * error + (1 - phase_weight) * amplitude_error(own, target)
+
+
+@precise
+def amplitude_error(own: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the amplitude spectra of two maps (B, C, H, W), orthonormal, over the full plane.
+
+    It is the smallest mean squared difference of two maps with these amplitudes, whatever their phases are.
+    """
+    squares = (_amplitudes(own) - _amplitudes(target)).square()
+    total = 2 * squares.sum()  # a half spectrum: most of its columns stand for two
+    for column in self_conjugate_columns(own.shape[3]):
+        total = total - squares[..., column].sum()
+    return total / own.numel()
+
+
+def _amplitudes(maps: Tensor) -> Tensor:
+    """Amplitudes of a half spectrum. At 0, where the square root has no gradient, the gradient is 0."""
+    parts = torch.view_as_real(torch.fft.rfft2(maps, norm="ortho"))
+    return parts.square().sum(-1).clamp_min(1e-20).sqrt()
 
 
 def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,8 +1,11 @@
 """Frequency attention from layer to layer: each student stage is filtered to match the teacher's stage."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Annotated
 
+import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
@@ -10,8 +13,24 @@ from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
 from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
 
+FilterLevels = tuple[Annotated[int, Ge(1)], ...]
 
-def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]) -> dict[str, str]:
+
+def filter_options_of_levels(options: FilterOptions, filtered: FilterLevels, levels: int) -> list[FilterOptions]:
+    """The filter options of each level, shallow to deep. Levels that are not to be filtered have the local branch only.
+
+    Args:
+        filtered: numbers of the levels with a filter, the shallowest is 1; all levels if empty.
+    """
+    if filtered and max(filtered) > levels:
+        raise ValueError(f"filter_levels names level {max(filtered)}, and there are {levels} levels")
+    local = replace(options, branch="local")
+    return [options if not filtered or level in filtered else local for level in range(1, levels + 1)]
+
+
+def idle_filter_options(
+    options: FilterOptions, filters: Sequence[FourierFilter], filtered: FilterLevels = ()
+) -> dict[str, str]:
     """Options of filters that have no effect next to the others or on maps of this size, each with its reason."""
     default, chosen = vars(FilterOptions()), vars(options)
     unused: dict[str, str] = {}
@@ -24,6 +43,8 @@ def idle_filter_options(options: FilterOptions, filters: Sequence[FourierFilter]
     if options.filter != "lowrank":
         unused.setdefault("rank", "only the lowrank filter has one")
     idle = {name: why for name, why in unused.items() if chosen[name] != default[name]}
+    if filtered and not filters:
+        idle["filter_levels"] = unused.get("filter", "a map of one pixel has no frequency to filter")
     gains = [each.gain for each in filters]
     if gains and all(bool((gain == 0).all()) for gain in gains):
         idle["branch"] = "the high-pass removes every frequency, so that nothing is left for the global branch"
@@ -39,17 +60,51 @@ def filters_in(module: nn.Module) -> list[FourierFilter]:
     return [each for each in module.modules() if isinstance(each, FourierFilter)]
 
 
-def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions) -> nn.Sequential:
+class Units(nn.Module):
+    """Standardised maps in the units of a teacher's maps (B, C, H, W), which have a mean and a deviation per channel.
+
+    Both are measured once, as the teacher does not change. Channels that hardly vary count as if they had a hundredth
+    of the mean variance, so that their noise is not made large.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, target: Tensor):
+        super().__init__()
+        variance, mean = torch.var_mean(target.float(), (0, 2, 3), correction=0, keepdim=True)
+        floor = variance.mean() / 100
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", variance.clamp_min(floor).sqrt() if floor > 0 else torch.ones_like(mean))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.deviation + self.mean
+
+
+def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions, relative: bool = False) -> nn.Sequential:
     """FAM and batch norm from `c_in` channels to the shape of a teacher map (B, C, H, W).
 
     A ReLU follows only where the teacher's map is never negative: other targets could not be reached through one.
     The released code always has it, and so has `init` official.
+
+    Args:
+        relative: whether the output starts with the teacher's mean and deviation, for `error_after`.
     """
     c_out, height, width = target.shape[1:]
     layers = nn.Sequential(FAM(c_in, c_out, (height, width), **asdict(options)), nn.BatchNorm2d(c_out))
+    if relative:
+        layers.append(Units(target))
     if options.init == "official" or target.min() >= 0:
         layers.append(nn.ReLU())
     return layers
+
+
+def error_after(leave: nn.Module, own: Tensor, target: Tensor, phase_weight: float) -> Tensor:
+    """How far the output of `leave_by_fam` is from a teacher map: in deviations of its channels if it is `relative`."""
+    for layer in leave.children():
+        if isinstance(layer, Units):
+            own, target = own / layer.deviation, target / layer.deviation
+    return map_error(own, target, phase_weight)
 
 
 class FAMLayers(Method):
@@ -59,17 +114,33 @@ class FAMLayers(Method):
 
     Args:
         level_weights: weight of each stage's loss, shallow to deep; by default all are 1.
+        filter_levels: numbers of the stages that have a frequency filter, 1 is the shallowest; the others have the
+            local branch only. By default all have one.
+        phase_weight: weight of the phases in the comparison of two maps. The MSE is an error of the amplitude spectra
+            and an error of the phases: 1 is the MSE, 0 compares the amplitudes only, whatever the positions are.
+        relative: compare in units of each teacher channel's standard deviation, so that all channels count alike and
+            the loss does not depend on the scale of the teacher's features.
     """
 
     wants = "stages"
     warmup = 20
 
-    def __init__(self, probe: Probe, *, level_weights: LevelWeights = (), filter: FilterOptions = FilterOptions()):
+    def __init__(
+        self,
+        probe: Probe,
+        *,
+        level_weights: LevelWeights = (),
+        filter_levels: FilterLevels = (),
+        phase_weight: Annotated[float, Ge(0)] = 1.0,
+        relative: bool = False,
+        filter: FilterOptions = FilterOptions(),
+    ):
         super().__init__()
-        self.options = filter
+        self.options, self.filter_levels, self.phase_weight = filter, filter_levels, phase_weight
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        options = filter_options_of_levels(filter, filter_levels, len(pairs))
         self.stages = nn.ModuleList(
-            leave_by_fam(own.shape[1], target, filter)
-            for own, target in pair_maps(probe.student.feats, probe.teacher.feats)
+            leave_by_fam(own.shape[1], target, each, relative) for (own, target), each in zip(pairs, options)
         )
         self.level_weights = for_levels(level_weights, len(self.stages))
 
@@ -77,12 +148,12 @@ class FAMLayers(Method):
         return list(self.stages)
 
     def idle_options(self) -> dict[str, str]:
-        return idle_filter_options(self.options, filters_in(self))
+        return idle_filter_options(self.options, filters_in(self), self.filter_levels)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         pairs = pair_maps(student.feats, teacher.feats)
         losses = []
         for fam, (s, t) in zip(self.stages, pairs, strict=True):
             resized = resize(s, (t.shape[2], t.shape[3]))
-            losses.append(map_error(fam(resized), t))
+            losses.append(error_after(fam, fam(resized), t, self.phase_weight))
         return {"mse": add_up(weigh(losses, self.level_weights))}

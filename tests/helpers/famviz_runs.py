@@ -16,13 +16,17 @@ SHAPES = ((4, 9), (6, 8))  # channels and pixels of each stage, an odd and an ev
 TAPS = ["layer1", "layer2", "avgpool"]
 
 
-def make_run(path: Path, *flags: str, seed: int = 0, epochs: int = 3, shapes=SHAPES, student=None, **options) -> Run:
+def make_run(
+    path: Path, *flags: str, seed: int = 0, epochs: int = 3, shapes=SHAPES, student=None, filter_levels=(), **options
+) -> Run:
     """A run of FAM-review with filters that change from epoch to epoch; `options` are those of its filters."""
     torch.manual_seed(seed)
     feats = [torch.rand(2, channels, side, side) for channels, side in shapes] + [torch.rand(2, shapes[-1][0])]
     options = {"init": "balanced", **options}  # from zero there would be nothing to see without training
     probe = Probe(View(None, feats), View(None, feats), None)
-    methods = nn.ModuleDict({"fam_review": FAMReview(probe, filter=FilterOptions(**options))})
+    methods = nn.ModuleDict(
+        {"fam_review": FAMReview(probe, filter_levels=filter_levels, filter=FilterOptions(**options))}
+    )
     run = Run(path)
     run.begin(load_recipe("quickstart", "--epochs", str(max(1, epochs)), *flags), "cpu")
     for _ in range(epochs):
