@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
+from famkd.layers.units import Units
 from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
 
 FilterLevels = tuple[Annotated[int, Ge(1)], ...]
@@ -58,27 +58,6 @@ def idle_filter_options(
 def filters_in(module: nn.Module) -> list[FourierFilter]:
     """The learned filters inside a module."""
     return [each for each in module.modules() if isinstance(each, FourierFilter)]
-
-
-class Units(nn.Module):
-    """Standardised maps in the units of a teacher's maps (B, C, H, W), which have a mean and a deviation per channel.
-
-    Both are measured once, as the teacher does not change. Channels that hardly vary count as if they had a hundredth
-    of the mean variance, so that their noise is not made large.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, target: Tensor):
-        super().__init__()
-        variance, mean = torch.var_mean(target.float(), (0, 2, 3), correction=0, keepdim=True)
-        floor = variance.mean() / 100
-        self.register_buffer("mean", mean)
-        self.register_buffer("deviation", variance.clamp_min(floor).sqrt() if floor > 0 else torch.ones_like(mean))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.deviation + self.mean
 
 
 def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions, relative: bool = False) -> nn.Sequential:

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from famkd.distill.distiller import Distiller
 from famkd.layers.fourier import FAM, FourierFilter
-from famkd.methods.fam import Units
+from famkd.layers.units import Units
 from famviz.analysis.amplitude import FLOOR, without_dc
 from famviz.analysis.stage_spectra import method_of, walk
 from famviz.load import open_runs

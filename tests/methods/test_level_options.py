@@ -10,8 +10,9 @@ from famkd.distill.types import Batch, Probe, View
 from famkd.errors import UserError
 from famkd.layers import native
 from famkd.layers.fourier import FilterOptions
+from famkd.layers.units import Units
 from famkd.methods.common import amplitude_error, map_error
-from famkd.methods.fam import FAMLayers, Units, error_after, leave_by_fam
+from famkd.methods.fam import FAMLayers, error_after, leave_by_fam
 from famkd.methods.review import FAMReview
 from famkd.models import build_model
 from famkd.run.directory import Run
