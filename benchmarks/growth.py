@@ -53,10 +53,10 @@ def sweeps(place: Path) -> list[Sweep]:
             measure = parts.MethodStep(method, axis)
             found.append(Sweep("methods", method, axis, measure, sizes, tiny, expected))
     found += [
-        Sweep("compare", "famkd compare", "runs", parts.Compare(place), (10, 50, 200), (2, 4), 1),
+        Sweep("compare", "famkd compare", "runs", parts.Compare(place), (20, 200, 2000), (2, 4), 1),
         Sweep("report", "report", "runs", parts.Report(place, "runs"), (1, 2, 4), (1, 2), 1),
         Sweep("report", "report", "levels", parts.Report(place, "levels"), (2, 4, 8), (1, 2), 1),
-        Sweep("explorer", "FilterExplorer", "channels", parts.Open(place), (64, 128, 256, 512), (4, 8), 2),
+        Sweep("explorer", "FilterExplorer", "channels", parts.Open(place), (128, 512, 2048), (4, 8), 2),
         Sweep("crd", "CRD", "images", parts.CrdMemory(), (50_000, 200_000, 1_300_000), (100, 200), 1),
         Sweep("store", "store of a teacher", "views", parts.Store(place), (1, 2, 4), (1, 2), 1),
     ]

@@ -4,6 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -175,19 +176,25 @@ class Open:
     place: Path
 
     def __call__(self, size: int) -> Measured:
-        run = write_run(self.place / f"open-{size}", [(2, 7)], epochs=1)
-        module = FourierFilter(1, 1, (7, 7), init="zero")
-        module.c_in = module.c_out = size
-        noise = torch.randn(7, 4, 1, 2, size).expand(7, 4, size, 2, size) * torch.rand(size)[:, None, None]
-        module.weight = nn.Parameter(noise.contiguous(), requires_grad=False)
-        level = nn.Module()
-        level.add_module("leave", nn.ModuleList([nn.Module()]))
-        level.get_submodule("leave.0").add_module("filter", module)
-        methods = nn.ModuleDict({"fam_review": nn.ModuleDict({"levels": nn.ModuleList([level])})})
-        notes = {"taps": {"fam_review": {"student": ["layer1"], "teacher": ["layer1"]}}, "modules": notes_of(methods)}
-        run.write_epoch(run.metrics(), run.timing(), nn.Linear(2, 2), methods, notes, best=True)
-        del module, level, methods, noise
-        return with_memory(lambda: FilterExplorer(run.path))
+        path = self.place / f"open-{size}"
+        writing = get_context("fork").Process(target=_write_wide, args=(path, size))  # whose memory does not count
+        writing.start()
+        writing.join()
+        return with_memory(lambda: FilterExplorer(path))
+
+
+def _write_wide(path: Path, channels: int) -> None:
+    run = write_run(path, [(2, 7)], epochs=1)
+    module = FourierFilter(1, 1, (7, 7), init="zero")
+    module.c_in = module.c_out = channels
+    noise = torch.randn(7, 4, 1, 2, channels).expand(7, 4, channels, 2, channels) * torch.rand(channels)[:, None, None]
+    module.weight = nn.Parameter(noise.contiguous(), requires_grad=False)
+    level = nn.Module()
+    level.add_module("leave", nn.ModuleList([nn.Module()]))
+    level.get_submodule("leave.0").add_module("filter", module)
+    methods = nn.ModuleDict({"fam_review": nn.ModuleDict({"levels": nn.ModuleList([level])})})
+    notes = {"taps": {"fam_review": {"student": ["layer1"], "teacher": ["layer1"]}}, "modules": notes_of(methods)}
+    run.write_epoch(run.metrics(), run.timing(), nn.Linear(2, 2), methods, notes, best=True)
 
 
 @dataclass(frozen=True)

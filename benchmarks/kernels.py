@@ -1,4 +1,4 @@
-"""Time a training step with the C++ kernels of famkd/layers/native.py and without them, in turn, in one process.
+"""Time a training step with the C++ kernels of famkd/layers/cpp and without them, in turn, in one process.
 
     python benchmarks/kernels.py [--pair resnet56-resnet20] [--precision 32-true] [--rounds 9]
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python benchmarks/kernels.py    # as on a CPU without AVX-512
@@ -20,6 +20,7 @@ from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import total_loss
 from famkd.layers import native
+from famkd.layers.convolution import fast_convolutions
 from famkd.run.environment import environment_info
 from famkd.training.build import build_fabric
 
@@ -27,20 +28,20 @@ WARM_UP = 2  # rounds before the timed ones
 
 
 class Times(NamedTuple):
-    """Seconds of one round."""
+    """Seconds of one round in one form."""
 
-    native: float  # a whole step with the kernels
-    compiled: float  # a whole step without them
+    step: float
     student: float
     teacher: float
 
-    def method(self, step: float) -> float:
+    @property
+    def method(self) -> float:
         """The method's part of a step, in times of the student's."""
-        return (step - self.student - self.teacher) / self.student
+        return (self.step - self.student - self.teacher) / self.student
 
 
 def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ...]:
-    """A step with the kernels, one without them, the student's part and the teacher's part."""
+    """A step, the student's part and the teacher's part."""
     recipe = load_recipe(f"cifar100/{pair}", "--engine", "compile", "--precision", precision)
     fabric = build_fabric(recipe)
     data = InMemory(noise_images(), recipe.data.batch_size, fabric.device)
@@ -48,31 +49,31 @@ def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ..
     piece = next(data.epoch(1))
     batch = data.take(piece)
 
-    def with_kernels() -> None:
-        native.use(True)
-        step(piece)
-
-    def without() -> None:
-        native.use(False)
+    def whole() -> None:
         step(piece)
 
     def student() -> None:
-        with fabric.autocast():
+        with fabric.autocast(), fast_convolutions():
             losses, _ = distiller.task.study(distiller.student, batch)
         total_loss({"task": losses}, {"task": 1.0}).backward()
 
     def teacher() -> None:
         assert distiller.teacher
-        with torch.no_grad(), fabric.autocast():
+        with torch.no_grad(), fabric.autocast(), fast_convolutions():
             distiller.task.teach(distiller.teacher, batch)
 
-    return with_kernels, without, student, teacher
+    return whole, student, teacher
 
 
 def seconds(call: Callable[[], object]) -> float:
     start = time.process_time()
     call()
     return time.process_time() - start
+
+
+def times(parts: tuple[Callable[[], object], ...], kernels: bool) -> Times:
+    native.use(kernels)
+    return Times(*map(seconds, parts))
 
 
 def spread(values: list[float]) -> str:
@@ -87,16 +88,17 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     parts = parts_of_a_step(args.pair, args.precision)
-    rounds = [Times(*map(seconds, parts)) for _ in range(WARM_UP + args.rounds)][WARM_UP:]
+    rounds = [(times(parts, True), times(parts, False)) for _ in range(WARM_UP + args.rounds)][WARM_UP:]
     capability = torch.backends.cpu.get_cpu_capability()
     print(
         f"{environment_info('cpu')['device']}, {capability}, torch {torch.__version__}, {args.pair}, {args.precision}"
     )
     for name in Times._fields:
-        print(f"{name:9} {spread([1000 * getattr(each, name) for each in rounds])} ms")
-    print(f"method by student, with the kernels {spread([each.method(each.native) for each in rounds])}")
-    print(f"method by student, without them     {spread([each.method(each.compiled) for each in rounds])}")
-    print(f"step without by step with           {spread([each.compiled / each.native for each in rounds])}")
+        own, before = ([1000 * getattr(each, name) for each in form] for form in zip(*rounds))
+        ratios = [without / with_them for with_them, without in zip(own, before)]
+        print(f"{name:7} {spread(own)} ms with the kernels, {spread(before)} ms without, ratio {spread(ratios)}")
+    own, before = ([each.method for each in form] for form in zip(*rounds))
+    print(f"method by student, {spread(own)} with the kernels, {spread(before)} without")
 
 
 if __name__ == "__main__":

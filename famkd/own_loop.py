@@ -131,10 +131,14 @@ def distill(
     except ValueError as error:
         raise UserError(f"{'+'.join(names)} cannot teach this pair: {error}.") from error
     module.sections, module.own_weight = sections, task_weight
+    _warn_of_idle_options(module)
+    return module.to(probe.images.device)
+
+
+def _warn_of_idle_options(module: Distillation) -> None:
     for name, method in module.methods.items():
         for option, why in method.idle_options().items():  # pyright: ignore[reportCallIssue]  (it is a Method)
-            warnings.warn(f"The option {option} of {name} has no effect: {why}.", stacklevel=2)
-    return module.to(probe.images.device)
+            warnings.warn(f"The option {option} of {name} has no effect: {why}.", stacklevel=3)
 
 
 class _OwnTask(Classification):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from famviz import spectra
+from famviz.survey import Survey
 
 STARTS = {
     "zero": "started from zero",
@@ -21,7 +22,7 @@ class Filter:
 
     index: int  # number of the level, 0 for the shallowest
     path: str  # of the module in the method's state dict
-    response: np.ndarray  # complex (C_out, C_in, H, W // 2 + 1), high-pass included
+    held: np.ndarray | Survey  # `response`, or what reads it from the file in parts
     size: tuple[int, int]  # (H, W)
     gain: np.ndarray  # of the high-pass, 0..1, (H, W // 2 + 1)
     student: str = ""  # names of the taps, "" if unknown
@@ -42,10 +43,40 @@ class Filter:
         return words + (f"; {html.escape(self.caption)}" if self.caption else "")
 
     @property
+    def response(self) -> np.ndarray:
+        """The frequency response, complex (C_out, C_in, H, W // 2 + 1), high-pass included.
+
+        Of a large level it is read anew each time. ValueError where it does not fit into memory.
+        """
+        return self.held.stored.whole() if isinstance(self.held, Survey) else self.held
+
+    @property
+    def survey(self) -> Survey | None:
+        """What is known of a large level, whose weights stay in their file; None for others."""
+        return self.held if isinstance(self.held, Survey) else None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(C_out, C_in, H, W // 2 + 1)."""
+        c_out, c_in, height, columns = (self.held.stored if isinstance(self.held, Survey) else self.held).shape
+        return c_out, c_in, height, columns
+
+    @property
     def channels(self) -> tuple[int, int]:
         """(C_out, C_in)."""
-        c_out, c_in = self.response.shape[:2]
-        return c_out, c_in
+        return self.shape[:2]
+
+    def half(self, pair: tuple[int, int]) -> np.ndarray:
+        """One filter by its output and input channel, complex (H, W // 2 + 1)."""
+        return self.held.of_pairs([pair])[0] if isinstance(self.held, Survey) else self.held[pair]
+
+    def mean(self) -> np.ndarray:
+        """Mean of all filters, complex (H, W // 2 + 1)."""
+        return self.held.finish().mean if isinstance(self.held, Survey) else self.held.mean((0, 1))
+
+    def largest(self) -> float:
+        """The largest |H| of the level."""
+        return self.held.finish().peak if isinstance(self.held, Survey) else float(np.abs(self.held).max())
 
     @property
     def title(self) -> str:
@@ -106,17 +137,21 @@ class Filter:
 
     def amplitude(self) -> np.ndarray:
         """Root mean square of |H| over all channel pairs, half spectrum (H, W // 2 + 1)."""
-        return np.sqrt(np.square(np.abs(self.response)).mean((0, 1)))
+        if isinstance(self.held, Survey):
+            return self.held.finish().amplitude
+        return np.sqrt(np.square(np.abs(self.held)).mean((0, 1)))
 
     def energy(self) -> np.ndarray:
         """Energy per channel pair on white input, (C_out, C_in)."""
-        return spectra.energy(self.response, self.size[1])
+        if isinstance(self.held, Survey):
+            return self.held.finish().energy
+        return spectra.energy(self.held, self.size[1])
 
     def share(self) -> np.ndarray | None:
         """Share 0..1 of the global branch per channel pair, (C_out, C_in); None if there is only one branch."""
         if self.local is None or len(self.gamma) < 2:
             return None
-        return spectra.global_share(self.response, self.size[1], self.local, (self.gamma[0], self.gamma[1]))
+        return spectra.share_of_energy(self.energy(), self.local, (self.gamma[0], self.gamma[1]))
 
     def total_share(self) -> float | None:
         """Share 0..1 of the global branch over the whole level; None if there is only one branch."""

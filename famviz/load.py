@@ -4,28 +4,32 @@ Nothing here needs the data or the networks: filters are rebuilt from their save
 """
 
 import html
+import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from famkd.errors import UserError, inert
-from famkd.files import must_fit
-from famkd.layers.fourier import FourierFilter
+from famkd.files import must_fit, reading
 from famkd.run.directory import Run
 from famviz.filter import Filter
 from famviz.released import released_filters
+from famviz.stored import NOT_OPTIONS, StoredResponse, TensorFile, empty_module
+from famviz.survey import Survey
 
 __all__ = ["Filter", "LoadedRun", "Source", "open_runs"]
 
 Source = str | Path | Run
 KINDS = ("dense", "separable", "lowrank")
-NOT_OPTIONS = ("size", "channels")  # keys of a filter's note that say how large it is
+LARGE = 8 << 20  # bytes of a response: a larger one stays in its file
 # Of a level after one epoch: amplitude (H, W // 2 + 1), energy (C_out, C_in), and the filters that were kept alone, the
 # strongest first: pairs (N, 2) of output and input channels, strongest (N, H, W // 2 + 1) complex.
 Summary = dict[str, np.ndarray]
@@ -104,8 +108,7 @@ def _single_filters(each: Filter, found: dict[str, torch.Tensor]) -> Summary:
     """The filters that an epoch kept one by one: none in older runs."""
     pairs, parts = (found.get(f"{each.path}/{name}") for name in ("pairs", "strongest"))
     if pairs is None or parts is None:
-        shape = each.response.shape[2:]
-        return {"pairs": np.zeros((0, 2), int), "strongest": np.zeros((0, *shape), np.complex64)}
+        return {"pairs": np.zeros((0, 2), int), "strongest": np.zeros((0, *each.shape[2:]), np.complex64)}
     real, imaginary = parts.float().unbind(1)
     return {"pairs": pairs.numpy().astype(int), "strongest": torch.complex(real, imaginary).numpy()}
 
@@ -149,9 +152,9 @@ def _open(source: Source) -> LoadedRun:
 
 
 def _open_run(run: Run) -> LoadedRun:
-    state, notes = run.method_state()
+    state, notes = _method_state(run)
     filters = [
-        _rebuilt(path, note, state, notes["taps"])
+        _rebuilt(path, note, state, notes["taps"], run)
         for path, note in notes["modules"].items()
         if note.get("filter") in KINDS and f"{path}.weight" in state
     ]
@@ -160,11 +163,31 @@ def _open_run(run: Run) -> LoadedRun:
     return LoadedRun(name, run, sorted(filters, key=lambda each: each.index))
 
 
-def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[str, dict]) -> Filter:
-    """A filter from its saved state and its note, without drawing a random number."""
-    own = {key.removeprefix(f"{path}."): value for key, value in state.items() if key.startswith(f"{path}.")}
+def _method_state(run: Run) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """State dict of the methods and their notes; the open file in place of the state dict if a level is large."""
+    path = run.path / "method.safetensors"
+    if path.is_file():
+        with reading(path):
+            file = TensorFile(path)
+            notes = json.loads(file.notes["notes"])
+            if any(_is_large(note) for note in notes["modules"].values()):
+                return file, notes
+            file.close()
+    return run.method_state()
+
+
+def _is_large(note: dict[str, Any]) -> bool:
+    """Whether the response of a filter is so large that it stays in its file."""
+    if note.get("filter") not in KINDS:
+        return False
     height, width = note["size"]
-    module = _module(note, own)
+    return 8 * math.prod(note["channels"]) * height * (width // 2 + 1) > LARGE
+
+
+def _rebuilt(path: str, note: dict, state: Mapping[str, Tensor], taps: dict[str, dict], run: Run) -> Filter:
+    """A filter from its saved state and its note, without drawing a random number."""
+    left = {f"{path}.weight"} if _is_large(note) and note["filter"] == "dense" else set()
+    own = {key.removeprefix(f"{path}."): state[key] for key in state if key.startswith(f"{path}.") and key not in left}
     fam = path.rpartition(".")[0]
     gamma = state.get(f"{fam}.gamma")
     local = state.get(f"{fam}.local.weight")
@@ -173,8 +196,8 @@ def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[s
     return Filter(
         index,
         path,
-        module.response().numpy(),
-        (height, width),
+        _held(path, note, own, state, run),
+        (note["size"][0], note["size"][1]),
         own["gain"].float().numpy(),
         student=_at(names.get("student", ()), index),
         teacher=_at(names.get("teacher", ()), index),
@@ -184,18 +207,25 @@ def _rebuilt(path: str, note: dict, state: dict[str, torch.Tensor], taps: dict[s
     )
 
 
-def _module(note: dict, own: dict[str, torch.Tensor]) -> FourierFilter:
-    """The trained module. It is built on the meta device, which draws no random number."""
-    options = {key: value for key, value in note.items() if key not in NOT_OPTIONS}
-    options["rank"] = own["weight"].shape[-1]
-    c_in, c_out = note["channels"]
-    height, width = note["size"]
+def _held(path: str, note: dict, own: dict[str, Tensor], state: Mapping[str, Tensor], run: Run) -> np.ndarray | Survey:
+    """The response of a filter, or of a large level what reads it in parts."""
+    if isinstance(state, TensorFile) and _is_large(note):
+        stored = StoredResponse(note, own, state, f"{path}.weight")
+        return Survey(stored, note["size"][1], partial(_last_energy, run, path))
     # A short damaged file can claim a large filter, so the memory is checked first.
-    must_fit(64 * math.prod((c_in, c_out, *own["weight"].shape[:2])))
-    with torch.device("meta"):
-        module = FourierFilter(c_in, c_out, (height, width), **options)
+    must_fit(64 * math.prod((*note["channels"], *own["weight"].shape[:2])))
+    module = empty_module(note, note["channels"], own["weight"].shape[-1])
     module.load_state_dict(own, assign=True)
-    return module
+    return module.response().numpy()
+
+
+def _last_energy(run: Run, path: str) -> np.ndarray | None:
+    """Energies (C_out, C_in) of the saved weights, rounded to bfloat16; None if the run did not keep them."""
+    saved, rows = run.filter_epochs(), run.metrics()
+    if not saved or not rows or rows[-1]["epoch"] != saved[-1]:
+        return None
+    found = run.filter_summary(saved[-1]).get(f"{path}/energy")
+    return None if found is None else found.float().numpy()
 
 
 def _index(path: str) -> int:

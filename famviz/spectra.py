@@ -123,6 +123,18 @@ def orientation(half: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """
     height = half.shape[-2]
     weight = power(half, width)
+    total = (weight * half_directions(height, width)).sum((-2, -1))
+    without_dc = weight.sum((-2, -1)) - weight[..., 0, 0]
+    degrees = np.degrees(np.angle(total)) / 2 % 180
+    degrees = np.where(degrees >= 180, 0.0, degrees)
+    return degrees, np.abs(total) / np.maximum(without_dc, LOWEST)
+
+
+def half_directions(height: int, width: int) -> np.ndarray:
+    """The doubled angle of each frequency of a half spectrum as a complex number of length 1, 0 at DC.
+
+    Where a frequency holds both signs of an angle it is their mean, which is real.
+    """
     ky, kx = _half_waves(height, width)
     angle = np.arctan2(ky / height, kx / width)
     doubled: np.ndarray = np.exp(2j * angle)
@@ -131,16 +143,23 @@ def orientation(half: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         doubled[:, -1] = np.real(doubled[:, -1])
     if height % 2 == 0:
         doubled[height // 2] = np.real(doubled[height // 2])
-    total = (weight * doubled).sum((-2, -1))
-    without_dc = weight.sum((-2, -1)) - weight[..., 0, 0]
-    degrees = np.degrees(np.angle(total)) / 2 % 180
-    degrees = np.where(degrees >= 180, 0.0, degrees)
-    return degrees, np.abs(total) / np.maximum(without_dc, LOWEST)
+    return doubled
+
+
+def half_radii(height: int, width: int) -> np.ndarray:
+    """Distance of each frequency of a half spectrum from DC, (H, W // 2 + 1), as a fraction of Nyquist."""
+    ky, kx = _half_waves(height, width)
+    return np.hypot(ky / (height / 2), kx / (width / 2))
 
 
 def global_share(half: np.ndarray, width: int, local: np.ndarray, gamma: tuple[float, float]) -> np.ndarray:
     """Share 0..1 of gamma1 * global in the sum of both branches' energies on white input, (...)."""
-    far = gamma[0] ** 2 * energy(half, width)
+    return share_of_energy(energy(half, width), local, gamma)
+
+
+def share_of_energy(energy: np.ndarray, local: np.ndarray, gamma: tuple[float, float]) -> np.ndarray:
+    """The same of a filter with some energy."""
+    far = gamma[0] ** 2 * energy
     near = gamma[1] ** 2 * np.square(local)
     return far / np.maximum(far + near, LOWEST)
 
@@ -197,8 +216,7 @@ def _half_waves(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _radial_moments(half: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Energy-weighted mean and standard deviation of the radius, both (...), as fractions of Nyquist."""
-    ky, kx = _half_waves(half.shape[-2], width)
-    radius = np.hypot(ky / (half.shape[-2] / 2), kx / (width / 2))
+    radius = half_radii(half.shape[-2], width)
     weight = power(half, width)
     total = np.maximum(weight.sum((-2, -1)), LOWEST)
     mean = (weight * radius).sum((-2, -1)) / total

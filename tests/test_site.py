@@ -146,5 +146,27 @@ def test_a_widget_of_a_notebook_becomes_a_page_in_its_page(tmp_path, monkeypatch
     frames = re.findall(r'<iframe class="widget".* src="(.*)"></iframe>', made["notebooks/11_new.md"])
     assert frames == ["11_new-1-1.html"]
     assert made[f"notebooks/{frames[0]}"] == b"<p>alive</p>"
-    assert "```text\ntext\n```" in made["notebooks/11_new.md"]
+    assert "``` { .text .printed .wrapped }\ntext\n```" in made["notebooks/11_new.md"]
     assert site_hook.NO_OUTPUTS not in made["notebooks/11_new.md"]
+
+
+def test_what_a_cell_prints_line_by_line_is_one_box(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs")
+    import nbformat
+    import site_hook
+
+    def printed(text: str, stream: str = "stdout"):
+        return nbformat.v4.new_output("stream", name=stream, text=text)
+
+    cell = nbformat.v4.new_code_cell("run()")
+    cell.outputs = [
+        printed("epoch 1\r\n"), printed("epoch 2\n"), nbformat.v4.new_output("display_data", {"text/plain": "shown"}),
+        printed("a  b\n"), printed("c  d\n"), printed("careful\n", "stderr"),
+    ]  # fmt: skip
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title"), cell])
+    nbformat.write(book, tmp_path / "11_new.ipynb")
+    monkeypatch.setattr(site_hook, "EXECUTED", tmp_path)
+    page = site_hook.notebook(tmp_path / "11_new.py")["notebooks/11_new.md"]
+    boxes = re.findall(r"^``` \{ .text .printed(.*?) \}\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
+    wrapped = " .wrapped"
+    assert boxes == [(wrapped, "epoch 1\nepoch 2"), (wrapped, "shown"), ("", "a  b\nc  d"), (wrapped, "careful")]

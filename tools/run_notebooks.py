@@ -1,5 +1,6 @@
 """Run every notebook into notebooks/executed/, whose outputs the site then shows: `make docs-notebooks`."""
 
+import shutil
 import sys
 import tempfile
 import time
@@ -13,6 +14,7 @@ from nbclient import NotebookClient
 from notebooks import NOTEBOOKS, SOURCES, paired
 
 EXECUTED = NOTEBOOKS / "executed"
+DATA = NOTEBOOKS.parent / "data"
 CELL_SECONDS = 3600
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Run in the notebook's kernel: a widget of famviz as a page of its own that needs no kernel.
@@ -54,8 +56,14 @@ def widget_page(stem: str, cell: int, place: int) -> str:
 
 
 def main(wanted: list[str]) -> None:
-    """Run the notebooks whose names begin with these words, all without any, in one folder that keeps their runs."""
+    """Run the notebooks whose names begin with these words, all without any, in one folder that keeps their runs.
+
+    The folder also holds the run that comes with the notebooks and, where the checkout has a folder data, its data.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(NOTEBOOKS / "runs", Path(folder) / "runs")
+        if DATA.exists():
+            (Path(folder) / "data").symlink_to(DATA)
         for source in SOURCES:
             if not wanted or source.stem.startswith(tuple(wanted)):
                 start = time.monotonic()

@@ -1,8 +1,10 @@
 """A hook of MkDocs: adds the pages that are written from the code, the notebooks, and the files beside docs/."""
 
 import base64
+import itertools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from run_notebooks import EXECUTED, widget_page  # noqa: E402
 COPIED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 RUN = ROOT / "notebooks" / "runs" / "cifar100" / "resnet56-resnet20" / "fam_review-seed0"
 PICTURE = {"image/png": "png", "image/svg+xml": "svg"}
-WIDGET_FRAME = '<iframe class="widget" title="Widget" loading="lazy" src="{}"></iframe>'
-MOST_TEXT = 4000  # characters of one output
+WIDGET_FRAME = """<iframe class="widget" title="Widget" loading="lazy" src="{0}"></iframe>
+<p><a href="{0}">The widget in a page of its own</a></p>"""
+MOST_TEXT = 40_000  # characters of one output
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -71,7 +74,7 @@ def notebook(source: Path) -> dict[str, str | bytes]:
             parts.append(cell.source.replace("](../docs/", "](../"))  # pages of the site lie beside notebooks/
             continue
         parts.append(f"```python\n{cell.source}\n```")
-        for place, output in enumerate(cell.get("outputs", [])):
+        for place, output in _joined(cell.get("outputs", [])):
             page_of_widget = EXECUTED / widget_page(source.stem, number, place)
             if page_of_widget.exists():
                 files[f"notebooks/{page_of_widget.name}"] = page_of_widget.read_bytes()
@@ -90,6 +93,17 @@ NO_OUTPUTS = """!!! note
     This copy has no outputs. `make docs-notebooks` runs the notebooks, and `make docs` then shows what they put out."""
 
 
+def _joined(outputs: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Outputs with the place of each. What is printed in many messages, line by line, is one output."""
+    for stream, group in itertools.groupby(enumerate(outputs), lambda each: each[1].get("name")):
+        numbered = list(group)
+        if stream is None:
+            yield from numbered
+        else:
+            text = "".join(output.text for _, output in numbered)
+            yield numbered[0][0], nbformat.v4.new_output("stream", name=stream, text=text)
+
+
 def _output(output: Any, stem: str) -> tuple[str, str, bytes]:
     """An output as Markdown, and the name and content of its picture if it is one."""
     if output.output_type == "stream":
@@ -106,6 +120,8 @@ def _output(output: Any, stem: str) -> tuple[str, str, bytes]:
 
 
 def _text(text: str) -> str:
-    plain = re.sub(r"\x1b\[[\d;]*m", "", text).rstrip()
+    """Text in a box of its own height or of a few lines that scroll. Sentences are wrapped, tables are not."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text.replace("\r\n", "\n")).rstrip()
     cut = plain if len(plain) <= MOST_TEXT else f"{plain[:MOST_TEXT]}\n..."
-    return f"```text\n{cut}\n```" if cut else ""
+    aligned = re.search(r"[─━│┃]|\S {2,}\S", cut)
+    return f"``` {{ .text .printed{'' if aligned else ' .wrapped'} }}\n{cut}\n```" if cut else ""

@@ -25,6 +25,7 @@ from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, Dataset
 from famkd.errors import UserError
 from famkd.files import read_csv, write_csv
+from famkd.layers.convolution import fast_convolutions
 from famkd.run.environment import environment_info
 from famkd.training.build import (
     build_distiller,
@@ -181,10 +182,15 @@ def _teacher_call(step: Step, teacher: nn.Module, teach: Call) -> Call:
 
 
 def _as_in_step(function: Callable[[], Any], step: Step) -> Callable[[], Any]:
-    """The function compiled where the step is."""
-    if step.engine == "eager" or step.data.device.type == "cpu":
-        return function
-    return torch.compile(function, dynamic=False)
+    """The function compiled where the step is, and on a CPU with the convolutions of the step."""
+
+    def on_cpu() -> Any:
+        with fast_convolutions():
+            return function()
+
+    if step.data.device.type == "cpu":
+        return on_cpu
+    return function if step.engine == "eager" else torch.compile(function, dynamic=False)
 
 
 def _work(distiller: Distiller, batch: Batch, fabric: Fabric, milliseconds: float) -> Figures:

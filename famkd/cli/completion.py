@@ -1,19 +1,34 @@
-"""famkd completion: a script that completes commands, flags and names in bash, zsh and fish.
+"""famkd completion: a script that completes commands, flags, their values and names in bash, zsh and fish.
 
 The script holds all words, so that a press of Tab starts no Python.
 """
 
 import shlex
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import tyro
 
-from famkd.command_line.parse import Flag, call, flags_of
+from famkd.command_line.parse import Flag, call, flags_of, off_form
+from famkd.command_line.values import is_switch
 from famkd.errors import UserError
 
 SHELLS = ("bash", "zsh", "fish")
-Words = dict[str, list[str]]  # command or flag to what may follow it
+
+
+class Command(NamedTuple):
+    """What may follow a command."""
+
+    names: list[str]  # recipes, for example
+    switches: list[str]  # flags without a value
+    values: dict[str, list[str]]  # of each other flag; empty where it takes any value, such as a file
+
+    @property
+    def flags(self) -> list[str]:
+        return [*self.values, *self.switches, "--help"]
+
+
+Commands = dict[str, Command]
 
 
 def completion_command(argv: list[str]) -> None:
@@ -26,34 +41,39 @@ def completion(shell: tyro.conf.Positional[str] = "", /) -> str:
     Args:
         shell: bash, zsh or fish.
     """
-    if shell not in SHELLS:
+    scripts = {"bash": _bash, "zsh": _zsh, "fish": _fish}
+    if shell not in scripts:
         raise UserError("Name the shell: famkd completion bash, zsh or fish.")
-    commands, values = _words()
-    if shell == "fish":
-        return _fish(commands, values)
-    script = _bash(commands, values)
-    return script if shell == "bash" else f"autoload -Uz compinit bashcompinit\ncompinit\nbashcompinit\n{script}"
+    return scripts[shell](_commands())
 
 
-def _words() -> tuple[Words, Words]:
-    """What may follow each command, and the values of each flag that has a list of them."""
+def _commands() -> Commands:
+    """What may follow each command."""
     from famkd.cli import COMMANDS
     from famkd.cli.listing import KINDS
     from famkd.config.builtin import builtin_recipes, builtin_sweeps
 
     recipes, sweeps = list(builtin_recipes()), list(builtin_sweeps())
-    first = {"train": recipes, "store": recipes, "bench": recipes, "sweep": sweeps, "ls": list(KINDS)}
-    first["completion"] = list(SHELLS)
-    commands: Words = {name: list(first.get(name, [])) for name in COMMANDS}
-    values = _names()
+    names = {"train": recipes, "store": recipes, "bench": recipes, "sweep": sweeps, "ls": list(KINDS)}
+    names["completion"] = list(SHELLS)
+    commands = {name: Command(names.get(name, []), [], {}) for name in COMMANDS}
+    named = _names()
     for command, kinds in _parsed().items():
         for kind in kinds:
             for name, flag in flags_of(kind).items():
-                if (word := f"--{name}") not in commands[command]:
-                    commands[command].append(word)
-                if name == flag.name and (choices := _choices(flag)):
-                    values.setdefault(word, choices)
-    return commands, values
+                _add(commands[command], name, flag, named)
+    return commands
+
+
+def _add(command: Command, name: str, flag: Flag, named: dict[str, list[str]]) -> None:
+    """Add a flag, with the values that its type lists or that are names. One without a value gets `--no_NAME` too."""
+    word = f"--{name}"
+    if not is_switch(flag.hint):
+        command.values.setdefault(word, named.get(word) or _choices(flag))
+        return
+    command.switches.append(word)
+    if off := off_form(flag):
+        command.switches.append(off)
 
 
 def _parsed() -> dict[str, list[Any]]:
@@ -77,7 +97,7 @@ def _parsed() -> dict[str, list[Any]]:
     }  # fmt: skip
 
 
-def _names() -> Words:
+def _names() -> dict[str, list[str]]:
     """The values of the flags that take a name."""
     from famkd.config.optimizers import optimizer_names
     from famkd.data import DATA
@@ -99,45 +119,127 @@ def _choices(flag: Flag) -> list[str]:
     return [str(choice) for choice in get_args(kind) if choice != ""]
 
 
-BASH = """# Completion of famkd. For this shell: eval "$(famkd completion bash)"
+# Shared by bash and zsh. Sets `names` and `flags` of the command, and `values` or `files` for the flag before the word.
+TABLES = """\
+    case "$command" in
+%(commands)s
+    esac
+    case "$command $before" in
+%(values)s
+        %(switches)s) ;;
+        *" --"*) files=yes ;;
+    esac
+"""
+
+BASH = """\
+# Completion of famkd. For this shell: eval "$(famkd completion bash)"
 _famkd() {
-    local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" words=""
+    local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}" command="${COMP_WORDS[1]}"
+    local names="" flags="" values="" files=""
+    COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "%(commands)s --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "%(first)s" -- "$word"))
         return
     fi
-    case "$before" in
-%(values)s
-    esac
-    if [ -z "$words" ]; then
-        case "${COMP_WORDS[1]}" in
-%(flags)s
+    if [ "$word" = "=" ]; then  # bash makes three words of --flag=value
+        word=""
+    elif [ "$before" = "=" ]; then
+        before="${COMP_WORDS[COMP_CWORD-2]}"
+    fi
+%(tables)s    [ -n "$files" ] && return  # without an answer bash completes file names
+    if [ -z "$values" ]; then
+        case "$word" in
+            -*) values="$flags" ;;
+            *) values="$names" ;;
         esac
     fi
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    COMPREPLY=($(compgen -W "$values" -- "$word"))
 }
 complete -o default -F _famkd famkd
 """
 
+ZSH = """\
+#compdef famkd
+# Completion of famkd. Source this file in ~/.zshrc, or save it as _famkd in a folder of $fpath.
+_famkd() {
+    local before="${words[CURRENT-1]}" command="${words[2]}" names="" flags="" values="" files=""
+    if (( CURRENT == 2 )); then
+        compadd -- %(first)s
+        return
+    fi
+    if [[ "$PREFIX" == --*=* ]]; then  # --flag=value
+        before="${PREFIX%%%%=*}"
+        compset -P '*='
+    fi
+%(tables)s    if [[ -n "$values" ]]; then
+        compadd -- ${=values}
+    elif [[ -z "$files" && "$PREFIX" == -* ]]; then
+        compadd -- ${=flags}
+    else
+        [[ -z "$files" ]] && compadd -- ${=names}
+        _files
+    fi
+}
+if [[ "${funcstack[1]}" == _famkd ]]; then  # loaded from $fpath at the first Tab
+    _famkd "$@"
+else
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+    compdef _famkd famkd
+fi
+"""
 
-def _bash(commands: Words, values: Words) -> str:
-    def cases(table: Words) -> str:
-        return "\n".join(f"        {name}) words={shlex.quote(' '.join(words))} ;;" for name, words in table.items())
 
-    flags = {name: [*words, "--help"] for name, words in commands.items()}
-    return BASH % {"commands": " ".join(commands), "values": cases(values), "flags": cases(flags)}
+def _bash(commands: Commands) -> str:
+    return BASH % {"first": " ".join(_first(commands)), "tables": _tables(commands)}
 
 
-def _fish(commands: Words, values: Words) -> str:
-    lines = ["# Completion of famkd. famkd completion fish > ~/.config/fish/completions/famkd.fish"]
-    lines += [f"complete -c famkd -n __fish_use_subcommand -f -a {_quoted(commands)}"]
-    for command, words in commands.items():
-        seen = f"complete -c famkd -n '__fish_seen_subcommand_from {command}'"
-        if names := [word for word in words if not word.startswith("--")]:
-            lines.append(f"{seen} -a {_quoted(names)}")
-        for flag in [*(word for word in words if word.startswith("--")), "--help"]:
-            chosen = f" -x -a {_quoted(values[flag])}" if flag in values else ""
-            lines.append(f"{seen} -l {flag.removeprefix('--')}{chosen}")
+def _zsh(commands: Commands) -> str:
+    return ZSH % {"first": " ".join(_first(commands)), "tables": _tables(commands)}
+
+
+def _first(commands: Commands) -> list[str]:
+    return [*commands, "--help", "--version"]
+
+
+def _tables(commands: Commands) -> str:
+    """The names and flags of each command, and the values of each flag, as `case` statements."""
+    words = [
+        f"        {name}) names={_quoted(command.names)} flags={_quoted(command.flags)} ;;"
+        for name, command in commands.items()
+    ]
+    holders: dict[str, list[str]] = {}  # the flags that share a list of values
+    for name, command in commands.items():
+        for flag, values in command.values.items():
+            if values:
+                holders.setdefault(_quoted(values), []).append(f'"{name} {flag}"')
+    values = [f"        {'|'.join(flags)}) values={words} ;;" for words, flags in holders.items()]
+    switches = [f'"{name} {flag}"' for name, command in commands.items() for flag in [*command.switches, "--help"]]
+    return TABLES % {"commands": "\n".join(words), "values": "\n".join(values), "switches": "|".join(switches)}
+
+
+FISH = """\
+# Completion of famkd. famkd completion fish > ~/.config/fish/completions/famkd.fish
+function __famkd_command
+    set -l typed (commandline -opc)
+    test (count $typed) -gt 1; and test $typed[2] = $argv[1]
+end
+complete -c famkd -n __fish_use_subcommand -f -a %(commands)s
+complete -c famkd -n __fish_use_subcommand -l help
+complete -c famkd -n __fish_use_subcommand -l version
+"""
+
+
+def _fish(commands: Commands) -> str:
+    lines = [FISH % {"commands": _quoted(commands)}]
+    for name, command in commands.items():
+        after = f"complete -c famkd -n '__famkd_command {name}'"
+        if command.names:
+            lines.append(f"{after} -a {_quoted(command.names)}")
+        for flag in command.flags:
+            values = command.values.get(flag)
+            # -r: takes a value, -x: one of these and no file
+            taken = "" if values is None else f" -x -a {_quoted(values)}" if values else " -r"
+            lines.append(f"{after} -l {flag.removeprefix('--')}{taken}")
     return "\n".join(lines) + "\n"
 
 

@@ -173,12 +173,12 @@ def _switch(flag: Flag, head: str, word: str) -> list[str]:
         raise RecipeError(f"--{flag.name} is {word!r}: pass true or false.", flag.name)
     if value:
         return [head]
-    return [f"--{_off(flag.name)}"] if _has_no_form(flag) else []
+    return [off] if (off := off_form(flag)) else []
 
 
-def _has_no_form(flag: Flag) -> bool:
-    """Whether the flag can be turned off by --no_NAME."""
-    return tyro.conf.FlagCreatePairsOff not in _metadata(flag.hint)
+def off_form(flag: Flag) -> str:
+    """`--no_NAME` of a flag that can be turned off in this way, else nothing."""
+    return "" if tyro.conf.FlagCreatePairsOff in _metadata(flag.hint) else f"--{_off(flag.name)}"
 
 
 def _values(flag: Flag, waiting: list[str]) -> list[str]:
@@ -196,7 +196,10 @@ def _spelled(flag: Flag, head: str, words: list[str]) -> list[str]:
         words = spelled(flag.hint, words, flag.default)
     except ValueError as error:
         raise RecipeError(f"--{flag.name} is {' '.join(words)!r}: {_ended(str(error))}", flag.name) from None
-    return [head, *words] if is_list(flag.hint) else [f"{head}={words[0]}"]
+    if is_list(flag.hint):
+        return [head, *words]
+    long = head if head.startswith("--") else f"--{flag.name}"  # tyro 1.0.0 does not read -o=FILE
+    return [f"{long}={words[0]}"]
 
 
 def _refuse_unknown(argv: Sequence[str], known: dict[str, Flag], prog: str) -> None:

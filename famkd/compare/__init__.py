@@ -70,9 +70,9 @@ def compare(
 
 def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
     """Every group with its base, sorted by recipe: the base first, then the others from best to worst."""
-    comparisons = []
+    comparisons, by_recipe = [], _by_recipe(groups)
     for recipe, base in _bases(groups, against).items():
-        here = [group for group in groups if group.recipe.name == recipe]
+        here = by_recipe[recipe]
         tests = [paired(group.last(), base.last()) if base and base is not group else None for group in here]
         adjusted = holm([test.p if test else nan for test in tests])
         comparisons += [Comparison(group, base, test, p) for group, test, p in zip(here, tests, adjusted)]
@@ -81,8 +81,7 @@ def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
 
 def _bases(groups: list[SeedGroup], against: str) -> dict[str, SeedGroup | None]:
     """The group that the others are tested against, by recipe; UserError where `against` names none."""
-    recipes = dict.fromkeys(group.recipe.name for group in groups)
-    bases = {recipe: _base(recipe, groups, against) for recipe in recipes}
+    bases = {recipe: _base(recipe, here, against) for recipe, here in _by_recipe(groups).items()}
     if against and not any(bases.values()):
         hint = nearest(against, [group.label for group in groups])
         raise UserError(f"There is no group {against!r}.{hint} There are: {'; '.join(_names(groups))}.")
@@ -101,10 +100,16 @@ def _place(comparison: Comparison) -> tuple[str, bool, float]:
     return group.recipe.name, group is not comparison.base, -mean
 
 
-def _base(recipe: str, groups: list[SeedGroup], against: str) -> SeedGroup | None:
+def _by_recipe(groups: list[SeedGroup]) -> dict[str, list[SeedGroup]]:
+    found: dict[str, list[SeedGroup]] = {}
+    for group in groups:
+        found.setdefault(group.recipe.name, []).append(group)
+    return found
+
+
+def _base(recipe: str, here: list[SeedGroup], against: str) -> SeedGroup | None:
     """The group of a recipe that `against` names: by its label, else by its method."""
     wanted = against or "none"
-    here = [group for group in groups if group.recipe.name == recipe]
     named = [group for group in here if group.label == wanted]
     named = named or [group for group in here if group.recipe.method == wanted]
     if against and len(named) > 1:

@@ -35,11 +35,12 @@ def read_scores(paths: Iterable[Path]) -> tuple[list[RunResult], list[str]]:
     """
     results: list[RunResult] = []
     skipped: list[str] = []
+    run: Run | None = None
     for path in paths:
         if not (path / "recipe.yaml").is_file():
             results += read_results(path)
             continue
-        run = Run(path)
+        run = Run(path, like=run)
         try:
             recipe, rows = run.recipe, run.metrics()
             done = rows[-1]["epoch"] if rows else 0

@@ -71,13 +71,7 @@ def build_data(
 
     Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
     """
-    if name not in DATA:
-        raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
-    for option in options:
-        _must_have(name, option)
-    task = task or tasks_of_data(name)[0]
-    if task not in tasks_of_data(name):
-        raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
+    task = _known_task(name, options, task)
     build: Callable[..., Any] = DATA[name]
     parameters = inspect.signature(build).parameters
     if "task" in parameters:
@@ -95,6 +89,18 @@ def build_data(
     if views:
         _ability(name, data, "repeat_views")(views, views_seed)
     return data
+
+
+def _known_task(name: str, options: dict[str, Any], task: str) -> str:
+    """The task of a data set; UserError for an unknown name, option or task."""
+    if name not in DATA:
+        raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
+    for option in options:
+        _must_have(name, option)
+    task = task or tasks_of_data(name)[0]
+    if task not in tasks_of_data(name):
+        raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
+    return task
 
 
 def _ability(name: str, data: Any, method: str) -> Callable[..., None]:

@@ -62,14 +62,12 @@ def imagenet(
         cache: Folder on this machine for copies of the shards that are read, for roots such as s3://BUCKET/PATH.
         cache_gib: GiB of copies to keep: the least recently used ones are removed. 0 keeps all.
     """
-    shape = size_from(size) or (SIZE, SIZE)
-    behind = colour(background)
-    images = readable(
-        read_imagenet(root, splits, label_key, task, table, _cache(cache, cache_gib)), unreadable, workers
-    )
+    shape, behind = size_from(size) or (SIZE, SIZE), colour(background)
+    source = read_imagenet(root, splits, label_key, task, table, _cache(cache, cache_gib))
     return Streamed(
-        images, batch_size, device, seed, augment, size=shape, workers=workers, gpu_decode=gpu_decode,
-        background=behind, skip=unreadable == "skip", channels=channels, view=View(test_crop, interpolation),
+        readable(source, unreadable, workers), batch_size, device, seed, augment, size=shape, workers=workers,
+        gpu_decode=gpu_decode, background=behind, skip=unreadable == "skip", channels=channels,
+        view=View(test_crop, interpolation),
     )  # fmt: skip
 
 

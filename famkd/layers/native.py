@@ -35,6 +35,10 @@ def use(wanted: bool) -> None:
     _in_use = library() if wanted else None
 
 
+def in_use() -> bool:
+    return _in_use is not None
+
+
 def takes(*maps: Tensor) -> bool:
     """Whether the kernels are in use and take these maps: real tensors on a CPU, in at most single precision."""
     singles = (torch.float32, torch.bfloat16, torch.float16)
@@ -89,7 +93,7 @@ def _compile(command: list[str], built: Path) -> None:
         fresh.replace(built)
 
 
-def _call(name: str, tensors: tuple[Tensor, ...], numbers: tuple[int, ...]) -> None:
+def call(name: str, tensors: tuple[Tensor, ...], numbers: tuple[int, ...]) -> None:
     pointers = [ctypes.c_void_p(t.data_ptr()) for t in tensors]
     getattr(library(), name)(*pointers, *numbers, torch.get_num_threads())
 
@@ -114,7 +118,7 @@ class _Attend(torch.autograd.Function):
         ctx.numbers = (b, h, w, c, h // q.shape[2], w // q.shape[3])
         ctx.save_for_backward(q, kv, r)
         out = _like(kv, c, (h, w))
-        _call("attend", (q, kv, r, out), ctx.numbers)
+        call("attend", (q, kv, r, out), ctx.numbers)
         return out.to(query.dtype)
 
     @staticmethod
@@ -122,7 +126,7 @@ class _Attend(torch.autograd.Function):
         q, kv, r = ctx.saved_tensors
         d_q, d_kv = torch.empty_like(q), torch.empty_like(kv)
         d_term = torch.empty(len(q), *r.shape)
-        _call("attend_backward", (_laid_out(grad), q, kv, r, d_q, d_kv, d_term), ctx.numbers)
+        call("attend_backward", (_laid_out(grad), q, kv, r, d_q, d_kv, d_term), ctx.numbers)
         return d_q.to(grad.dtype), d_kv.to(grad.dtype), d_term.sum(0)
 
 
@@ -140,14 +144,14 @@ class _Spectrum(torch.autograd.Function):
         b, c, h, w = x.shape
         ctx.numbers, ctx.scale = (b, h, w, c, 0), scale
         out = torch.empty(scale.numel(), b, 2, c)
-        _call("spectrum", (_laid_out(x), scale, _tables(h, w), out), ctx.numbers)
+        call("spectrum", (_laid_out(x), scale, _tables(h, w), out), ctx.numbers)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         b, h, w, c, _ = ctx.numbers
         out = torch.empty(b, c, h, w, memory_format=torch.channels_last)
-        _call("waves", (grad.contiguous(), ctx.scale, _tables(h, w), out), ctx.numbers)
+        call("waves", (grad.contiguous(), ctx.scale, _tables(h, w), out), ctx.numbers)
         return out, None
 
 
@@ -157,14 +161,14 @@ class _Waves(torch.autograd.Function):
         _, b, *_, c = products.shape
         ctx.numbers, ctx.scale = (b, *size, c, products.ndim - 4), scale
         out = torch.empty(b, c, *size, memory_format=torch.channels_last)
-        _call("waves", (products.contiguous(), scale, _tables(*size), out), ctx.numbers)
+        call("waves", (products.contiguous(), scale, _tables(*size), out), ctx.numbers)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         b, h, w, c, products = ctx.numbers
         out = torch.empty(ctx.scale.numel(), b, 2, *(2,) * products, c)
-        _call("spectrum", (_laid_out(grad), ctx.scale, _tables(h, w), out), ctx.numbers)
+        call("spectrum", (_laid_out(grad), ctx.scale, _tables(h, w), out), ctx.numbers)
         return out, None, None
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FAM, FilterOptions, FourierFilter
 from famkd.layers.fusion import resize
-from famkd.layers.units import Units
 from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
 
 FilterLevels = tuple[Annotated[int, Ge(1)], ...]
@@ -60,30 +59,17 @@ def filters_in(module: nn.Module) -> list[FourierFilter]:
     return [each for each in module.modules() if isinstance(each, FourierFilter)]
 
 
-def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions, relative: bool = False) -> nn.Sequential:
+def leave_by_fam(c_in: int, target: Tensor, options: FilterOptions) -> nn.Sequential:
     """FAM and batch norm from `c_in` channels to the shape of a teacher map (B, C, H, W).
 
     A ReLU follows only where the teacher's map is never negative: other targets could not be reached through one.
     The released code always has it, and so has `init` official.
-
-    Args:
-        relative: whether the output starts with the teacher's mean and deviation, for `error_after`.
     """
     c_out, height, width = target.shape[1:]
     layers = nn.Sequential(FAM(c_in, c_out, (height, width), **asdict(options)), nn.BatchNorm2d(c_out))
-    if relative:
-        layers.append(Units(target))
     if options.init == "official" or target.min() >= 0:
         layers.append(nn.ReLU())
     return layers
-
-
-def error_after(leave: nn.Module, own: Tensor, target: Tensor, phase_weight: float) -> Tensor:
-    """How far the output of `leave_by_fam` is from a teacher map: in deviations of its channels if it is `relative`."""
-    for layer in leave.children():
-        if isinstance(layer, Units):
-            own, target = own / layer.deviation, target / layer.deviation
-    return map_error(own, target, phase_weight)
 
 
 class FAMLayers(Method):
@@ -97,8 +83,6 @@ class FAMLayers(Method):
             local branch only. By default all have one.
         phase_weight: weight of the phases in the comparison of two maps. The MSE is an error of the amplitude spectra
             and an error of the phases: 1 is the MSE, 0 compares the amplitudes only, whatever the positions are.
-        relative: compare in units of each teacher channel's standard deviation, so that all channels count alike and
-            the loss does not depend on the scale of the teacher's features.
     """
 
     wants = "stages"
@@ -111,7 +95,6 @@ class FAMLayers(Method):
         level_weights: LevelWeights = (),
         filter_levels: FilterLevels = (),
         phase_weight: Annotated[float, Ge(0)] = 1.0,
-        relative: bool = False,
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
@@ -119,7 +102,7 @@ class FAMLayers(Method):
         pairs = pair_maps(probe.student.feats, probe.teacher.feats)
         options = filter_options_of_levels(filter, filter_levels, len(pairs))
         self.stages = nn.ModuleList(
-            leave_by_fam(own.shape[1], target, each, relative) for (own, target), each in zip(pairs, options)
+            leave_by_fam(own.shape[1], target, each) for (own, target), each in zip(pairs, options)
         )
         self.level_weights = for_levels(level_weights, len(self.stages))
 
@@ -134,5 +117,5 @@ class FAMLayers(Method):
         losses = []
         for fam, (s, t) in zip(self.stages, pairs, strict=True):
             resized = resize(s, (t.shape[2], t.shape[3]))
-            losses.append(error_after(fam, fam(resized), t, self.phase_weight))
+            losses.append(map_error(fam(resized), t, self.phase_weight))
         return {"mse": add_up(weigh(losses, self.level_weights))}

@@ -13,15 +13,8 @@ from torch import Tensor, nn
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.layers.fourier import FilterOptions
 from famkd.layers.fusion import CrossAttention, Gate, resize
-from famkd.methods.common import LevelWeights, add_up, for_levels, pair_maps, weigh
-from famkd.methods.fam import (
-    FilterLevels,
-    error_after,
-    filter_options_of_levels,
-    filters_in,
-    idle_filter_options,
-    leave_by_fam,
-)
+from famkd.methods.common import LevelWeights, add_up, for_levels, map_error, pair_maps, weigh
+from famkd.methods.fam import FilterLevels, filter_options_of_levels, filters_in, idle_filter_options, leave_by_fam
 
 MOST_CHANNELS = 512  # of a fused feature
 
@@ -57,8 +50,8 @@ class Review(Method):
     levels: nn.ModuleList
     level_weights: tuple[float, ...] = ()
 
-    def compare(self, leave: nn.Module, own: Tensor, target: Tensor) -> Tensor:
-        """How far the output of a level's module `leave` is from the teacher's map, both (B, C, H, W)."""
+    def compare(self, own: Tensor, target: Tensor) -> Tensor:
+        """How far a level's output is from the teacher's map, both (B, C, H, W)."""
         raise NotImplementedError
 
     def compared(self) -> list[nn.Module]:
@@ -70,7 +63,7 @@ class Review(Method):
         pairs = pair_maps(maps(student), maps(teacher))
         for level, (stage, target) in zip(reversed(self.levels), reversed(pairs), strict=True):
             own, deeper = level(stage, deeper, (target.shape[2], target.shape[3]))
-            losses.append(self.compare(level.get_submodule("leave"), own, target))
+            losses.append(self.compare(own, target))
         return {"review": add_up(weigh(losses[::-1], self.level_weights)[::-1])}
 
 
@@ -95,7 +88,7 @@ class ReviewKD(Review):
             fuse = None if is_deepest else Gate(width)
             self.levels.append(Level(enter, nn.Identity(), fuse, leave))
 
-    def compare(self, leave: nn.Module, own: Tensor, target: Tensor) -> Tensor:
+    def compare(self, own: Tensor, target: Tensor) -> Tensor:
         return hierarchical_mse(own, target)
 
 
@@ -112,8 +105,6 @@ class FAMReview(Review):
             local branch only. By default all have one.
         phase_weight: weight of the phases in the comparison of two maps. The MSE is an error of the amplitude spectra
             and an error of the phases: 1 is the MSE, 0 compares the amplitudes only, whatever the positions are.
-        relative: compare in units of each teacher channel's standard deviation, so that all channels count alike and
-            the loss does not depend on the scale of the teacher's features.
     """
 
     def __init__(
@@ -124,7 +115,6 @@ class FAMReview(Review):
         level_weights: LevelWeights = (),
         filter_levels: FilterLevels = (),
         phase_weight: Annotated[float, Ge(0)] = 1.0,
-        relative: bool = False,
         filter: FilterOptions = FilterOptions(),
     ):
         super().__init__()
@@ -136,7 +126,7 @@ class FAMReview(Review):
         below = 0  # channels of the deeper level; 0 for none
         for (stage, target), own_options in zip(reversed(pairs), reversed(options)):
             width = min(MOST_CHANNELS, stage.shape[1])
-            leave = leave_by_fam(width, target, own_options, relative)
+            leave = leave_by_fam(width, target, own_options)
             bring = _same_or_conv(below, width) if below else nn.Identity()
             enter = _same_or_conv(stage.shape[1], width)
             level = Level(enter, bring, fusion(width) if below else None, leave)
@@ -144,8 +134,8 @@ class FAMReview(Review):
             below = width
         self.level_weights = for_levels(level_weights, len(self.levels))
 
-    def compare(self, leave: nn.Module, own: Tensor, target: Tensor) -> Tensor:
-        return error_after(leave, own, target, self.phase_weight)
+    def compare(self, own: Tensor, target: Tensor) -> Tensor:
+        return map_error(own, target, self.phase_weight)
 
     def idle_options(self) -> dict[str, str]:
         return idle_filter_options(self.options, filters_in(self), self.filter_levels)

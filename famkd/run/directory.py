@@ -43,6 +43,7 @@ from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError
 from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
+from famkd.run.alike import with_own_seed
 from famkd.run.environment import environment_info
 from famkd.run.resume_file import load_resume
 from famkd.run.scores import training_over
@@ -54,10 +55,15 @@ MOST_SUMMARIES = 80  # of each filter in a run: enough for an animation of the t
 
 
 class Run:
-    """A run directory, for the training that writes it and for everything that reads it."""
+    """A run directory, for the training that writes it and for everything that reads it.
 
-    def __init__(self, path: str | Path):
+    Args:
+        like: a run whose recipe was read; it is used again if only the seed differs, since parsing takes 0.1 s.
+    """
+
+    def __init__(self, path: str | Path, like: "Run | None" = None):
         self.path = Path(path)
+        self._like = like._parsed if like else None
         self._parsed: tuple[bytes | None, Recipe] | None = None  # recipe.yaml, and what is in it
 
     @classmethod
@@ -74,7 +80,7 @@ class Run:
         """The recipe of the run. The file is parsed again only if it has changed, since that takes 0.1 s."""
         text = self._recipe_path.read_bytes() if self._recipe_path.is_file() else None
         if text is None or self._parsed is None or self._parsed[0] != text:
-            self._parsed = (text, load_recipe(self._recipe_path))
+            self._parsed = (text, with_own_seed(text, self._like) or load_recipe(self._recipe_path))
         return self._parsed[1]
 
     @property

@@ -16,7 +16,6 @@ from torch.utils.hooks import RemovableHandle
 
 from famkd.distill.distiller import Distiller
 from famkd.layers.fourier import FAM, FourierFilter
-from famkd.layers.units import Units
 from famviz.analysis.amplitude import FLOOR, without_dc
 from famviz.analysis.stage_spectra import method_of, walk
 from famviz.load import open_runs
@@ -182,15 +181,11 @@ class Level:
         self.energy: dict[str, float] = {}
 
     def scale(self) -> Tensor:
-        """What each channel is multiplied by after FAM, by the batch norm and by the teacher's units, (C_out, 1, 1)."""
+        """What the batch norm after FAM multiplies each channel by, (C_out, 1, 1)."""
         norm = self.layers[1]
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_var is not None
-        scale = (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
-        for layer in self.layers:
-            if isinstance(layer, Units):
-                scale = scale * layer.deviation[0]
-        return scale
+        return (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
 
     def watch(self) -> Iterator[RemovableHandle]:
         """Hooks that keep what enters the level, the output of each branch, and the output of the level."""

@@ -15,17 +15,18 @@ FLOOR = -60.0  # dB, of an amplitude
 ENERGY_FLOOR = -40.0  # dB, of an energy
 LOWEST_ENERGY = -160.0  # dB, of a filter that is zero, in a table
 DEEPEST = -80.0  # dB, of an automatic floor
+OVERVIEW = 256  # blocks along a side of an overview of energies, at most
 WEAK = 0.02  # share of all amplitudes that lie below an automatic floor
 
 
 def largest(each: Filter) -> float:
     """The largest |H| of a level."""
-    return float(np.abs(each.response).max())
+    return each.largest()
 
 
 def amplitude(each: Filter, pair: Pair | None) -> np.ndarray:
     """|H| of a filter, or the root mean square over all filters, on the full centred plane (H, W)."""
-    half = each.amplitude() if pair is None else np.abs(each.response[pair])
+    half = each.amplitude() if pair is None else np.abs(each.half(pair))
     return spectra.full_plane(half, each.size[1])
 
 
@@ -40,15 +41,54 @@ def kernel(each: Filter, pair: Pair | None) -> np.ndarray:
 
 
 def _half(each: Filter, pair: Pair | None) -> np.ndarray:
-    return each.response.mean((0, 1)) if pair is None else each.response[pair]
+    return each.mean() if pair is None else each.half(pair)
 
 
 def strongest(each: Filter, count: int) -> list[Pair]:
     """The pairs of channels with the most energy, the strongest first."""
+    if each.survey:
+        return strongest_of(each.energy(), count)
     energy = each.energy()
     order = np.argsort(energy, axis=None)[::-1][:count]
     outs, ins = np.unravel_index(order, energy.shape)
     return [(int(c_out), int(c_in)) for c_out, c_in in zip(outs, ins)]
+
+
+def strongest_of(energy: np.ndarray, count: int) -> list[Pair]:
+    """The same of energies (C_out, C_in), without sorting all of them."""
+    flat = energy.ravel()
+    count = min(count, len(flat))
+    first = np.argpartition(flat, len(flat) - count)[len(flat) - count :]
+    outs, ins = np.unravel_index(first[np.argsort(-flat[first], kind="stable")], energy.shape)
+    return [(int(c_out), int(c_in)) for c_out, c_in in zip(outs, ins)]
+
+
+def grid_of(channels: Pair) -> tuple[Pair, int]:
+    """The size of an overview of all pairs of channels, and how many channels each of its blocks has."""
+    step = -(-max(channels) // OVERVIEW)
+    return (-(-channels[0] // step), -(-channels[1] // step)), step
+
+
+def energy_blocks(energy: np.ndarray, known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The largest energy of each block of an overview, and its place in the block counted along the outputs, or -1.
+
+    Args:
+        energy: (C_out, C_in).
+        known: input channels whose energies are known, (C_in,); by default all.
+    """
+    (rows, columns), step = grid_of((energy.shape[0], energy.shape[1]))
+    largest, best = np.zeros((rows, columns)), np.full((rows, columns), -1)
+    padded = np.empty((step, columns * step), energy.dtype)
+    for row in range(rows):
+        part = energy[row * step : (row + 1) * step]
+        padded[:] = -1
+        padded[: len(part), : energy.shape[1]] = part if known is None else np.where(known, part, -1)
+        blocks = padded.reshape(step, columns, step).transpose(1, 0, 2).reshape(columns, -1)
+        at = blocks.argmax(1)
+        value = blocks[np.arange(columns), at]
+        largest[row] = np.maximum(value, 0)
+        best[row] = np.where(value < 0, -1, at)
+    return largest, best
 
 
 def filter_figures(each: Filter) -> dict[str, np.ndarray]:
@@ -59,12 +99,14 @@ def filter_figures(each: Filter) -> dict[str, np.ndarray]:
     """
     energy, width = each.energy(), each.size[1]
     strongest_root = float(np.sqrt(energy.max(initial=0)))
+    db = spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)
+    if survey := each.survey:
+        return {"energy dB": db, **survey.figures()}
     rows = []
     for row in each.response:  # one output channel at a time, since the whole level squared may not fit in memory
         angle, coherence = spectra.orientation(row, width)
         rows.append((spectra.centroid_frequency(row, width), spectra.bandwidth(row, width), angle, coherence))
     columns = [np.stack(column) for column in zip(*rows)]
-    db = spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)
     return {"energy dB": db, **dict(zip(("centroid", "bandwidth", "angle", "coherence"), columns, strict=True))}
 
 
@@ -81,10 +123,10 @@ def as_it_was(each: Filter, summary: Summary, pair: Pair | None = None) -> Filte
     """
     then = None if pair is None else kept(summary, pair)
     if then is None:
-        return replace(each, response=summary["amplitude"][None, None])
-    response = np.zeros_like(each.response)
+        return replace(each, held=summary["amplitude"][None, None])
+    response = np.zeros(each.shape, np.complex64)  # of which only the pages of the pair take memory
     response[pair] = then
-    return replace(each, response=response)
+    return replace(each, held=response)
 
 
 def figures_then(each: Filter, summary: Summary) -> dict[str, np.ndarray]:
@@ -93,7 +135,7 @@ def figures_then(each: Filter, summary: Summary) -> dict[str, np.ndarray]:
     strongest_root = float(np.sqrt(energy.max(initial=0)))
     found = {"energy dB": spectra.decibel(np.sqrt(energy), strongest_root, LOWEST_ENERGY)}
     outs, ins = summary["pairs"].T
-    known = filter_figures(replace(each, response=summary["strongest"][:, None])) if len(outs) else {}
+    known = filter_figures(replace(each, held=summary["strongest"][:, None])) if len(outs) else {}
     for name in ("centroid", "bandwidth", "angle", "coherence"):
         found[name] = np.full(energy.shape, np.nan)
         if known:

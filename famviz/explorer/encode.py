@@ -5,7 +5,7 @@ A phase is one byte: -pi + code * 2 pi / 256.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +22,6 @@ WALL = 48  # strongest filters of a level that a page holds in any case
 TABLE = {"energy dB": -400, "centroid": 40000, "bandwidth": 40000, "angle": 100, "coherence": 60000}
 COLORMAPS = ("cividis", "viridis", "magma", "inferno", "gray")  # to choose from, for amplitudes
 TABLES = {"energy": "viridis", "phase": "twilight", "signed": "RdBu_r"}
-
-
-class PageData(NamedTuple):
-    """Everything that a page starts with."""
-
-    meta: dict[str, Any]  # names of the runs, figures of their levels, colour tables
-    whole: dict[str, bytes]  # base bytes of each level ("RUN.LEVEL.base"), and all filters of levels that fit
-    rows: dict[str, bytes]  # filters of one output channel, by `row_key`
 
 
 def amplitude_codes(amplitude: np.ndarray, reference: float) -> np.ndarray:
@@ -92,8 +84,8 @@ def level_data(each: Filter, epochs: list[int], history: list[Summary]) -> tuple
     share = each.share()
     parts = [amplitude_codes(np.sqrt(each.energy()), energy_reference)]
     if share is not None:
-        parts.append(_byte(share))
-    parts.append(_byte(spectra.full_plane(each.gain, each.size[1])))
+        parts.append(byte(share))
+    parts.append(byte(spectra.full_plane(each.gain, each.size[1])))
     parts.append(amplitude_codes(each.amplitude(), reference))
     parts.append(amplitude_codes(np.abs(mean), reference))
     parts.append(phase_codes(mean))
@@ -116,7 +108,7 @@ def level_data(each: Filter, epochs: list[int], history: list[Summary]) -> tuple
     return figures, b"".join(part.tobytes() for part in parts)
 
 
-def _byte(share: np.ndarray) -> np.ndarray:
+def byte(share: np.ndarray) -> np.ndarray:
     """Shares 0..1 as bytes."""
     return np.rint(share * 255).astype(np.uint8)
 
@@ -144,10 +136,10 @@ def table_bytes(each: Filter) -> bytes:
     `TABLE` says by how much each is multiplied. The energy is in dB below the strongest.
     """
     columns = filter_figures(each)
-    return np.stack([_table_codes(columns, name) for name in TABLE]).tobytes()
+    return np.stack([table_codes(columns, name) for name in TABLE]).tobytes()
 
 
-def _table_codes(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
+def table_codes(columns: dict[str, np.ndarray], name: str) -> np.ndarray:
     return np.rint(np.clip(columns[name] * TABLE[name], 0, 65535)).astype("<u2")
 
 
@@ -162,89 +154,26 @@ def kept_filters(each: Filter, history: list[Summary], reference: float, room: i
     """
     size = 2 * each.response[0, 0].size + 4 + 2 * (len(TABLE) - 1)
     most, energy = room // (size * max(1, len(history))), each.energy()
-    chosen = [_strongest_now(energy, summary, most) for summary in history]
+    chosen = [strongest_now(energy, summary, most) for summary in history]
     pairs = np.concatenate([pairs for pairs, _ in chosen]) if chosen else np.zeros((0, 2), int)
     if not len(pairs):
         return [0 for _ in chosen], b""
     filters = np.concatenate([filters for _, filters in chosen])
-    columns = filter_figures(replace(each, response=filters[:, None]))
+    columns = filter_figures(replace(each, held=filters[:, None]))
     parts = (
         (pairs[:, 0] * each.channels[1] + pairs[:, 1]).astype("<u4"),
         amplitude_codes(np.abs(filters), reference),
         phase_codes(filters),
-        *(_table_codes(columns, name) for name in list(TABLE)[1:]),
+        *(table_codes(columns, name) for name in list(TABLE)[1:]),
     )
     return [len(pairs) for pairs, _ in chosen], b"".join(part.tobytes() for part in parts)
 
 
-def _strongest_now(energy: np.ndarray, summary: Summary, most: int) -> tuple[np.ndarray, np.ndarray]:
+def strongest_now(energy: np.ndarray, summary: Summary, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (N, 2) and filters (N, H, W // 2 + 1) that an epoch kept, at most so many."""
     pairs = summary["pairs"]
     order = np.sort(np.argsort(-energy[pairs[:, 0], pairs[:, 1]], kind="stable")[:most])
     return pairs[order], summary["strongest"][order]
-
-
-def page_data(runs: list[LoadedRun], budget: int, alone: bool = False) -> PageData:
-    """Everything that a page starts with: figures, whole levels, single rows, and filters as epochs kept them.
-
-    Args:
-        budget: bytes of filters. A level that does not fit any more is sent one row at a time later.
-        alone: for a page without a kernel, which can ask for nothing later: the strongest rows of levels that do not
-            fit are included, and raw planes in the room that is left.
-    """
-    meta: dict[str, Any] = {
-        "runs": unique([run.name for run in runs]),
-        "levels": [],
-        "tables": colour_tables(),
-        "alone": alone,
-    }
-    whole: dict[str, bytes] = {}
-    left: list[_Rows] = []
-    room = budget // 4 // max(1, sum(len(run.filters) for run in runs))
-    for r, run in enumerate(runs):
-        histories = [_history(run, each) for each in run.filters]
-        described = [level_data(each, *history) for each, history in zip(run.filters, histories)]
-        meta["levels"].append([figures for figures, _ in described])
-        for at, (each, (figures, base)) in enumerate(zip(run.filters, described)):
-            key, (_, history) = f"{r}.{at}", histories[at]
-            whole[f"{key}.base"] = base
-            whole[f"{key}.table"] = table_bytes(each)
-            figures["kept"], whole[f"{key}.kept"] = kept_filters(each, history, figures["reference"], room)
-            budget -= len(base) + len(whole[f"{key}.table"]) + len(whole[f"{key}.kept"])
-            figures["whole"] = weight_bytes(each) <= budget
-            if figures["whole"]:
-                whole[key] = weights(each, figures["reference"])
-                budget -= len(whole[key])
-            else:
-                whole[f"{key}.wall"] = strongest_weights(each, figures["reference"], whole[f"{key}.table"])
-                budget -= len(whole[f"{key}.wall"])
-                left.append(_Rows(key, each, figures["reference"], raw=False))
-            if figures["raw"]:
-                left.append(_Rows(key, each, figures["reference"], raw=True))
-    return PageData(meta, whole, _strongest_rows(left, budget) if alone else {})
-
-
-class _Rows(NamedTuple):
-    """Rows of a level that a page does not hold yet."""
-
-    key: str
-    filter: Filter
-    reference: float
-    raw: bool
-
-
-def _strongest_rows(left: list[_Rows], budget: int) -> dict[str, bytes]:
-    """As many rows as fit into a budget: those that act first, raw planes last; within a level the strongest first."""
-    rows = {}
-    for each in sorted(left, key=lambda each: each.raw):
-        size = weight_bytes(each.filter, each.raw) // each.filter.channels[0]
-        energies = each.filter.energy().sum(1)
-        for row in map(int, np.argsort(energies)[::-1]):
-            budget -= size
-            if budget < 0:
-                break
-            rows[row_key(each.key, row, each.raw)] = weights(each.filter, each.reference, row, each.raw)
-    return rows
 
 
 def unique(names: list[str]) -> list[str]:
@@ -262,9 +191,9 @@ def row_key(level: str, row: int, raw: bool) -> str:
     return f"{level}.{row}.raw" if raw else f"{level}.{row}"
 
 
-def _history(opened: LoadedRun, each: Filter) -> tuple[list[int], list[Summary]]:
+def history_of(opened: LoadedRun, each: Filter) -> tuple[list[int], list[Summary]]:
     """Epochs and summaries of a level, as many as a page should hold."""
-    c_out, c_in, height, columns = each.response.shape
+    c_out, c_in, height, columns = each.shape
     bytes_of_one = height * columns + c_out * c_in
     most = min(EPOCHS, HISTORY_BYTES // bytes_of_one)
     return opened.history(each, max(2, most))
@@ -276,4 +205,4 @@ def colour_tables(*names: str) -> dict[str, str]:
     tables = {name: spectra.colour_table(maps[name]) for name in names or maps}
     if not names:
         tables["complex"] = spectra.hues()
-    return {name: base64_text(_byte(table).tobytes()) for name, table in tables.items()}
+    return {name: base64_text(byte(table).tobytes()) for name, table in tables.items()}

@@ -9,13 +9,15 @@ import traitlets
 from matplotlib.figure import Figure
 
 from famkd.errors import UserError
-from famviz import spectra
-from famviz.analysis import filters as values
 from famviz.analysis.effect_image import ImageEffect
+from famviz.analysis.filters import Pair
 from famviz.explorer import encode
+from famviz.explorer import filter_exports as exports
 from famviz.explorer.base import Explorer
 from famviz.explorer.filter_messages import EffectMessages
+from famviz.explorer.filter_page import page_data
 from famviz.explorer.filter_still import Shown, still
+from famviz.explorer.large_levels import LargeLevels
 from famviz.explorer.page import css, fragment, module, page
 from famviz.figures import style
 from famviz.filter import Filter
@@ -58,7 +60,9 @@ class FilterExplorer(Explorer):
     _css = css("filters")
     _meta = traitlets.Dict().tag(sync=True)
     _whole = traitlets.Dict().tag(sync=True)  # bytes by key, sent once
-    _rows = traitlets.Dict().tag(sync=True)  # bytes by key, of the chosen output channel
+    _rows = traitlets.Dict().tag(sync=True)  # bytes by key, of the chosen channels
+    _figures = traitlets.Dict().tag(sync=True)  # of large levels by key, as far as they are read
+    _large = traitlets.Dict().tag(sync=True)  # bytes by key, of large levels
 
     level = Level(0, help="Position among the run's filters, or the name of a tap, such as layer2.").tag(sync=True)
     c_out = traitlets.Int(0, help="Output channel.").tag(sync=True)
@@ -92,14 +96,17 @@ class FilterExplorer(Explorer):
         if not self.runs or not self.runs[0].filters:
             name = self.runs[0].name if self.runs else "This"
             raise UserError(f"{name} holds no frequency filter (yet): train with fam or fam_review for an epoch first.")
-        data = encode.page_data(self.runs, budget)
+        self.large = LargeLevels(self.runs)
+        data = page_data(self.runs, self.large, budget)
         super().__init__(_meta=data.meta, _whole=data.whole)
         self.observe(self._send_rows, ["level", "c_out", "raw", "other", "mean"])
+        if self.large.levels:
+            self.observe(self._send_rows, ["c_in", "wall"])
         if "level" in traits:  # channels are counted in a level
             self.level = traits["level"]
         for name, value in {**self._strongest(), **traits}.items():
             setattr(self, name, value)
-        self._send_rows()
+        self._send_rows(anew=bool(self.large.levels))
         self.messages = EffectMessages(self.runs[0], root)
         self.on_msg(self._answer)
 
@@ -108,21 +115,17 @@ class FilterExplorer(Explorer):
         """The chosen level of the first run."""
         return self.runs[0].filters[self.level]
 
+    @property
+    def _pair(self) -> Pair | None:
+        """The chosen channels; None for all filters of the level."""
+        return None if self.mean else (self.c_out, self.c_in)
+
     def to_numpy(self) -> np.ndarray:
         """The choice as a complex centred plane (H, W): a filter, its stored plane, or the mean of the level.
 
         Of an epoch it is what the run kept: the filter, or the root mean square over all filters, which has no phase.
         """
-        each, then = self.filter, self._then()
-        if then:
-            pair = None if self.mean else (self.c_out, self.c_in)
-            was = values.as_it_was(each, then, pair)
-            return values.plane(was, pair if was.channels == each.channels else None)
-        if self.mean:
-            return spectra.full_plane(each.response.mean((0, 1)), each.size[1])
-        if self.raw and each.raw is not None:
-            return each.raw[self.c_out, self.c_in]
-        return spectra.full_plane(each.response[self.c_out, self.c_in], each.size[1])
+        return exports.plane_of(self.filter, self._pair, self._then(), self.raw)
 
     def to_png(self, path: str | Path | None = None) -> bytes:
         """A still picture of the choice, drawn by matplotlib; also written to `path` if one is given.
@@ -139,23 +142,18 @@ class FilterExplorer(Explorer):
         """The same as a matplotlib figure, which `famviz.style.save` writes as png, svg or pdf."""
         second = self._compared()
         runs = self.runs[0], self.runs[self._other] if second else None
-        pair = None if self.mean else (self.c_out, self.c_in)
         look = {"epoch": self.epoch, "view": self.view, "floor": self.floor, "colormap": self.colormap}
-        return still(Shown(runs, (self.filter, second), pair, **look))
+        return still(Shown(runs, (self.filter, second), self._pair, **look))
 
-    def table(self) -> Table:
+    def table(self, most: int | None = None) -> Table:
         """A row for each filter of the level, the strongest first: channels, energy, and where its energy lies.
 
         Of an epoch it says what the run kept: the energy of all filters, and NaN elsewhere for those not kept alone.
+
+        Args:
+            most: rows at most; by default all, and 20,000 of a level that is too large for memory.
         """
-        then = self._then()
-        columns = values.figures_then(self.filter, then) if then else values.filter_figures(self.filter)
-        energy = columns["energy dB"]
-        order = np.argsort(energy, axis=None, kind="stable")[::-1]
-        pairs = np.stack(np.unravel_index(order, energy.shape), 1).tolist()
-        return Table(
-            {"out": out, "in": inn, **{name: float(columns[name][out, inn]) for name in columns}} for out, inn in pairs
-        )
+        return exports.table_of(self.filter, self._then(), most)
 
     def _then(self) -> Summary | None:
         """What the run kept of the level after the chosen epoch; None for the saved weights."""
@@ -171,28 +169,16 @@ class FilterExplorer(Explorer):
         `plane` is complex with DC in the middle, as `to_numpy` returns it; `kernel` is real with its origin in the
         middle; `ky` and `kx` are in cycles per map.
         """
-        plane = self.to_numpy()
-        ky, kx = spectra.wave_numbers((plane.shape[0], plane.shape[1]))
-        acting = spectra.effective(plane)
-        kernel = np.fft.fftshift(np.real(np.fft.ifft2(np.fft.ifftshift(acting))))
-        found = {
-            "plane": plane,
-            "amplitude": np.abs(plane),
-            "phase": np.angle(plane),
-            "kernel": kernel,
-            "ky": ky[:, 0],
-            "kx": kx[0],
-            "highpass": spectra.full_plane(self.filter.gain, self.filter.size[1]),
-            "channels": np.array([-1, -1] if self.mean else [self.c_out, self.c_in]),
-        }
+        found = exports.arrays_of(self.filter, self.to_numpy(), self._pair)
         if path:
             with Path(path).open("wb") as file:
                 np.savez(file, **found)
         return found
 
     def _strongest(self) -> dict[str, int]:
-        """Channels of the strongest filter of the level."""
-        energy = self.filter.energy()
+        """Channels of the strongest filter of the level, of a large level of those that are known."""
+        survey = self.filter.survey
+        energy = survey.energy if survey else self.filter.energy()
         c_out, c_in = np.unravel_index(energy.argmax(), energy.shape)
         return {"c_out": int(c_out), "c_in": int(c_in)}
 
@@ -207,7 +193,7 @@ class FilterExplorer(Explorer):
         if self.level >= len(levels):
             return None
         second = levels[self.level]
-        same = second.response.shape == self.filter.response.shape and second.size == self.filter.size
+        same = second.shape == self.filter.shape and second.size == self.filter.size
         return second if same else None
 
     def to_html(self, path: str | Path | None = None, *, budget: int = PAGE_BUDGET) -> str:
@@ -223,12 +209,16 @@ class FilterExplorer(Explorer):
 
     def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
         """This explorer as a part of a page: its data and its place, without module and style."""
-        data = encode.page_data(self.runs, budget, alone=True)
-        buffers = {"_whole": data.whole, "_rows": data.rows}
-        messages = []
+        self.large.finish()
+        parts = self.large.parts()
+        left = budget - sum(map(len, parts.values()))
+        data = page_data(self.runs, self.large, left, alone=True, c_in=self.c_in)
+        buffers = {"_whole": data.whole, "_rows": data.rows, "_large": parts}
+        messages = self.large.messages()
         if self.image >= 0:
             messages.append(self.messages.effect(self.level, self.image, self.c_out, self.c_in))
-        return fragment("filters", {"_meta": data.meta, **self.chosen()}, buffers, messages)
+        traits = {"_meta": data.meta, "_figures": self.large.figures(), **self.chosen()}
+        return fragment("filters", traits, buffers, messages)
 
     def effect(self) -> ImageEffect:
         """What the chosen filter does to the chosen image, by default the first one: arrays of each step."""
@@ -238,17 +228,38 @@ class FilterExplorer(Explorer):
 
     def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
         """Answer a question of the page."""
-        if content.get("ask") == "effect":
-            reply, parts = self.messages.answer(content)
-            self.send(reply, parts)
+        ask = content.get("ask")
+        if ask == "effect":
+            self.send(*self.messages.answer(content))
+        elif ask in ("survey", "rows"):
+            answer = self.large.answer(content)
+            if ask == "survey":
+                self._send_rows(anew=True)
+            self.send(*answer)
 
-    def _send_rows(self, change: Any = None) -> None:
-        """Send the chosen output channel of every visible level that the browser does not hold."""
+    def _send_rows(self, change: Any = None, anew: bool = False) -> None:
+        """Send the chosen channels of every visible level that the browser does not hold.
+
+        Args:
+            anew: also send what is known of the large levels by now.
+        """
         self._clamp_channels()
+        before = self.large.references()
+        keys = [] if self.mean else [f"{at}.{self.level}" for at in sorted({0, self._other})]
+        rows = {**self._output_rows(), **self.large.rows(keys, self.c_out, self.c_in, self.wall == "output")}
+        anew = anew or before != self.large.references()
+        with self.hold_sync():
+            if anew or rows.keys() != self._rows.keys():
+                self._rows = rows
+            if anew:
+                self._figures, self._large = self.large.figures(), self.large.parts()
+
+    def _output_rows(self) -> dict[str, bytes]:
+        """The chosen output channel of levels that are in memory and not held whole by the browser."""
         rows = {}
         for at in {0, self._other}:
             filters = self.runs[at].filters
-            if self.mean or self.level >= len(filters):
+            if self.mean or self.level >= len(filters) or filters[self.level].survey:
                 continue
             each, figures = filters[self.level], self._meta["levels"][at][self.level]
             raw = self.raw and figures["raw"]
@@ -256,8 +267,7 @@ class FilterExplorer(Explorer):
             if needed and self.c_out < each.channels[0]:
                 key = encode.row_key(f"{at}.{self.level}", self.c_out, raw)
                 rows[key] = encode.weights(each, figures["reference"], self.c_out, raw)
-        if rows.keys() != self._rows.keys():
-            self._rows = rows
+        return rows
 
     def _clamp_channels(self) -> None:
         """Choose the nearest channels that the level has."""

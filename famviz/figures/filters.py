@@ -110,16 +110,36 @@ def energy_map(
 ) -> Axes:
     """Energy of each pair of channels on white input, in dB of the strongest.
 
+    Of a level that is too large for memory it shows the strongest filter of each block of channels, of those that are
+    read so far.
+
     Args:
         energy: another energy (C_out, C_in) to show in its place, such as that of an earlier epoch.
     """
     ax = style.axes(ax)
-    shown = values.energy_db(each.energy() if energy is None else energy)
-    lowest = min(-5.0, 5 * np.floor(shown.min() / 5))
-    image = ax.imshow(shown, cmap=style.ENERGY, vmin=lowest, vmax=0)
-    ax.set(title="energy of each filter", xlabel="input channel", ylabel="output channel")
+    shown, step, title = _energies(each, energy)
+    lowest = min(-5.0, 5 * np.floor(float(shown.min()) / 5))
+    rows, columns = (step * count - 0.5 for count in shown.shape)
+    image = ax.imshow(shown, cmap=style.ENERGY, vmin=lowest, vmax=0, extent=(-0.5, columns, rows, -0.5))
+    ax.set(title=title, xlabel="input channel", ylabel="output channel")
     style.whole_ticks(ax)
     return style.with_bar(ax, image, "dB of the strongest", colorbar)
+
+
+def _energies(each: Filter, energy: np.ndarray | None) -> tuple[np.ndarray, int, str]:
+    """Energies in dB of the strongest, the channels that a pixel stands for along a side, and a title."""
+    survey = each.survey
+    if survey is None:
+        return values.energy_db(each.energy() if energy is None else energy), 1, "energy of each filter"
+    step = values.grid_of(each.channels)[1]
+    title = "energy of each filter" if step == 1 else f"strongest of each {step} \u00d7 {step} filters"
+    if energy is not None:
+        return values.energy_db(values.energy_blocks(energy)[0]), step, title
+    survey.begin()
+    blocks, best = values.energy_blocks(survey.energy, survey.known)
+    if not survey.known.all():
+        title += f", {survey.share:.0%} read"
+    return np.ma.array(values.energy_db(blocks), mask=best < 0), step, title
 
 
 def _weights(ax: Axes, each: Filter, kernel: np.ndarray, title: str, largest: float | None, colorbar: bool) -> Axes:

@@ -43,13 +43,13 @@ def overview(
 
     Amplitudes are shown from `floor` dB to 0 dB of `reference`, by default the largest of the level.
     """
-    figure = _every_view(each, pair, each.energy(), floor, reference, colormap)
+    figure = _every_view(each, pair, None, floor, reference, colormap)
     _title(figure, each, _choice(pair))
     return figure
 
 
 def _every_view(
-    each: Filter, pair: Pair | None, energy: np.ndarray, floor: float, reference: float | None, colormap: str
+    each: Filter, pair: Pair | None, energy: np.ndarray | None, floor: float, reference: float | None, colormap: str
 ) -> Figure:
     figure = style.figure(8.6, 4.8)
     style.pad(figure, w_pad=0.1)

@@ -26,7 +26,7 @@ def test_the_sweeps_of_the_study_can_be_planned(monkeypatch):
     from famkd.sweep.grid import plan, read_grid
 
     sizes = {file.stem: len(plan(read_grid(file), Path("runs"), file.stem)) for file in FOLDER.glob("*.yaml")}
-    assert sizes == {"methods": 18, "parts_bands": 42, "parts_cifar20": 42}
+    assert sizes == {"improved_bands": 6, "methods": 18, "parts_bands": 42, "parts_cifar20": 42}
 
 
 @pytest.mark.slow
@@ -44,3 +44,9 @@ def test_students_are_measured_against_their_teacher(trained_runs, tmp_path, cap
         shares = list(csv.DictReader(file))
     assert {row["group"] for row in shares} == {"fam", "fam_review"}
     assert all(0 <= float(row["global on these features"]) <= 1 for row in shares if row["global on these features"])
+    first = capsys.readouterr().out
+    load("mechanism").mechanism(str(runs / "quickstart"), str(tmp_path / "out"), images=40, cams=6)
+    load("mechanism").mechanism(str(tmp_path / "out"))
+    again = capsys.readouterr()
+    assert again.out == 2 * first
+    assert not again.err  # nothing was measured again

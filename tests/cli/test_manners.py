@@ -1,4 +1,4 @@
-"""Manners of the command line: examples, formats for programs, colours, completion, streams, famkd doctor."""
+"""Manners of the command line: examples, formats for programs, colours, streams, famkd doctor."""
 
 import json
 import os
@@ -12,8 +12,6 @@ from helpers.processes import HANG
 
 from famkd.cli import COMMANDS, doctor, main
 from famkd.cli.examples import EXAMPLES
-from famkd.config.builtin import builtin_recipes
-from famkd.methods import METHODS
 from famkd.training.loop import train
 from famviz import cli as famviz
 
@@ -115,55 +113,6 @@ def python_path():
 
 def test_no_colours_in_a_pipe(python):
     assert "\x1b[" not in "".join(map(str, python("-m", "famkd", "ls", "--help")))
-
-
-# completion ------------------------------------------------------------------------------------------------------
-
-
-def complete(script: Path, *words: str) -> list[str]:
-    """What bash would offer for the last word."""
-    typed = " ".join(f"'{word}'" for word in words)
-    code = f"source {script}; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _famkd"
-    code += "; printf '%s\\n' \"${COMPREPLY[@]}\""
-    done = subprocess.run(["bash", "-uc", code], capture_output=True, text=True, timeout=HANG)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    from famkd.cli.completion import completion
-
-    path = tmp_path_factory.mktemp("bash") / "famkd.bash"
-    path.write_text(completion("bash"))
-    return path
-
-
-@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
-def test_bash_completes_commands_names_flags_and_values(script):
-    assert complete(script, "famkd", "") == [*COMMANDS, "--help", "--version"]
-    assert complete(script, "famkd", "tra") == ["train"]
-    assert complete(script, "famkd", "train", "quick") == ["quickstart"]
-    assert {*complete(script, "famkd", "train", "cifar100/")} == {
-        n for n in builtin_recipes() if n.startswith("cifar100/")
-    }
-    assert complete(script, "famkd", "train", "quickstart", "--method", "fam_") == ["fam_review"]
-    assert "--optim.lr" in complete(script, "famkd", "train", "quickstart", "--optim.")
-    assert complete(script, "famkd", "train", "quickstart", "--engine", "e") == ["eager"]
-    assert complete(script, "famkd", "export", "RUN", "--to", "") == ["onnx", "pt2", "safetensors", "hub"]
-    assert complete(script, "famkd", "compare", "--format", "js") == ["json"]
-    assert complete(script, "famkd", "ls", "mod") == ["models"]
-
-
-def test_the_other_shells_get_the_same_words(famkd):
-    code, zsh, err = famkd("completion", "zsh")
-    assert (code, err) == (0, "")
-    assert "bashcompinit" in zsh.splitlines()
-    _, fish, _ = famkd("completion", "fish")
-    for name in METHODS:
-        assert name in fish
-    assert "-n '__fish_seen_subcommand_from train' -l optim.lr" in fish
-    assert famkd("completion", "csh")[0] == 2
 
 
 # doctor ----------------------------------------------------------------------------------------------------------

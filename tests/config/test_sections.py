@@ -11,7 +11,7 @@ from famkd.config.sections import method_arguments, method_options, method_secti
 from famkd.layers.fourier import FilterOptions
 from famkd.methods import METHODS
 
-OWN = {"fuse", "level_weights", "filter_levels", "phase_weight", "relative"}
+OWN = {"fuse", "level_weights", "filter_levels", "phase_weight"}
 FILTER_FIELDS = [each.name for each in dataclasses.fields(FilterOptions)]
 
 

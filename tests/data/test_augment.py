@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from helpers.on_device import DeviceOnly
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 from famkd.config.load import load_recipe
@@ -71,7 +71,7 @@ def test_each_operation_is_torchvisions(policy, name):
     ours = operate(images.float(), torch.full((len(amounts),), number), torch.tensor(amounts).float())
     for image, amount, found in zip(images, amounts, ours):
         wanted = POLICIES[policy]._apply_image_or_video_transform(
-            image, name, float(np.float32(amount)), interpolation="nearest", fill={}
+            image, name, float(np.float32(amount)), interpolation=InterpolationMode.NEAREST, fill={}
         )
         nearly_equal(found, wanted, 0.05 if number <= draws.OPERATIONS.index("Rotate") else 0.0)  # ties of nearest
 

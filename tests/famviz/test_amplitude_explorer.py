@@ -10,6 +10,7 @@ import pytest
 import torch
 import traitlets
 from helpers.cam_networks import COUNT, comparison, networks
+from helpers.explorers import ask, noting
 from PIL import Image
 
 matplotlib.use("Agg")
@@ -45,19 +46,9 @@ def store(shown, older):
 
 @pytest.fixture
 def explorer(shown):
-    made = famviz.AmplitudeExplorer(shown)
-    made.sent = []
-    made.send = lambda content, buffers=None: made.sent.append((content, buffers))
+    made = noting(famviz.AmplitudeExplorer(shown))
     yield made
     made.close()
-
-
-def ask(explorer, **question):
-    """The answer as the page gets it: JSON and bytes."""
-    explorer._handle_custom_msg(question, [])
-    content, buffers = explorer.sent.pop()
-    json.dumps(content, allow_nan=False)
-    return content, buffers
 
 
 def oracle(shown, name, positions, window=False):

@@ -1,12 +1,12 @@
 """The dashboard by its traits and messages, in the kernel, without a front end."""
 
 import asyncio
-import json
 
 import numpy as np
 import pytest
 import torch
 import traitlets
+from helpers.explorers import ask, noting
 from helpers.famviz_runs import add_epoch, make_run, released_state
 from helpers.processes import HANG
 from torch import nn
@@ -35,16 +35,6 @@ def unfinished(tmp_path):
     feats = [torch.rand(2, 2, 4, 4), torch.rand(2, 2)]
     methods = nn.ModuleDict({"fam_review": FAMReview(Probe(View(None, feats), View(None, feats), None))})
     return run, lambda: add_epoch(run, methods, nn.Linear(2, 2))
-
-
-def ask(dashboard, **question):
-    """The answer as the page gets it: JSON and bytes."""
-    sent = []
-    dashboard.send = lambda content, buffers=None: sent.append((content, buffers))
-    dashboard._handle_custom_msg(question, [])
-    (answer,) = sent
-    json.dumps(answer[0], allow_nan=False)
-    return answer
 
 
 def test_a_dashboard_follows_a_run_to_its_end(unfinished):
@@ -150,7 +140,7 @@ def test_figures_of_all_runs_come_as_a_frame(runs):
 
 
 def test_filters_come_as_they_were_saved(runs):
-    content, buffers = ask(famviz.Dashboard(runs), ask="filters", run=1, epochs=[2, 7, 1])
+    content, buffers = ask(noting(famviz.Dashboard(runs)), ask="filters", run=1, epochs=[2, 7, 1])
     assert (content["epochs"], content["missing"]) == ([2, 1], [7])
     wanted = [runs[1].summary(each, epoch)["amplitude"] for epoch in (2, 1) for each in runs[1].filters]
     for data, amplitude in zip(buffers, wanted, strict=True):

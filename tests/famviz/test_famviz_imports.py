@@ -15,12 +15,14 @@ AT_ROOT = 10  # files at the root of famviz, at most
 # the root. filter.py is the class of a learned filter, which load.py builds.
 MAY = {
     "spectra": ("", ""),
-    "filter": ("spectra", ""),
+    "stored": ("", "files layers"),
+    "survey": ("spectra stored", ""),
+    "filter": ("spectra survey", ""),
     "released": ("filter", "layers models"),
-    "load": ("filter released", "files layers run"),
+    "load": ("filter released stored survey", "files run"),
     "networks": ("load", "config distill features models run tasks training"),
     "tables": ("", "tables"),
-    "analysis": ("filter load networks spectra tables", "compare data distill features files layers run"),
+    "analysis": ("filter load networks spectra survey tables", "compare data distill features files layers run"),
     "figures": ("analysis filter load networks spectra", ""),
     "explorer": ("analysis figures filter load networks spectra tables", "run"),
     "report": ("analysis explorer figures filter load networks", "config run"),
@@ -30,7 +32,7 @@ MAY = {
 WHOLE = ("__init__.py", "__main__.py", "lab/look.py")  # the public names, the start, and a notebook as users see it
 NEVER = {"cli", "sweep", "bench"}  # of famkd
 FOR_DRAWING = {"matplotlib", "plotly", "ipywidgets", "anywidget", "IPython"}
-WITHOUT_DRAWING = ("filter", "released", "load", "networks", "tables", "analysis", "lab", "cli")
+WITHOUT_DRAWING = ("stored", "survey", "filter", "released", "load", "networks", "tables", "analysis", "lab", "cli")
 
 
 def part(file: str) -> str:

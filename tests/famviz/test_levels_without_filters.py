@@ -3,14 +3,11 @@
 from dataclasses import replace
 
 import pytest
-import torch
 from helpers.famviz_runs import make_run
 
 import famviz
-from famkd.layers.fourier import FAM, FilterOptions
-from famkd.methods.fam import leave_by_fam
 from famkd.training.loop import train
-from famviz.analysis.effect import Level, effect_table
+from famviz.analysis.effect import effect_table
 from famviz.analysis.effect_image import ImageEffects
 from famviz.report import write_report
 
@@ -25,8 +22,7 @@ def test_a_run_is_opened_with_the_filters_that_it_has(tmp_path):
 def test_the_explorer_shows_it_beside_a_run_with_all_filters(tmp_path):
     whole, some = make_run(tmp_path / "whole"), make_run(tmp_path / "some", filter_levels=(2,))
     for runs in ([whole, some], [some, whole]):
-        explorer = famviz.FilterExplorer(runs)
-        explorer.other = explorer.runs[1].name
+        explorer = famviz.FilterExplorer(runs, other=runs[1].path.name)
         assert explorer._compared() is None  # another level, of another shape
         assert explorer.to_html()
         explorer.close()
@@ -45,23 +41,10 @@ def test_the_report_of_both_is_written(tmp_path):
 
 def test_effects_are_of_the_levels_with_a_filter(trained_runs):
     recipe = trained_runs["fam"].recipe
-    section = replace(recipe.fam, filter_levels=(2,), relative=True)
+    section = replace(recipe.fam, filter_levels=(2,))
     run = train(replace(recipe, name="some", baseline=False, fam=section), runs=trained_runs["fam"].path.parents[1])
     (row,) = effect_table(run, count=10)
     assert row["level"] == "layer2"
     (only,) = famviz.open(run).filters
     steps = ImageEffects(run).of(only.path, 0, (0, 0)).steps
     assert [step.name for step in steps][-1] == "teacher"
-
-
-def test_the_scale_after_a_filter_has_the_units_of_the_teacher():
-    torch.manual_seed(0)
-    leave = leave_by_fam(3, 5 * torch.randn(8, 4, 6, 6), FilterOptions(init="balanced"), relative=True)
-    leave(torch.randn(8, 3, 6, 6))
-    leave.eval()
-    fam = leave[0]
-    assert isinstance(fam, FAM)
-    assert fam.filter is not None
-    one, other = torch.randn(2, 1, 3, 6, 6)
-    scale = Level(-1, leave, fam, fam.filter).scale()
-    torch.testing.assert_close(leave(one) - leave(other), scale * (fam(one) - fam(other)), rtol=1e-4, atol=1e-4)

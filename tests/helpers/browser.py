@@ -107,6 +107,18 @@ def settled(page, selector: str = ".famviz") -> int:
     return int(page.get_attribute(selector, "data-seq"))
 
 
+def trait(page, name: str):
+    """A trait of the page's first widget."""
+    return page.evaluate("(name) => window.famviz[0].get(name)", name)
+
+
+def put(page, **traits) -> None:
+    """Set traits of the page's first widget, and wait until they are drawn."""
+    for name, value in traits.items():
+        page.evaluate("([name, value]) => window.famviz[0].set(name, value)", [name, value])
+    settled(page)
+
+
 def pixels(page, selector: str):
     """A canvas's own pixels, (H, W, 4) bytes as a numpy array."""
     import numpy as np

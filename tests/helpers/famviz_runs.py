@@ -58,3 +58,21 @@ def released_state(sides=(32, 8, 1), c_in: int = 3, c_out: int = 5, prefix: str 
         state[base + "rate1"], state[base + "rate2"] = torch.tensor([0.25]), torch.tensor([0.75])
         state[base + "w0.weight"], state[base + "w0.bias"] = torch.rand(c_out, c_in, 1, 1), torch.rand(c_out)
     return state
+
+
+def make_large_run(path: Path, channels: int, size=(7, 7)) -> Run:
+    """A run with one level, a dense filter of channels x channels, whose strongest filters lie far apart."""
+    run = make_run(path, epochs=1, shapes=((2, size[0]),))
+    module = FourierFilter(1, 1, size, init="zero", highpass="none")
+    module.c_in = module.c_out = channels
+    torch.manual_seed(0)
+    scale = torch.linspace(0.1, 1, channels)[:, None, None]
+    weight = torch.randn(*module.weight.shape[:2], channels, 2, channels) * scale
+    module.weight = nn.Parameter(weight, requires_grad=False)
+    level = nn.Module()
+    level.add_module("leave", nn.ModuleList([nn.Module()]))
+    level.get_submodule("leave.0").add_module("filter", module)
+    methods = nn.ModuleDict({"fam_review": nn.ModuleDict({"levels": nn.ModuleList([level])})})
+    notes = {"taps": {"fam_review": {"student": TAPS, "teacher": TAPS}}, "modules": notes_of(methods)}
+    run.write_epoch(run.metrics(), run.timing(), nn.Linear(2, 2), methods, notes, best=True)
+    return run

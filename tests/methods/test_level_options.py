@@ -10,9 +10,8 @@ from famkd.distill.types import Batch, Probe, View
 from famkd.errors import UserError
 from famkd.layers import native
 from famkd.layers.fourier import FilterOptions
-from famkd.layers.units import Units
 from famkd.methods.common import amplitude_error, map_error
-from famkd.methods.fam import FAMLayers, error_after, leave_by_fam
+from famkd.methods.fam import FAMLayers
 from famkd.methods.review import FAMReview
 from famkd.models import build_model
 from famkd.run.directory import Run
@@ -21,7 +20,7 @@ from famkd.training.loop import train
 BOTH = pytest.mark.parametrize("method", [FAMLayers, FAMReview])
 LEVELS = {FAMLayers: 2, FAMReview: 3}
 NOISY = FilterOptions(init="balanced")
-ALL = {"filter_levels": (2,), "phase_weight": 0.5, "relative": True}
+ALL = {"filter_levels": (2,), "phase_weight": 0.5}
 
 
 def scene(method) -> tuple[View, View, Batch]:
@@ -54,7 +53,7 @@ def test_only_named_levels_have_a_filter(method, named, with_filter):
 def test_naming_no_level_or_every_level_is_the_same_to_the_bit(method):
     whole, named = build(method)[1](), build(method, filter_levels=(1, 2))[1]()
     assert torch.equal(whole, named)
-    plain = build(method, phase_weight=1.0, relative=False)[1]()
+    plain = build(method, phase_weight=1.0)[1]()
     assert torch.equal(whole, plain)
 
 
@@ -113,43 +112,6 @@ def test_a_shifted_map_has_no_amplitude_error_and_zeros_have_a_gradient_of_zero(
     assert not own.grad.any()
 
 
-# units of the teacher ---------------------------------------------------------------------------------------------
-
-
-def test_a_relative_error_is_in_deviations_of_each_channel_and_starts_at_two():
-    torch.manual_seed(0)
-    target = torch.randn(64, 6, 8, 8) * torch.tensor([0.01, 1, 3, 10, 0.5, 2])[:, None, None] + 4
-    wide = torch.tensor([1.0, 1, 3, 10, 0.5, 2])
-    leave = leave_by_fam(5, target[:, 1:], FilterOptions(), relative=True)
-    own = leave(torch.randn(64, 5, 8, 8))
-    torch.testing.assert_close(own.mean((0, 2, 3)), target[:, 1:].mean((0, 2, 3)))
-    error = error_after(leave, own, target[:, 1:], 1.0)
-    deviation = target[:, 1:].std((0, 2, 3), correction=0)[:, None, None]
-    torch.testing.assert_close(error, ((own - target[:, 1:]) / deviation).square().mean())
-    assert error.item() == pytest.approx(2, rel=0.05)
-    floor = wide.square().mean() / 100  # about what the channel that hardly varies counts as
-    assert Units(target).deviation[0, 0].item() ** 2 == pytest.approx(float(floor), rel=0.1)
-
-
-@BOTH
-def test_a_relative_loss_and_its_gradients_do_not_change_with_the_teachers_scale(method):
-    student, teacher, batch = scene(method)
-    found = []
-    for scale in (1.0, 8.0):
-        scaled = teacher._replace(feats=[scale * feat for feat in teacher.feats])
-        torch.manual_seed(1)
-        built = method(Probe(student, scaled, None), relative=True, filter=NOISY)
-        (loss,) = built(student, scaled, batch).values()
-        found.append([loss, *torch.autograd.grad(loss, list(built.parameters()))])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def test_constant_targets_have_no_deviation_to_divide_by():
-    leave = leave_by_fam(3, torch.ones(4, 2, 4, 4), FilterOptions(), relative=True)
-    assert error_after(leave, leave(torch.randn(4, 3, 4, 4)), torch.ones(4, 2, 4, 4), 1.0).isfinite()
-
-
 # engines and resuming ---------------------------------------------------------------------------------------------
 
 
@@ -189,7 +151,7 @@ def test_the_loss_is_one_graph_to_the_compiler(method):
 def test_a_run_that_stops_after_every_epoch_is_the_same(small, monkeypatch, engine):
     torch.manual_seed(5)
     torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
-    options = ("--fam_review.filter_levels", "2", "--fam_review.phase_weight", "0.5", "--fam_review.relative")
+    options = ("--fam_review.filter_levels", "2", "--fam_review.phase_weight", "0.5")
     recipe = small("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt",
                    "--engine", engine, "--epochs", "2", *options)  # fmt: skip
     whole = train(recipe, out="whole")

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers.browser import exports, pixels, settled
+from helpers.browser import exports, pixels, put, settled, trait
 from helpers.cam_networks import COUNT, comparison
 
 import famviz
@@ -55,16 +55,6 @@ def opened(page, shown, tmp_path):
         return explorer
 
     return show
-
-
-def trait(page, name):
-    return page.evaluate("(name) => window.famviz[0].get(name)", name)
-
-
-def put(page, **traits):
-    for name, value in traits.items():
-        page.evaluate("([name, value]) => window.famviz[0].set(name, value)", [name, value])
-    settled(page)
 
 
 def canvas(page, where):

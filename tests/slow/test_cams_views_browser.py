@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.browser import settled
+from helpers.browser import settled, trait
 from helpers.cam_networks import COUNT, comparison
 from helpers.cam_pages import ACROSS, DOWN, drawn, listed
 
@@ -32,10 +32,6 @@ def opened(page, shown, tmp_path):
         return explorer
 
     return show
-
-
-def trait(page, name):
-    return page.evaluate("(name) => window.famviz[0].get(name)", name)
 
 
 def cell(page, view: str, i: int, j: int) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers.browser import pixels, settled
+from helpers.browser import pixels, settled, trait
 from helpers.dashboard_pages import OVERLAPS, legend
 from helpers.famviz_runs import make_run
 
@@ -37,10 +37,6 @@ def shown(page, runs, tmp_path):
         return dashboard
 
     return show
-
-
-def trait(page, name):
-    return page.evaluate("(name) => window.famviz[0].get(name)", name)
 
 
 def curve(page, chart: str, at: int) -> np.ndarray:

@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
-from helpers.browser import pixels, settled
+from helpers.browser import pixels, settled, trait
 from helpers.famviz_runs import make_run
-from helpers.filter_pages import STEP, close, trait
+from helpers.filter_pages import STEP, close
 
 import famviz
 from famkd.files import read_tensors, write_tensors

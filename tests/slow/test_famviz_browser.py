@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers.browser import exports, pixels, settled
+from helpers.browser import exports, pixels, settled, trait
 from helpers.famviz_runs import make_run, released_state
-from helpers.filter_pages import STEP, close, trait
+from helpers.filter_pages import STEP, close
 from PIL import Image
 
 import famviz

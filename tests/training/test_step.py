@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
 from famkd.errors import UserError
+from famkd.layers import convolution, native
 from famkd.methods import METHODS
 from famkd.tasks import Classification
 from famkd.training.build import Autocast
@@ -39,6 +40,18 @@ class Net(nn.Module):
         return self.fc(F.relu(self.bn(self.conv(x))).mean((2, 3)))
 
 
+class FastNet(Net):
+    """With a second convolution, which the C++ kernels take."""
+
+    def __init__(self, width):
+        super().__init__(16)
+        self.inner = nn.Conv2d(16, 16, 3, 1, 1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.inner(self.bn(self.conv(x)))).mean((2, 3)))
+
+
 IMAGES = torch.randn(24, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 LABELS = torch.arange(24) % 4
 
@@ -47,9 +60,9 @@ def take(piece: Piece) -> Batch:
     return Batch(IMAGES[piece.index], LABELS[piece.index], piece.index)
 
 
-def make(engine: str, methods=("kd",), half=False) -> Step:
+def make(engine: str, methods=("kd",), half=False, net=Net) -> Step:
     torch.manual_seed(0)
-    student, teacher = Net(4), Net(6)
+    student, teacher = net(4), net(6)
     distiller = Distiller(Classification(), student, teacher if methods else None, {n: METHODS[n] for n in methods},
                           probe=take(Piece(torch.arange(4))), labels=LABELS)  # fmt: skip
     optimizer = torch.optim.SGD(distiller.parameters(), lr=1.0, momentum=0.9, weight_decay=1e-3)
@@ -130,8 +143,9 @@ def test_plain_training_has_one_group():
     assert list(step.monitor.means(step.count)) == ["task.ce"]
 
 
-def test_compiled_steps_are_eager_steps():
-    eager, compiled = make("eager"), make("compile")
+@pytest.mark.parametrize("net", [Net, FastNet])
+def test_compiled_steps_are_eager_steps(net):
+    eager, compiled = make("eager", net=net), make("compile", net=net)
     for epoch in range(2):
         figures = []
         for step in (eager, compiled):
@@ -144,8 +158,21 @@ def test_compiled_steps_are_eager_steps():
     trained = compiled.distiller.student.model.state_dict()
     for key, value in eager.distiller.student.model.state_dict().items():
         torch.testing.assert_close(trained[key], value, rtol=1e-5, atol=1e-5)
-    start = make("eager").distiller.student.model.state_dict()
+    start = make("eager", net=net).distiller.student.model.state_dict()
     assert not torch.allclose(trained["fc.weight"], start["fc.weight"], atol=1e-3)
+
+
+def test_student_and_teacher_use_fast_convolutions_if_the_step_is_compiled(monkeypatch):
+    convolve, calls = convolution.convolve, []
+    monkeypatch.setattr(convolution, "convolve", lambda x, *others: (calls.append(len(x)), convolve(x, *others))[1])
+    for engine, expected in [("eager", 0), ("compile", 2), ("eager", 0)]:
+        step = make(engine, net=FastNet)
+        if engine == "compile" and not native.in_use():
+            pytest.skip("no compiler here makes the kernels")
+        step.set_epoch(0.1, {"task": 1.0, "kd": 1.0})
+        calls.clear()
+        step(pieces(0)[0])
+        assert calls == [8] * expected
 
 
 @pytest.mark.sample(1)

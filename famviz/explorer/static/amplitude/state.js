@@ -1,4 +1,5 @@
 // The data of an amplitude explorer: what the kernel has sent so far, and the present choice.
+import { decode, pixelsOf } from "../shared/bitmap.js";
 import { decodeTables } from "../shared/colour.js";
 import { clamp } from "../shared/numbers.js";
 import { bytesOf } from "../shared/widget.js";
@@ -195,14 +196,6 @@ function takeThumbs(app, { positions, labels }, buffers) {
       app.redraw();
     });
   });
-}
-
-const decode = (bytes) => createImageBitmap(new Blob([bytes]));
-
-function pixelsOf(bitmap) {
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height), context = canvas.getContext("2d");
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, bitmap.width, bitmap.height);
 }
 
 // The nearest ring that the grid has a curve for.

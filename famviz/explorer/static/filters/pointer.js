@@ -7,6 +7,7 @@ import { clamp, num } from "../shared/numbers.js";
 import { snapshot } from "../shared/snapshot.js";
 import { put } from "../shared/widget.js";
 import { receiveEffect } from "./effect.js";
+import { pairAt, receiveLarge } from "./large.js";
 import { below } from "./shade.js";
 import { VIEWS, captions, words } from "./spectrum.js";
 import { choose, fieldOf, readState } from "./state.js";
@@ -15,9 +16,13 @@ import { WALLS } from "./wall.js";
 export function connect(app) {
   const { nav, main, second, change, curve, save } = app.ui;
   onStep(nav.canvas, ([i, j]) => stepPair(app, i, j));
-  nav.canvas.onclick = (event) => choose(app, ...pixelAt(event, nav.canvas));
+  const pairUnder = (i, j) => pairAt(readState(app).L, i, j);
+  nav.canvas.onclick = (event) => choose(app, ...pairUnder(...pixelAt(event, nav.canvas)));
   const forget = () => readChoice(app);
-  onRead(nav, (i, j) => readPixel(app, nav, `output ${i}, input ${j}`, i, j), forget);
+  onRead(nav, (i, j) => {
+    const [out, inn] = pairUnder(i, j);
+    readPixel(app, nav, `output ${out}, input ${inn}`, i, j);
+  }, forget);
   for (const p of [main, second, change]) {
     const { canvas } = p;
     const read = (i, j) => {
@@ -41,6 +46,7 @@ export function connect(app) {
   app.ui.values.onclick = () => saveValues(app);
   app.receive = (content, buffers) => {
     receiveEffect(app, content, buffers ?? []);
+    receiveLarge(app, content, buffers ?? []);
     app.redraw();
   };
   app.model.on("msg:custom", app.receive);

@@ -44,6 +44,9 @@ export function unpack(figures, bytes, table, kept) {
   level.life = next(epochs * half);
   level.lives = next(epochs * O * C);
   level.kept = once(() => unpackKept({ counts: figures.kept, half, scales: SCALES.slice(1) }, kept));
+  level.nav = { O, C, step: 1 };
+  level.row = (epoch, out, inn) => level.rows(epoch)[out * C + inn];
+  level.shareOf = (pair) => level.part[pair];
   level.rows = lastOf((epoch) => (epoch ? rowsThen(level, epoch) : tableRows(level, table)));
   level.order = lastOf((epoch) => {
     const rows = level.rows(epoch);
@@ -169,9 +172,9 @@ export function difference(z, b, s) {
   return d;
 }
 
-// Energies of all pairs, now or after an epoch, in dB of the strongest of them, and where their colours begin.
-export function energies({ epochs, lives, now, O, C }, epoch) {
-  const at = epochs.indexOf(epoch), pairs = O * C;
+// Energies of all pixels of the map, now or after an epoch, in dB of the strongest, and where their colours begin.
+export function energies({ epochs, lives, now, nav }, epoch) {
+  const at = epochs.indexOf(epoch), pairs = nav.O * nav.C;
   const codes = at < 0 ? now : lives.subarray(at * pairs, (at + 1) * pairs);
   const strongest = decibel(codes.reduce((most, code) => Math.max(most, code), 0));
   const db = Array.from(codes, (code) => decibel(code) - strongest);
@@ -184,17 +187,17 @@ export function energies({ epochs, lives, now, O, C }, epoch) {
 export function words(s) {
   const { L } = s, pair = s.out * L.C + s.in, filters = L.O * L.C;
   const when = s.epoch ? `Epoch ${s.epoch}: ` : "";
-  const [, , energy, centroid, bandwidth, angle, coherence] = L.rows(s.epoch)[pair];
+  const [, , energy, centroid, bandwidth, angle, coherence] = L.row(s.epoch, s.out, s.in);
   if (s.mean && s.epoch) {
-    const why = s.all ? "" : `the run did not keep output ${s.out}, input ${s.in} `
-      + `(energy ${num(energy, 1)} dB of the strongest then), so this is the `;
+    const then = energy == null ? "" : ` (energy ${num(energy, 1)} dB of the strongest then)`;
+    const why = s.all ? "" : `the run did not keep output ${s.out}, input ${s.in}${then}, so this is the `;
     return `${when}${why}root mean square over all ${filters} filters, without phases.`;
   }
   if (s.mean) return `All ${filters} filters: root mean square amplitude; phase and kernel of their mean.`;
   const one = `${when}${when ? "output" : "Output"} ${s.out}, input ${s.in}`;
   const parts = [`${one}: energy ${num(energy, 1)} dB of the strongest`];
-  if (L.part && !s.epoch) {
-    parts.push(`global branch ${part(L.part[pair])} of the output energy of both branches for white input`);
+  if (L.shares && !s.epoch) {
+    parts.push(`global branch ${part(L.shareOf(pair))} of the output energy of both branches for white input`);
   }
   parts.push(`centroid ${num(centroid)}, bandwidth ${num(bandwidth)} of Nyquist, `
     + `${num(angle, 0)}° (coherence ${num(coherence)})`);

@@ -4,6 +4,7 @@ import { decodeTables } from "../shared/colour.js";
 import { clamp } from "../shared/numbers.js";
 import { bytesOf, put } from "../shared/widget.js";
 import { keptOf } from "./kept.js";
+import { largeLevel } from "./large.js";
 import { spread, unpack } from "./spectrum.js";
 
 export function makeApp(model) {
@@ -14,6 +15,10 @@ export function makeApp(model) {
     levels: {}, // unpacked levels, by run and level
     effects: new Map(), // what filters do to images, by level, image and channels
     asking: "", // which of them was asked for last
+    found: {}, // rows of the table of large levels, by run and level
+    asked: "", // which of them were asked for and are not there yet
+    reading: "", // the large level that the kernel reads on in
+    failed: {}, // why it could not, by run and level
     curves: [], // radial profiles, in dB
     readout: "", // the line about the chosen filter
     width: 0, // of the page, as last laid out
@@ -37,7 +42,9 @@ function held(app, key) {
 
 // An unpacked level of a run; null if the run has no such level.
 function levelOf(app, run, level) {
-  const key = `${run}.${level}`, bytes = ["base", "table", "kept"].map((part) => held(app, `${key}.${part}`));
+  const key = `${run}.${level}`, large = app.model.get("_figures")[key];
+  if (large) return largeLevel(app, key, large);
+  const bytes = ["base", "table", "kept"].map((part) => held(app, `${key}.${part}`));
   app.levels[key] ??= unpack(app.meta.levels[run]?.[level], ...bytes);
   return app.levels[key];
 }
@@ -97,12 +104,16 @@ export function fieldOfPair(app, s, out, inn) {
   const { L } = s;
   if (s.epoch) return fieldThen(L, s.epoch, out, inn);
   const raw = s.raw && L.raw, found = filterOf(app, 0, { ...s, out, in: inn }, L);
-  const at = found || raw ? -1 : L.order().indexOf(out * L.C + inn), bytes = held(app, `0.${s.level}.wall`);
+  const at = found || raw || L.large ? -1 : L.order().indexOf(out * L.C + inn), bytes = held(app, `0.${s.level}.wall`);
   if (at < 0 || !bytes || at >= bytes.length / 2 / L.half) return found;
   return spread(L, bytes.subarray(at * L.half), bytes.subarray(bytes.length / 2 + at * L.half));
 }
 
 function filterOf(app, run, s, L) {
+  if (L.large) {
+    const found = L.find(s.out * L.C + s.in);
+    return found && spread(L, found.amplitude, found.phase);
+  }
   const raw = s.raw && L.raw, key = `${run}.${s.level}`;
   const size = raw ? L.H * L.W : L.half;
   const level = !raw && L.whole ? held(app, key) : undefined;

@@ -3,6 +3,7 @@ import { h, saveRows } from "../shared/dom.js";
 import { num } from "../shared/numbers.js";
 import { makeTable, showTable } from "../shared/table.js";
 import { put } from "../shared/widget.js";
+import { rowsOf } from "./large.js";
 import { choose, readState } from "./state.js";
 
 const COLUMNS = [ // name, digits, unit and convention
@@ -30,6 +31,7 @@ export function buildTable(app) {
     choose: ([out, inn]) => choose(app, out, inn),
     sort: [2, -1],
     most: MOST,
+    sorted: () => app.redraw(),
   });
   const search = h("input", { type: "search", title: TIP, placeholder: "out = 3, centroid > 0.5, angle 30..60" });
   search.oninput = () => put(app, { search: search.value });
@@ -45,6 +47,7 @@ export function showRows(app, s, isOn) {
   const { table, search, count, summary } = app.ui, text = app.model.get("search");
   if (search.value !== text) search.value = text;
   summary.textContent = "Filters of the level" + (s.epoch ? `, epoch ${s.epoch}; – where the run kept no filter` : "");
+  if (s.L.large && !s.epoch) return showFound(app, s, isOn, text);
   const key = `${s.level}|${s.epoch}|${text}`;
   if (table.key !== key) {
     const { test, wrong } = conditions(text), all = s.L.rows(s.epoch), rows = wrong ? all : all.filter(test);
@@ -52,6 +55,21 @@ export function showRows(app, s, isOn) {
     Object.assign(table, { key, rows });
   }
   showTable(table, table.rows, key, isOn);
+}
+
+// The rows of a large level that the kernel found, or those of the strongest filters that a saved page holds.
+function showFound(app, s, isOn, text) {
+  const { table, count } = app.ui, { test, wrong } = conditions(text), { alone } = app.meta;
+  const found = wrong && !alone ? app.found[s.L.key] : rowsOf(app, s.L, { search: text, sort: table.sort });
+  if (!found) return;
+  const rows = alone && !wrong ? found.rows.filter(test) : found.rows, many = (n) => n.toLocaleString("en");
+  const all = many(s.L.O * s.L.C), read = found.of < s.L.O * s.L.C ? ` that are read, of ${all}` : "";
+  const first = found.count > rows.length ? `, the first ${many(rows.length)} are here` : "";
+  count.textContent = wrong || found.failed
+    || (alone ? `${many(rows.length)} of the ${many(found.shown)} strongest of ${all}`
+      : `${many(found.count)} of ${many(found.of)}${read}${first}`);
+  table.key = "";
+  showTable(table, rows, `${s.level}|${found.id}|${alone ? text : ""}`, isOn);
 }
 
 // A test of rows from conditions between commas, and what is wrong with them. Names may be abbreviated.

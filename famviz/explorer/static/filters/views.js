@@ -8,12 +8,13 @@ import { showControls } from "./controls.js";
 import { showEffect } from "./effect.js";
 import { outline, shareBars } from "./outline.js";
 import { darkness, shade } from "./shade.js";
+import { askForMore, isKnown, progressOf } from "./large.js";
 import { VIEWS, captions, difference, energies, inverse, polar, radialDb, rangeOf, words } from "./spectrum.js";
 import { fieldOf, readState } from "./state.js";
 import { showRows } from "./table.js";
 import { showWall } from "./wall.js";
 
-const NOT_HELD = "This page does not hold this row";
+const notHeld = (s) => `This page does not hold this ${s.L.large ? "filter" : "row"}`;
 // Draw everything. z and b are the fields of the two runs: undefined on the way, null for an epoch that is not kept.
 export function draw(app) {
   const s = readState(app), { ui, meta } = app;
@@ -22,7 +23,8 @@ export function draw(app) {
   Object.assign(s, boxesOf(app.width, s.B), rangeOf(s, [z, b].filter(Boolean)));
   app.shown = s;
   showControls(app, s);
-  ui.options.textContent = captions(s, meta.runs);
+  const said = [captions(s, meta.runs), progressOf(s.L, app.failed[s.L.key])].filter(Boolean);
+  ui.options.textContent = said.join(". ");
   showNavigator(app, s);
   showRows(app, s, ([out, inn]) => showsPair(s) && out === s.out && inn === s.in);
   showWall(app, s);
@@ -35,11 +37,12 @@ export function draw(app) {
   alignTitles(ui.panels);
   app.readout = ui.readout.textContent = readoutOf(app, s, z, b);
   countDrawing(ui.root);
+  askForMore(app, s);
 }
 
 function readoutOf(app, s, z, b) {
   const { meta } = app, name = meta.runs[s.other];
-  if (!z) return meta.alone ? `${NOT_HELD}: choose a stronger one, or open the run in a notebook.` : "loading …";
+  if (!z) return meta.alone ? `${notHeld(s)}: choose a stronger one, or open the run in a notebook.` : "loading …";
   if (s.other > 0 && !s.B) return `${words(s)} ${name} has no filter of this shape here.`;
   if (s.B && b === null) {
     return `${words(s)} ${name} kept no epoch ${s.epoch}: it has ${s.B.epochs.join(", ") || "none"}.`;
@@ -49,16 +52,16 @@ function readoutOf(app, s, z, b) {
 
 // Energies of all pairs of channels, with the chosen pair.
 function showNavigator(app, s) {
-  const { nav } = app.ui, { O, C } = s.L, { db, low } = energies(s.L, s.epoch), table = app.tables.energy;
+  const { nav } = app.ui, { O, C, step } = s.L.nav, { db, low } = energies(s.L, s.epoch), table = app.tables.energy;
   const run = s.B ? app.meta.runs[0] + ": " : "", when = s.epoch ? `epoch ${s.epoch}: ` : "filter ";
-  const title = `${run}${when}energy, dB`;
+  const title = step === 1 ? `${run}${when}energy, dB` : `${run}${when}energy, dB: strongest of ${step}×${step}`;
   const across = [0, "input channel", C - 1], down = [0, "output channel", O - 1];
-  drawPanel(nav, { box: s.navBox, H: O, W: C, title, across, down, first: [0, 0] }, {
-    colour: (n) => [table, Math.round(darkness(db[n], low) * 255)],
+  drawPanel(nav, { box: s.navBox, H: O, W: C, title, across, down, first: [0, 0], each: step }, {
+    colour: (n) => (s.epoch || isKnown(s.L, n) ? [table, Math.round(darkness(db[n], low) * 255)] : null),
     key: [table, num(low, 0) + " dB", "0 dB"],
-    say: (n) => num(db[n], 1) + " dB of the strongest",
+    say: (n) => (s.epoch || isKnown(s.L, n) ? num(db[n], 1) + " dB of the strongest" : "not read yet"),
   });
-  const chosen = h("rect", { x: s.in, y: s.out, width: 1, height: 1 });
+  const chosen = h("rect", { x: Math.floor(s.in / step), y: Math.floor(s.out / step), width: 1, height: 1 });
   nav.lines.replaceChildren(...(showsPair(s) ? [chosen] : []));
 }
 
@@ -110,7 +113,7 @@ function clearPanel(app, p, s, title) {
 }
 
 function clearFields(app, s) {
-  clearPanel(app, app.ui.main, s, NOT_HELD);
+  clearPanel(app, app.ui.main, s, notHeld(s));
   showThumbs(app, s);
   app.ui.curve.replaceChildren();
   app.curves = [];

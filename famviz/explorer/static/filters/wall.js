@@ -4,6 +4,7 @@ import { h } from "../shared/dom.js";
 import { pixelAt } from "../shared/hover.js";
 import { onStep } from "../shared/keyboard.js";
 import { clamp, largest, num } from "../shared/numbers.js";
+import { pairsOfLarge } from "./large.js";
 import { shade } from "./shade.js";
 import { inverse, polar, rangeOf } from "./spectrum.js";
 import { choose, fieldOfPair } from "./state.js";
@@ -40,7 +41,8 @@ export function showWall(app, s) {
   if (wall.root.hidden) return;
   const one = { output: s.out, input: s.in }[s.wall] ?? null, get = (name) => app.model.get(name);
   const rows = Object.keys(get("_rows")); // that are there
-  const key = JSON.stringify([s.level, s.wall, one, s.view, s.fixed, s.raw, s.epoch, get("colormap"), rows]);
+  const look = [s.view, s.fixed, s.raw, s.epoch, get("colormap"), s.L.reference];
+  const key = JSON.stringify([s.level, s.wall, one, ...look, rows]);
   if (wall.key !== key) {
     wall.key = key;
     drawAll(app, s, wall);
@@ -76,9 +78,11 @@ function drawAll(app, s, wall) {
 
 // The pairs of channels of the wall: the strongest first, or in the order of their channel.
 function pairsOf({ L, wall, epoch, out, in: inn }) {
+  const channel = { output: ([o]) => o === out, input: ([, i]) => i === inn }[wall];
+  if (L.large) return pairsOfLarge(L, epoch, channel, channel ? MOST : STRONGEST);
   const pair = (n) => [Math.floor(n / L.C), n % L.C];
   if (wall === "strongest") return L.order(epoch).slice(0, STRONGEST).map(pair);
-  const kept = L.order(epoch).map(pair).filter(([o, i]) => (wall === "output" ? o === out : i === inn)).slice(0, MOST);
+  const kept = L.order(epoch).map(pair).filter(channel).slice(0, MOST);
   return kept.sort((a, b) => a[0] - b[0] || a[1] - b[1]);
 }
 
@@ -101,5 +105,5 @@ function drawCell({ canvas, words }, { out, inn, z, look }, s) {
   Object.assign(canvas.style, { width: z.W * pixel + "px", height: z.H * pixel + "px" });
   paint(canvas, z.H, z.W, look.colour);
   words.textContent = `${inn} → ${out}`;
-  words.title = `energy ${num(s.L.rows(s.epoch)[out * s.L.C + inn][2], 1)} dB of the strongest`;
+  words.title = `energy ${num(s.L.row(s.epoch, out, inn)[2], 1)} dB of the strongest`;
 }

@@ -29,10 +29,10 @@ export function panel(name, { label = "", role = "img" } = {}) {
 }
 
 // Lay a panel out for H x W pixels with their title, the texts along the axes, and a colour scale. `box` is the larger
-// side in px. With `first`, the values [x, y] of the first pixel, the axes have ticks at whole numbers. The caller
-// fills the canvas.
+// side in px. With `first`, the values [x, y] of the first pixel, the axes have ticks at whole numbers, `each` of them
+// in a pixel. The caller fills the canvas.
 export function framePanel(p, frame, look) {
-  const { box, H, W, title, across = [], down = [], first = null } = frame;
+  const { box, H, W, title, across = [], down = [], first = null, each = 1 } = frame;
   const side = box / Math.max(H, W), sides = look.sides ?? [], ends = look.key.slice(1);
   const width = Math.max(14, W * side) + "px", height = Math.max(14, H * side) + "px";
   for (const node of [p.canvas, p.lines, p.marks]) Object.assign(node.style, { width, height });
@@ -48,8 +48,8 @@ export function framePanel(p, frame, look) {
   }
   if (first) {
     p.x.style.width = width; // places of ticks are shares of it
-    layTicks(p.x, "left", W, first[0], texts.across[1]);
-    layTicks(p.y, "top", H, first[1], texts.down[1]);
+    layTicks(p.x, "left", W, first[0], texts.across[1], each);
+    layTicks(p.y, "top", H, first[1], texts.down[1], each);
   }
   p.root.classList.toggle("fv-ticked", Boolean(first));
   Object.assign(p, { say: look.say, texts });
@@ -57,14 +57,15 @@ export function framePanel(p, frame, look) {
   p.scale.style.visibility = look.say ? "" : "hidden"; // without values there is no scale
 }
 
-// Ticks along an axis of `count` pixels, and its name.
-function layTicks(node, side, count, first, name) {
-  const last = first + count - 1, whole = ticks(first, last, 4).filter(Number.isInteger);
+// Ticks along an axis of `count` pixels, `each` of which stands for so many whole numbers, and its name.
+function layTicks(node, side, count, first, name, each) {
+  const last = (first + count) * each - 1, whole = ticks(first * each, last, 4).filter(Number.isInteger);
   const marks = whole.map((value) => {
     const mark = h("span", { className: "fv-tick" }, minusSign(value));
-    mark.style[side] = 100 * (value - first + 0.5) / count + "%";
+    mark.style[side] = 100 * ((value + 0.5) / each - first) / count + "%";
     return mark;
   });
+  node.classList.toggle("fv-long", whole.some((value) => String(value).length > 3));
   node.replaceChildren(...marks, h("span", { className: "fv-axis-name" }, name));
 }
 

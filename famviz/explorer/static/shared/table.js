@@ -5,13 +5,13 @@ import { clamp } from "./numbers.js";
 
 // `columns` are {name, title, write(value)}. `choose(row)` is called with the row that the user chose. Call
 // `showTable(table, rows, key, isOn)` to draw: the rows are built again only if `key` or the order changed. Of many
-// rows the first `most` are built, and a button builds as many more.
-export function makeTable(columns, { label, choose, sort = [0, 1], most = Infinity }) {
+// rows the first `most` are built, and a button builds as many more. `sorted()` is called when another order is chosen.
+export function makeTable(columns, { label, choose, sort = [0, 1], most = Infinity, sorted = () => {} }) {
   const head = h("thead"), body = h("tbody", { tabIndex: 0 });
   body.setAttribute("aria-label", label);
   const table = {
     root: h("div", { className: "fv-scroll" }, h("table", {}, head, body)),
-    columns, choose, head, body, sort, most, limit: most, order: [], lines: [], built: "", shown: null,
+    columns, choose, head, body, sort, sorted, most, limit: most, order: [], lines: [], built: "", shown: null,
   };
   table.more = h("button", { className: "fv-more", hidden: true, onclick: () => showMore(table) });
   table.root.append(table.more);
@@ -73,6 +73,7 @@ function buildHeader(table, { name, title }, i) {
   const onclick = () => {
     table.sort = [i, by === i ? -direction : -1];
     showTable(table, ...table.shown);
+    table.sorted();
   };
   if (i !== by) return h("th", { title }, h("button", { onclick }, name));
   const th = h("th", { title }, h("button", { onclick }, name + (falling ? " ↓" : " ↑")));
