@@ -22,7 +22,8 @@ def test_a_run_is_opened_with_the_filters_that_it_has(tmp_path):
 def test_the_explorer_shows_it_beside_a_run_with_all_filters(tmp_path):
     whole, some = make_run(tmp_path / "whole"), make_run(tmp_path / "some", filter_levels=(2,))
     for runs in ([whole, some], [some, whole]):
-        explorer = famviz.FilterExplorer(runs, other=runs[1].path.name)
+        explorer = famviz.FilterExplorer(runs)
+        explorer.other = explorer.runs[1].name
         assert explorer._compared() is None  # another level, of another shape
         assert explorer.to_html()
         explorer.close()
