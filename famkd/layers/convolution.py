@@ -29,7 +29,7 @@ class _FastConvolutions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.conv2d and not kwargs and not torch.compiler.is_compiling() and takes(*args):
+        if func is torch.conv2d and not kwargs and takes(*args):
             return convolve(*args[:3])
         return func(*args, **kwargs)
 

@@ -40,10 +40,15 @@ def in_use() -> bool:
 
 
 def takes(*maps: Tensor) -> bool:
-    """Whether the kernels are in use and take these maps: real tensors on a CPU, in at most single precision."""
+    """Whether the kernels are in use and take these maps: real tensors on a CPU, in at most single precision.
+
+    They are no part of a graph that `torch.compile` makes.
+    """
     singles = (torch.float32, torch.bfloat16, torch.float16)
-    return _in_use is not None and all(
-        type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" and x.dtype in singles for x in maps
+    return (
+        in_use()
+        and not torch.compiler.is_compiling()
+        and all(type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" and x.dtype in singles for x in maps)
     )
 
 

@@ -179,3 +179,14 @@ def test_the_source_compiles_for_every_instruction_set(tmp_path, flags):
     command = [*native.compile_command(compiler, flags), "-Werror", "-Wall", "-o", str(tmp_path / "kernels.so")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("build", [lambda: FAM(3, 4, (8, 8)), lambda: CrossAttention(4)], ids=["fam", "attention"])
+def test_a_graph_that_a_user_compiles_leaves_the_kernels_out(kernels, build):
+    torch.compiler.reset()
+    module = build()
+    inputs = (
+        (torch.randn(2, 3, 8, 8),) if isinstance(module, FAM) else (torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4))
+    )
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs), module(*inputs), rtol=1e-4, atol=1e-4)
