@@ -274,6 +274,9 @@ def test_images_of_a_wrong_size_are_refused_with_the_right_one(name):
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_coatnet", "efficientvit_m0", "test_vit_relpos"])
 @pytest.mark.parametrize("size", [(64, 64), (96, 64)])
 def test_networks_of_one_size_are_built_for_the_images(name, size):
+    version = tuple(map(int, timm.__version__.split(".")[:3]))
+    if name not in timm.list_models() or (name == "efficientvit_m0" and version < (1, 0, 31)):
+        pytest.skip("this version of timm does not have it, or not for other sizes")
     model = build_model(f"timm:{name}", 5, size=size).eval()
     assert model(torch.zeros(1, 3, *size)).shape == (1, 5)
 
