@@ -213,7 +213,7 @@ def test_a_page_says_which_rows_it_does_not_hold(shown, page, runs):
 
 def test_small_numbers_keep_their_digits(shown, page, tmp_path):
     run = famviz.open(make_run(tmp_path / "weak", epochs=1))
-    weak = dataclasses.replace(run.filters[0], response=run.filters[0].response * 1e-5)
+    weak = dataclasses.replace(run.filters[0], held=run.filters[0].response * 1e-5)
     explorer = shown(dataclasses.replace(run, run=None, filters=[weak]), view="kernel")
     kernel = spectra.spatial_kernel(weak.response[explorer.c_out, explorer.c_in], weak.size)
     ends = page.locator(".fv-main .fv-scale span").all_inner_texts()
