@@ -1,8 +1,8 @@
 """Draw the pictures of the documentation again: `python tools/pictures.py [RUNS]`.
 
-They show `bands/student` by `fam`, trained in the folder RUNS if it is not there, and the CIFAR-100 run that comes with
-the notebooks. The pictures of the explorers are taken in JupyterLab and on saved pages, which needs Chromium and
-playwright.
+They show `bands/student` by `fam`, trained in the folder RUNS if it is not there, the CIFAR-100 run that comes with the
+notebooks, and the saved results of the study. The pictures of the explorers are taken in JupyterLab and on saved pages,
+which needs Chromium and playwright.
 """
 
 import io
@@ -17,8 +17,10 @@ import famkd
 import famviz
 from famviz import plots
 from famviz.analysis import filters as values
+from famviz.analysis import studies
 from famviz.figures import amplitude as features
 from famviz.figures import cam, style
+from famviz.figures.study import cost_figure
 from notebooks import SOURCES, paired  # pyright: ignore[reportAttributeAccessIssue]  (notebooks.py beside this file)
 
 ROOT = Path(__file__).parents[1]
@@ -154,6 +156,7 @@ def shrink(path: Path) -> None:
 def main() -> None:
     os.environ["FAMKD_RUNS"] = runs = str(Path(sys.argv[1] if len(sys.argv) > 1 else "runs").resolve())
     run = famkd.train(famkd.load_recipe("bands/student", "--method", "fam"), runs=runs, resume=True)
+    draw_figure(cost_figure(studies.study("methods"), studies.study_costs("methods")), DOCS / "truth.png")
     draw_figure(features.differences_figure(run), DOCS / "differences.png")
     draw_figure(cam.grid_figure(run, 6), DOCS / "cams.png")
     shipped = famviz.open(SOURCES[0].parent / "runs/cifar100/resnet56-resnet20/fam_review-seed0")
