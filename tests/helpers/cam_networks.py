@@ -23,10 +23,17 @@ def networks() -> dict[str, nn.Module]:
     return found
 
 
-def comparison(labelled: bool = True) -> famviz.NetworkComparison:
+LONG = (
+    "teacher resnet56 of the run quickstart/fam_review-seed0",
+    "student resnet8x0.5 by fam_review after the last epoch",
+)
+
+
+def comparison(labelled: bool = True, names: tuple[str, ...] = ("teacher", "student")) -> famviz.NetworkComparison:
     data = bands()
     labels = data.y_test[:COUNT] if labelled else None
-    names = [f"kind {n}" for n in range(8)]
+    classes = [f"kind {n}" for n in range(8)]
+    models = dict(zip(names, networks().values(), strict=True))
     return famviz.compare_networks(
-        networks(), data.x_test[:COUNT], labels, names, masks=bands_truth().masks[:COUNT], crop=1.0
+        models, data.x_test[:COUNT], labels, classes, masks=bands_truth().masks[:COUNT], crop=1.0
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.browser import exports, pixels, put, settled, trait
-from helpers.cam_networks import COUNT, comparison
+from helpers.cam_networks import COUNT, LONG, comparison
 
 import famviz
 from famkd.models import build_model
@@ -403,6 +403,12 @@ def test_a_picture_is_saved_as_shown(opened, page, tmp_path):
     saved = np.asarray(Image.open(tmp_path / "saved.png").convert("RGB"))
     for where in (TEACHER, STUDENT, GAP):
         assert (saved == canvas(page, where)[2, 3, :3]).all(-1).sum() > 50
+
+
+def test_long_names_fit_a_narrow_page(opened, page):
+    page.set_viewport_size({"width": 390, "height": 900})
+    opened(comparison(names=LONG))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("width", [390, 700, 900, 1440])

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.browser import exports, pixels, put, settled, trait
-from helpers.cam_networks import COUNT, comparison
+from helpers.cam_networks import COUNT, LONG, comparison
 from helpers.cam_pages import ACROSS, DOWN, PICTURE, STUDENT, TEACHER, drawn, listed
 
 import famviz
@@ -260,6 +260,12 @@ def test_a_picture_is_saved_as_shown(opened, page, tmp_path):
     for where in (PICTURE, TEACHER, STUDENT):
         colours = canvas(page, where)
         assert (saved == colours[16, 16, :3]).all(-1).sum() > 50
+
+
+def test_long_names_fit_a_narrow_page(opened, page):
+    page.set_viewport_size({"width": 390, "height": 900})
+    opened(comparison(names=LONG))
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("width", [390, 700, 900, 1440])
