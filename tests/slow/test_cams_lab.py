@@ -59,6 +59,7 @@ def oracle():
     """The same explorer in this process: the networks are drawn from a seed."""
     made = famviz.CamExplorer(comparison())
     made.store.maps(range(COUNT), made.choice)
+    made.comparison.predict()
     yield made
     made.close()
 
