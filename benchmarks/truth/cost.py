@@ -63,7 +63,7 @@ def cost(study: Positional[Path], rounds: int = 9) -> None:
 
 def training_step(recipe: Recipe) -> Callable[[], None]:
     """A training step of a recipe, on random images."""
-    recipe = replace(recipe, accelerator="cpu", student=replace(recipe.student, weights=""))
+    recipe = replace(recipe, accelerator="cpu")
     fabric = build_fabric(recipe)
     data = InMemory(noise_images(), recipe.data.batch_size, fabric.device)
     step, _ = prepared_step(recipe, data, fabric)
@@ -71,10 +71,10 @@ def training_step(recipe: Recipe) -> Callable[[], None]:
     return lambda: step(piece)
 
 
-def seconds(call: Callable[[], None]) -> float:
-    """Processor time of a call, which other programs hardly disturb."""
+def seconds(step: Callable[[], None]) -> float:
+    """Processor time of a step, which other programs hardly disturb."""
     start = time.process_time()
-    call()
+    step()
     return time.process_time() - start
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from famkd.layers import native
@@ -59,6 +60,7 @@ class _Convolve(torch.autograd.Function):
         return _apply(x, _at_points(weight), bias)
 
     @staticmethod
+    @once_differentiable  # a second derivative would be lost without an error
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)

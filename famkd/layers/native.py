@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SOURCES = sorted(Path(__file__).parent.glob("cpp/*"))
 COMPILERS = ("c++", "g++", "clang++")
@@ -127,6 +128,7 @@ class _Attend(torch.autograd.Function):
         return out.to(query.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         q, kv, r = ctx.saved_tensors
         d_q, d_kv = torch.empty_like(q), torch.empty_like(kv)
@@ -153,6 +155,7 @@ class _Spectrum(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         b, h, w, c, _ = ctx.numbers
         out = torch.empty(b, c, h, w, memory_format=torch.channels_last)
@@ -170,6 +173,7 @@ class _Waves(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         b, h, w, c, products = ctx.numbers
         out = torch.empty(ctx.scale.numel(), b, 2, *(2,) * products, c)
@@ -217,6 +221,7 @@ class _SquaredError(torch.autograd.Function):
         return flat.dot(flat) / gap.numel()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gap,) = ctx.saved_tensors
         return (gap * (2 / gap.numel() * grad)).to(ctx.dtype), None

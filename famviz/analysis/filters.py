@@ -46,16 +46,11 @@ def _half(each: Filter, pair: Pair | None) -> np.ndarray:
 
 def strongest(each: Filter, count: int) -> list[Pair]:
     """The pairs of channels with the most energy, the strongest first."""
-    if each.survey:
-        return strongest_of(each.energy(), count)
-    energy = each.energy()
-    order = np.argsort(energy, axis=None)[::-1][:count]
-    outs, ins = np.unravel_index(order, energy.shape)
-    return [(int(c_out), int(c_in)) for c_out, c_in in zip(outs, ins)]
+    return strongest_of(each.energy(), count)
 
 
 def strongest_of(energy: np.ndarray, count: int) -> list[Pair]:
-    """The same of energies (C_out, C_in), without sorting all of them."""
+    """The pairs of channels with the largest energies (C_out, C_in), without sorting all of them."""
     flat = energy.ravel()
     count = min(count, len(flat))
     first = np.argpartition(flat, len(flat) - count)[len(flat) - count :]

@@ -145,3 +145,11 @@ def test_the_context_ends_after_an_error(kernels, taken):
         raise ZeroDivisionError
     network()(maps(3, 3, 8, 8))
     assert taken == []
+
+
+def test_a_second_derivative_is_an_error_and_not_lost(kernels):
+    x = torch.randn(1, 16, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(16, 16, 3, 3, requires_grad=True)
+    (grad,) = torch.autograd.grad(convolution.convolve(x, weight).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
