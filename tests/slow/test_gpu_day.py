@@ -26,7 +26,7 @@ def test_every_part_is_measured_once(tmp_path, monkeypatch, background):
     first, *others = rows("parity")
     assert (first["engine"], first["noise"], first["weights_apart"]) == ("eager", "0", "0")
     assert [row["engine"] for row in others][:2] == ["eager", "compile"]
-    assert all(float(row["loss_apart"]) < 1e-3 for row in others)
+    assert all(float(row["loss_apart"]) < 1e-4 for row in others)
     assert all(0 < float(row["weights_apart"]) < 0.1 for row in others)  # a wrong gradient: about 1
     assert len({row["pair"] for row in rows("pairs")}) == 7
     assert all(float(row["images_per_s"]) > 0 for row in rows("pairs"))
