@@ -35,9 +35,9 @@ WRONG = "#b00020"
 LETTERS = 13  # of a title in an inch
 NAME = 22  # letters of a line of a network's name
 BARS = {
-    "network": "evidence, of the network's largest",
+    "network": "evidence, as a share of the network's largest",
     "shared": "evidence, units of the class score",
-    "own": "evidence, of the map's largest",
+    "own": "evidence, as a share of the map's largest",
 }
 RANGES = {
     "network": "each network on its own range",
