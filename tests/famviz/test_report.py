@@ -150,7 +150,8 @@ def test_the_opening_says_accuracy_spectra_and_maps(looked):
     assert "from the student alone (n = 1 seed)" in accuracy
     for student in ("student by fam", "student by fam_review"):
         distances = [f"{stage.name} ({stage.rms_db('student alone'):.2f} to {stage.rms_db(student):.2f} dB"
-                     for stage in looked.stages]  # fmt: skip
+                     for stage in looked.stages if len(stage.frequency) > 2]  # fmt: skip
+        assert distances
         assert all(distance in spectra for distance in distances)
         agreement = looked.maps.means(student)[0]["rank correlation"]
         assert f"{agreement:.2f} for {student} (" in maps
