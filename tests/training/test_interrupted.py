@@ -128,7 +128,8 @@ def test_stopped_before_the_first_step_there_is_nothing_to_keep(pair, monkeypatc
     assert not Run("run").begun
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
 def test_a_process_told_to_go_saves_and_says_so(pair, background, name):
     process = background("-m", "famkd", "train", "small.yaml", "--out", "told", *FAM, "--epochs", "500",
                          "--engine", "eager")  # fmt: skip

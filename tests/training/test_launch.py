@@ -267,7 +267,7 @@ def test_a_signal_that_comes_twice(monkeypatch):
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
         assert requested() == "SIGTERM"
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        monkeypatch.setattr(os, "getppid", lambda: -1)
         assert "the process that started it" in requested()
 
 
