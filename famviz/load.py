@@ -88,6 +88,13 @@ class LoadedRun:
                 summaries.append(summary)
         return epochs, summaries
 
+    def check_epoch(self, epoch: int) -> None:
+        """UserError if the run kept no filters of an epoch; 0 stands for the saved weights."""
+        kept = self.run.filter_epochs() if self.run else []
+        if epoch and epoch not in kept:
+            those = f"those of epochs {kept[0]} to {kept[-1]}" if kept else "none"
+            raise UserError(f"{self.name} kept no filters of epoch {epoch}: it kept {those}.")
+
     def summary(self, each: Filter, epoch: int) -> Summary | None:
         """What the run saved of a filter after one epoch; None if nothing."""
         if self.run is None or epoch not in self.run.filter_epochs():

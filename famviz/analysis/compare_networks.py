@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from famkd.data.bands import bands_truth
+from famkd.errors import UserError
+from famkd.run.directory import Run
 from famviz.analysis.cam_compare import Comparison
 from famviz.analysis.network_comparison import NetworkComparison
 from famviz.networks import Source, classification_run, networks_of_runs, run_images
@@ -46,7 +48,7 @@ def compare_networks(
         return source
     if isinstance(source, Mapping):
         return NetworkComparison(source, as_images(images, labels, names), transforms, masks=masks, crop=crop)
-    first = classification_run(source if isinstance(source, Source) else source[0])
+    first = _first_run(source)
     count = 200 if images is None else images
     shown = run_images(first, count, root)
     if masks is None and first.recipe.data.name == "bands":
@@ -56,6 +58,14 @@ def compare_networks(
     classes = names or shown.classes
     held = Images(len(truth), lambda at: (shown.images[at], int(truth[at])), truth, classes, shown.pixels)
     return NetworkComparison(networks_of_runs(source, root), held, transforms, masks=masks, crop=crop)
+
+
+def _first_run(source: Source | Sequence[Source]) -> Run:
+    """The run that names data and teacher; UserError for what is no run."""
+    first = source if isinstance(source, Source) else source[0] if isinstance(source, Sequence) and source else None
+    if not isinstance(first, Source):
+        raise UserError('Pass networks by name, such as {"teacher": one, "student": other}, or runs.')
+    return classification_run(first)
 
 
 def compare_runs(

@@ -96,6 +96,7 @@ class FilterExplorer(Explorer):
         if not self.runs or not self.runs[0].filters:
             name = self.runs[0].name if self.runs else "This"
             raise UserError(f"{name} holds no frequency filter (yet): train with fam or fam_review for an epoch first.")
+        self.runs[0].check_epoch(traits.get("epoch", 0))
         self.large = LargeLevels(self.runs)
         data = page_data(self.runs, self.large, budget)
         super().__init__(_meta=data.meta, _whole=data.whole)

@@ -179,9 +179,11 @@ def draw_input(ax: Axes, shown: Comparison, row: int) -> None:
     ax.imshow(shown.pixels[row])
     _outline(ax, shown, row)
     first = next(iter(shown.results.values()))
-    known = shown.labels is not None
-    label = shown.labels[row] if known else first.classes[row]
-    ax.set_ylabel(("" if known else "evidence for\n") + _called(shown, label), fontsize=8)
+    if shown.labels is None:
+        words = f"evidence for\n{_called(shown, first.classes[row])}"
+    else:
+        words = _called(shown, shown.labels[row])
+    ax.set_ylabel(words, fontsize=8)
 
 
 def draw_map(ax: Axes, shown: Comparison, result: CamResult, row: int, highest: float, over: bool) -> None:

@@ -113,7 +113,10 @@ def _from_path(path: Path) -> Images:
         raise UserError(f"There is nothing at {path}: pass an image file or a folder of images.")
     folders = sorted(each for each in path.iterdir() if each.is_dir() and _files(each))
     if not folders:
-        return _from_items(_files(path))
+        files = _files(path)
+        if not files:
+            raise UserError(f"{path} and the folders in it hold no image: names must end in {', '.join(SUFFIXES)}.")
+        return _from_items(files)
     listed = [(file, label) for label, folder in enumerate(folders) for file in _files(folder)]
     labels = np.array([label for _, label in listed])
     return _from_items([file for file, _ in listed], labels, [folder.name for folder in folders])

@@ -132,7 +132,13 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
     data = replace(recipe.data, root=root or located(recipe.data.root, run))
     weights = recipe.teacher.weights
     if weights.startswith("recipe:"):
-        weights = str(recipe_run(weights.removeprefix("recipe:"), "").path)
+        name = str(recipe_run(weights.removeprefix("recipe:"), "").path)
+        weights = located(name, run)
+        if not Path(weights).exists():
+            raise UserError(
+                f"The teacher of {run.path} is the run {name}, which is neither in the working directory nor in a "
+                "folder above that run: copy it there, or name it by --teacher of famviz report."
+            )
     teacher = replace(recipe.teacher, weights=located(weights, run))
     with torch.random.fork_rng([]):
         distiller, _ = load_trained(run, recipe=replace(recipe, data=data, teacher=teacher))

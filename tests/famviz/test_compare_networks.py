@@ -319,7 +319,7 @@ def test_a_comparison_is_short_as_the_last_line_of_a_cell(shown):
     assert "top-1 %" in shown._repr_html_()
 
 
-@pytest.mark.parametrize("wrong", [{}, {"a": 3}, {"a": nn.Linear}])
+@pytest.mark.parametrize("wrong", [{}, {"a": 3}, {"a": nn.Linear}, nn.Linear(1, 1), [nn.Linear(1, 1)], []], ids=str)
 def test_only_networks_by_name_are_taken(wrong):
     with pytest.raises(UserError, match="Pass networks by name"):
         famviz.compare_networks(wrong, PIXELS)

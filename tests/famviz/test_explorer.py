@@ -148,6 +148,7 @@ def test_levels_have_names(runs):
     ({"colourmap": "magma"}, UserError, "FilterExplorer has no argument 'colourmap'. Did you mean colormap?"),
     ({"colormap": "jet"}, traitlets.TraitError, "colormap"),
     ({"floor": 3}, traitlets.TraitError, "floor"),
+    ({"epoch": 9}, UserError, "kept no filters of epoch 9: it kept those of epochs 1 to 3."),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused_in_words(runs, traits, error, words):
     with pytest.raises(error) as refused:

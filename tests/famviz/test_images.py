@@ -116,6 +116,13 @@ def test_other_things_are_refused(source, words):
         as_images(source).picture(0)
 
 
+def test_a_folder_without_images_is_named(tmp_path):
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    (tmp_path / "train" / "cat" / "a.png").touch()  # one folder too deep
+    with pytest.raises(UserError, match=rf"{tmp_path} and the folders in it hold no image: names must end in \.jpg"):
+        as_images(tmp_path)
+
+
 def test_damaged_files_and_wrong_labels_are_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no image")
     with pytest.raises(UserError, match=r"a\.png cannot be read as an image"):
