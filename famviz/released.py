@@ -41,7 +41,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         found = read_torch(path)
     except Exception as error:  # whatever the zip, pickle or storage reader raises
-        raise UserError(f"{path} is no checkpoint that can be read without running code stored in it.") from error
+        raise UserError(f"{path} is damaged or no checkpoint, or reading it would run code that it holds.") from error
     for key in ("state_dict", "model", "net"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
