@@ -262,6 +262,15 @@ def test_a_picture_is_saved_as_shown(opened, page, tmp_path):
         assert (saved == colours[16, 16, :3]).all(-1).sum() > 50
 
 
+def test_a_single_network_is_not_compared_with_itself(opened, page, shown):
+    opened(shown.only(("teacher",)))
+    assert page.locator(".fv-figures th").all_inner_texts() == ["network", "inside", "pointing"]
+    assert not page.get_by_text("Where they disagree most").is_visible()
+    assert not page.locator(".fv-diagram").is_visible()
+    assert "rank correlation" not in page.locator(".fv-read").inner_text()
+    assert page.locator(".fv-heat").first.is_visible()
+
+
 def test_long_names_fit_a_narrow_page(opened, page):
     page.set_viewport_size({"width": 390, "height": 900})
     opened(comparison(names=LONG))

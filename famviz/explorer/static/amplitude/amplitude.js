@@ -161,7 +161,7 @@ function readoutOf(app, s) {
   if (app.failed) return app.failed;
   if (!s.found) return app.meta.alone ? "This page does not hold that." : "computing the spectra …";
   const { count } = app.meta, known = s.mean?.count ?? 0, some = known < count ? `${known} of ${count}` : count;
-  const of = s.image === ALL ? `Mean of ${some} images` : `Image ${s.image}`;
+  const of = s.image === ALL ? `Mean of ${some} image${count > 1 ? "s" : ""}` : `Image ${s.image}`;
   const size = s.size.join(" × "), window = s.window ? ", windowed" : "";
   const missing = s.names.filter((name) => !s.present.includes(name));
   const without = missing.length ? ` Without this stage: ${missing.join(", ")}.` : "";

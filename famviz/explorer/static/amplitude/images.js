@@ -68,7 +68,8 @@ export function showMost(app, s) {
   const same = nodes.length === root.children.length && nodes.every((node, at) => node === root.children[at]);
   if (!same) replaceKeepingFocus(root, nodes);
   const of = whole ? "Images" : `Images with most of it in ${s.network}`;
-  app.ui.mostOf.textContent = list.length ? `${of}: the first ${list.length}` : "";
+  const some = list.length < app.meta.images.length ? `: the first ${list.length}` : "";
+  app.ui.mostOf.textContent = list.length ? of + some : "";
   return list.map(([image]) => image);
 }
 

@@ -54,7 +54,9 @@ function layOut(ui) {
   const row = h("div", { className: "fv-row fv-maps" }, ui.picture.root, ...Object.values(ui.maps).map((p) => p.root));
   const diagram = h("div", { className: "fv-diagram" },
     h("div", { className: "fv-bar" }, ...pick("figure", "plot", "of")), ui.plot.root, ui.none);
-  const list = h("div", { className: "fv-list" }, ui.figures, h("b", {}, "Where they disagree most"), ui.list.root);
+  const apart = h("div", {}, h("b", {}, "Where they disagree most"), ui.list.root);
+  const list = h("div", { className: "fv-list" }, ui.figures, apart);
+  ui.ofTwo = [diagram, apart]; // a single network agrees with itself
   const right = h("div", { className: "fv-right" }, row,
     h("div", { className: "fv-say" }, ui.readout, ui.save),
     h("div", { className: "fv-row fv-below" }, list, diagram), ui.views.root);
@@ -198,7 +200,8 @@ export function showControls(app, s) {
   inputs.of.value = s.of;
   labels.of.hidden = s.plot === "confidences";
   labels.other.hidden = meta.networks.length < 3;
-  labels.only.hidden = labels.agreement.hidden = meta.networks.length < 2;
+  const single = meta.networks.length < 2;
+  for (const part of [labels.only, labels.agreement, ...app.ui.ofTwo]) part.hidden = single;
   labels.top.querySelector("span").textContent = `top ${num(100 * s.top, 0)} %`;
   if (meta.alone) limit(app, s);
   const [, figure, truth, first, second] = app.ui.list.columns;

@@ -29,7 +29,8 @@ export function showFigures(app, s) {
 
 function columnsOf(app, s) {
   const more = [...(app.meta.masks ? ["inside", "pointing"] : []), ...(s.areas ? ["insertion", "deletion"] : [])];
-  return ["network", "rank r", `IoU, top ${num(100 * s.top, 0)} %`, ...more];
+  const agreement = app.meta.networks.length > 1 ? ["rank r", `IoU, top ${num(100 * s.top, 0)} %`] : [];
+  return ["network", ...agreement, ...more];
 }
 
 function cellOf(app, s, name, column) {

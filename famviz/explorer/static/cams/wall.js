@@ -126,6 +126,7 @@ export function aboutImage(app, s, image) {
   if (!facts) return `image ${image}: not shown to the networks yet`;
   const truth = facts.label == null ? "" : ` is ${called(app, facts.label)}`;
   const says = s.names.map((name) => `${name} says ${called(app, facts.predicted[name])} (p ${num(facts.p[name])})`);
-  const figure = figureOf(app, s, image), agree = figure == null ? "" : `; ${s.figure} of ${s.other} ${num(figure)}`;
+  const figure = s.other === s.reference ? null : figureOf(app, s, image);
+  const agree = figure == null ? "" : `; ${s.figure} of ${s.other} ${num(figure)}`;
   return `image ${image}${truth}: ${says.join(", ")}${agree}`;
 }

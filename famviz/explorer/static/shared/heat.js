@@ -57,7 +57,8 @@ function build(heat, { rows, columns, down, across, text, strength }) {
   Object.assign(heat, { rows: rows.length, columns: columns.length, left, at: null });
   Object.assign(heat, { mark: h("rect", { class: "fv-mark" }), frame: h("rect", { class: "fv-frame" }) });
   const width = left + Math.max(CELL * columns.length, CHARACTER * across.length) + PAD;
-  const height = bottom + room(columns) + 18, nodes = [];
+  const tall = CHARACTER * down.length; // of the name of the rows, which stands on its side
+  const height = Math.max(bottom + room(columns) + 18, tall + PAD), nodes = [];
   const write = (x, y, words, anchor, more = {}) => nodes.push(
     h("text", { x, y, "text-anchor": anchor, ...more }, words));
   rows.forEach((name, i) => write(left - 4, PAD + (i + 0.5) * CELL + 3, shortened(name), "end"));
@@ -66,7 +67,7 @@ function build(heat, { rows, columns, down, across, text, strength }) {
     write(x, y, shortened(name), "end", { transform: `rotate(-90 ${x} ${y})` });
   });
   write(left, height - 4, across, "start");
-  const middle = (PAD + bottom) / 2;
+  const middle = Math.max(PAD + bottom, tall + PAD) / 2;
   write(11, middle, down, "middle", { transform: `rotate(-90 11 ${middle})` });
   const cells = rows.flatMap((_, i) => columns.map((__, j) => cellOf(heat, i, j, strength(i, j))));
   rows.forEach((_, i) => columns.forEach((__, j) => {
