@@ -2,10 +2,12 @@
 
 import io
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
-from famkd.errors import TrainingStopped, UserError, is_first_process, nearest, quiet_on_closed_pipe
+from famkd.errors import TrainingStopped, UserError, inert, is_first_process, nearest, quiet_on_closed_pipe
 
 Commands = Mapping[str, Callable[[list[str]], None]]
 
@@ -30,6 +32,7 @@ def run_command(
     """
     argv = sys.argv[1:] if argv is None else argv
     _write_any_character()
+    _write_warnings_as_sentences(program)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage, end="")
         sys.exit(0 if argv else 2)
@@ -69,3 +72,15 @@ def _write_any_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="backslashreplace")
+
+
+def _write_warnings_as_sentences(program: str) -> None:
+    """Write a warning that is meant for the user without the line of code that it comes from."""
+    usual = warnings.formatwarning
+
+    def sentence(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        if category is not UserWarning:
+            return usual(message, category, *place, **more)
+        return f"{program}: warning: {inert(str(message))}\n"
+
+    warnings.formatwarning = sentence

@@ -130,14 +130,16 @@ def match_classes(train: Path, test: Path) -> list[str]:
     unknown = [name for name in tested if name not in classes]
     if unknown:
         hint = nearest(unknown[0], classes)
-        raise UserError(f"{test} has classes that {train} lacks: {and_more(unknown)}.{hint} Sort both alike.")
+        raise UserError(
+            f"{test} has classes that {train} lacks: {and_more(unknown)}.{hint} Give both the same classes."
+        )
     return list(classes)
 
 
 def without_images(split: Path, classes: list[str]) -> str:
     """The error for classes whose folders hold no images: their names, and what lies there instead."""
     folders = class_folders(split)
-    found = [f"{name} ({_contents(folders[name])})" for name in classes]
+    found = [f"{name} (the folder holds {_contents(folders[name])})" for name in classes]
     return f"{split} has no images of {and_more(found)}. Add images, or remove these folders."
 
 
