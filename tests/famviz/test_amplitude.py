@@ -17,6 +17,7 @@ from famkd.tasks import Classification
 from famviz.analysis.amplitude import bootstrap_band, compare_stage, image_spectra
 from famviz.figures.amplitude import amplitude_difference, differences_figure, differences_table, network_spectra
 from famviz.networks import networks, networks_of_runs, run_images, student_alone, trained_distiller
+from famviz.networks.runs import students_of_runs
 
 pytest_plugins = ("helpers.famviz_trained",)
 
@@ -195,6 +196,12 @@ def test_a_student_without_a_teacher_is_listed_once(runs):
     assert list(networks_of_runs(alone)) == ["student alone"]
 
 
+def test_runs_of_one_method_are_called_by_their_folders(trained_runs, tmp_path):
+    folders = ["fam-seed0", "fam-grid=4-seed0", "mine"]
+    runs = [shutil.copytree(trained_runs["fam"].path, tmp_path / folder) for folder in folders]
+    assert list(students_of_runs(runs)) == ["student by fam", "student by fam-grid=4-seed0", "student by fam, mine"]
+
+
 @pytest.mark.slow
 def test_the_output_of_a_method_is_what_training_compares(runs):
     """Rebuilt filters on the student's stages, done by hand, have the spectrum that is shown."""
@@ -220,6 +227,7 @@ def test_a_method_that_makes_no_maps_has_none_to_show(name):
     assert METHODS[name](Probe(view, view, None)).compared() == []
 
 
+@pytest.mark.slow
 def test_a_review_shows_every_level_that_has_frequencies(runs):
     stages = amplitude_difference(runs["fam_review"], count=30)
     assert [s.name for s in stages] == ["layer1", "layer2", "layer3"]  # and not the embedding
