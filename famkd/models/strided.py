@@ -26,7 +26,7 @@ def _overruns(conv: nn.Conv2d) -> bool:
     return plain and conv.stride != (1, 1) and conv.in_channels < PANEL
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int]) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
     if x.requires_grad and x.shape[-2] * x.shape[-1] > SAFE:
         return F.conv2d(x[..., :: stride[0], :: stride[1]], weight, bias)
-    return F.conv2d(x, weight, bias, stride)
+    return F.conv2d(x, weight, bias, (stride[0], stride[1]))
