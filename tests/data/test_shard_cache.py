@@ -186,6 +186,18 @@ def test_a_bucket_that_is_missing_is_one_sentence(s3):
         stream("s3://nowhere/set")
 
 
+def test_what_a_server_raises_is_one_sentence(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise RuntimeError("Unable to locate credentials")
+
+    monkeypatch.setattr("famkd.data.imagenet.read_shards", refuse)
+    with pytest.raises(UserError, match=r"^s3://mine/set cannot be read: Unable to locate credentials\. Check the add"):
+        stream("s3://mine/set")
+    monkeypatch.setattr("famkd.data.imagenet.has_shards", lambda *_: True)
+    with pytest.raises(RuntimeError):  # not of a server
+        stream(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_training_on_a_bucket(s3, tmp_path):
     command = ("train", "imagenet/resnet34-resnet18", "--student.model", "resnet8x0.5", "--method", "none")
