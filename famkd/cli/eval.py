@@ -30,6 +30,8 @@ class EvalFlags:
     """Data set, from `famkd ls data`. For a run, by default the one that it was trained on."""
     root: Place = ""
     """Folder or file of the data set."""
+    task: str = ""
+    """What a bare checkpoint does with an image, as in `famkd train --task`. By default what its model is for."""
     output: str = ""
     """Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found automatically
     where only one part can be the logits."""
@@ -94,7 +96,7 @@ def _of_run(flags: EvalFlags) -> "Evaluation":
     """What a run's student scores."""
     from famkd.evaluate import evaluate_run
 
-    _must_be_of_a_bare_checkpoint({"output": flags.output, **_images(flags)})
+    _must_be_of_a_bare_checkpoint({"task": flags.task, "output": flags.output, **_images(flags)})
     names = ("best", "ema", "epoch", "split", "batch_size", "accelerator", "teacher_weights")
     chosen: dict[str, Any] = {name: getattr(flags, name) for name in names}
     agreement = flags.agreement or bool(flags.teacher_weights)
@@ -107,7 +109,7 @@ def _of_checkpoint(flags: EvalFlags) -> "Evaluation":
 
     of_runs = {"split": flags.split != "test", "agreement": flags.agreement, "teacher_weights": flags.teacher_weights}
     _must_be_of_a_run(of_runs)
-    chosen = {name: getattr(flags, name) for name in ("output", "batch_size", "accelerator")}
+    chosen = {name: getattr(flags, name) for name in ("task", "output", "batch_size", "accelerator")}
     return evaluate_checkpoint(flags.model, flags.weights, flags.data, flags.root, **chosen, **_images(flags))
 
 

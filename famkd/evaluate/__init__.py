@@ -76,6 +76,7 @@ def evaluate_checkpoint(
     data: str = "",
     root: str = "",
     *,
+    task: str = "",
     output: str = "",
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -85,15 +86,19 @@ def evaluate_checkpoint(
 
     Args:
         weights: a checkpoint file, a run directory, `recipe:NAME` or `pretrained`.
-        data, root: the data set; by default the usual one of the model's task, in the folder `data`.
+        data, root: the data set; by default the usual one of the task, in the folder `data`.
+        task: what the model does with an image; by default what it is for.
         output: where the logits are in what the model returns, such as `logits` or `1`.
         images: mean, std, size and interpolation, as in the section `teacher` of a recipe.
     """
     if not weights:
         raise UserError("A model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
-    task = task_of_model(model)
+    task = task or task_of_model(model)
+    if task not in TASKS or TASKS[task].judged_by_teacher:
+        known = [name for name, each in TASKS.items() if not each.judged_by_teacher]
+        raise UserError(f"--task {task} has no figures of a checkpoint alone: pass {', '.join(known)}.")
     device = one_device(accelerator).device
-    chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
+    chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False, task=task)
     network = build_network(Net(model, weights, output=output, **images), chosen, task).eval()
     return _evaluate(network, chosen, task, batch_size)
 

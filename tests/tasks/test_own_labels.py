@@ -15,7 +15,7 @@ from famkd import Datasets
 from famkd.config.load import load_recipe
 from famkd.data import DATA, build_data
 from famkd.errors import UserError
-from famkd.evaluate import evaluate_run
+from famkd.evaluate import evaluate_checkpoint, evaluate_run
 from famkd.export import export
 from famkd.models import build_model
 from famkd.run.scores import result
@@ -186,6 +186,17 @@ def test_a_table_that_says_something_else_is_refused(case, tmp_path):
     with pytest.raises(UserError, match=words) as raised:
         build_data("folder", str(tmp_path), 6, task="multilabel")
     assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_alone_is_measured_on_its_task(tmp_path):
+    write_folder(tmp_path / "own", "multilabel")
+    torch.save(build_model("resnet8x0.5", 3).state_dict(), tmp_path / "w.pt")
+    place = (str(tmp_path / "w.pt"), "folder", str(tmp_path / "own"))
+    found = evaluate_checkpoint("resnet8x0.5", *place, task="multilabel")
+    assert (list(found.figures), list(found.by_class)) == (["mAP", "F1"], LABELS)
+    for task in ("unlabelled", "nothing"):
+        with pytest.raises(UserError, match=rf"--task {task} has no figures .* classification, .*multilabel"):
+            evaluate_checkpoint("resnet8x0.5", "w.pt", task=task)
 
 
 def test_missing_labels_are_named_with_the_cure(tmp_path):
