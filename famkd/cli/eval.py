@@ -65,7 +65,8 @@ class EvalFlags:
     teacher_weights: Place = ""
     """Where the teacher's weights are, if they have moved since the training."""
     predictions: Place = ""
-    """File for what was predicted for each image: FILE.csv with class names, or FILE.npz with all logits."""
+    """File for what was predicted for each image: FILE.csv with class names, or FILE.npz with all logits. For several
+    labels or numbers: a probability of each label, or the numbers."""
     confusion: Place = ""
     """File for the whole confusion matrix: FILE.csv with class names, or FILE.npz."""
     plugins: Plugins = ()
@@ -74,22 +75,26 @@ class EvalFlags:
 def eval_command(argv: list[str]) -> None:
     flags = parse(EvalFlags, argv, prog="famkd eval")
     import_plugins(flags.plugins)
-    from famkd.evaluate.show import as_json, as_text, must_be_table_or_arrays, write_confusion, write_predictions
+    from famkd.evaluate import show
 
     if bool(flags.run) == bool(flags.model or flags.weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
     if flags.rows < 0:
         raise UserError(f"--rows is {flags.rows}: pass 0 or more.")
-    must_be_table_or_arrays("predictions", flags.predictions)
-    must_be_table_or_arrays("confusion", flags.confusion)
+    show.must_be_table_or_arrays("predictions", flags.predictions)
+    show.must_be_table_or_arrays("confusion", flags.confusion)
     found = _of_run(flags) if flags.run else _of_checkpoint(flags)
-    if (flags.predictions or flags.confusion) and found.answers is None:
-        raise UserError("Only classifiers have predictions by class: leave --predictions and --confusion out.")
+    if flags.confusion and found.answers is None:
+        raise UserError("Only classifiers confuse classes: leave --confusion out.")
+    if flags.predictions and found.answers is None and found.numbers is None:
+        raise UserError("There is no file of predictions without labels, or for boxes: leave --predictions out.")
     if found.answers is not None and flags.predictions:
-        write_predictions(found.answers, flags.predictions)
+        show.write_predictions(found.answers, flags.predictions)
+    if found.numbers is not None and flags.predictions:
+        show.write_numbers(found.numbers, flags.predictions)
     if found.answers is not None and flags.confusion:
-        write_confusion(found.answers, flags.confusion)
-    print(as_json(found) if flags.format == "json" else as_text(found, flags.rows), end="")
+        show.write_confusion(found.answers, flags.confusion)
+    print(show.as_json(found) if flags.format == "json" else show.as_text(found, flags.rows), end="")
 
 
 def _of_run(flags: EvalFlags) -> "Evaluation":

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from famkd import Datasets
+from famkd.cli import main
 from famkd.config.load import load_recipe
 from famkd.data import DATA, build_data
 from famkd.errors import UserError
@@ -197,6 +198,30 @@ def test_a_checkpoint_alone_is_measured_on_its_task(tmp_path):
     for task in ("unlabelled", "nothing"):
         with pytest.raises(UserError, match=rf"--task {task} has no figures .* classification, .*multilabel"):
             evaluate_checkpoint("resnet8x0.5", "w.pt", task=task)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_predictions_are_written_beside_what_is_true(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("own"), task)
+    network = build_model("resnet8x0.5", 3)
+    torch.save(network.state_dict(), "w.pt")
+    command = f"eval --model resnet8x0.5 --weights w.pt --data folder --root own --task {task}".split()
+    main([*command, "--predictions", "p.csv"])
+    main([*command, "--predictions", "p.npz"])
+    rows, arrays = list(csv.DictReader(Path("p.csv").read_text().splitlines())), np.load("p.npz")
+    assert [row["file"] for row in rows] == [f"own/test/{n:02}.png" for n in range(COUNT["test"])]
+    data = build_data("folder", "own", 6, augment=False, task=task)
+    with torch.no_grad():
+        expected = torch.cat([network.eval()(batch.images) for batch in data.test()])
+    expected = expected.sigmoid() if task == "multilabel" else expected
+    np.testing.assert_allclose(arrays["predicted"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(arrays["targets"], truth("test", task), rtol=1e-6)
+    for name, shown, true in zip(LABELS, arrays["predicted"].T, truth("test", task).T):
+        np.testing.assert_allclose([float(row[f"{name} predicted"]) for row in rows], shown, rtol=1e-3)
+        np.testing.assert_allclose([float(row[name]) for row in rows], true, rtol=1e-4)
+    with pytest.raises(SystemExit):
+        main([*command, "--confusion", "c.csv"])
 
 
 def test_missing_labels_are_named_with_the_cure(tmp_path):
