@@ -8,7 +8,6 @@ random, and so are the weights.
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ import torch
 from tyro.conf import Positional
 
 from famkd.bench.step import noise_images, prepared_step
-from famkd.command_line.parse import call
+from famkd.command_line.main import run_script
 from famkd.compare.groups import group_scores
 from famkd.compare.saved import read_results
 from famkd.config.recipe import Recipe
@@ -79,4 +78,4 @@ def seconds(step: Callable[[], None]) -> float:
 
 
 if __name__ == "__main__":
-    call(cost, sys.argv[1:], prog="python benchmarks/truth/cost.py")
+    run_script(cost)
