@@ -9,7 +9,6 @@ top-k accuracy and loss back for its meters. Its data loader is left out; ours i
 """
 
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
@@ -19,7 +18,7 @@ import yaml
 from tyro.conf import Positional
 
 from famkd.bench.step import as_text, noise_images, prepared_step, save_csv
-from famkd.bench.timer import Call, Timer
+from famkd.bench.timer import Call, Timer, processor_seconds
 from famkd.command_line.main import run_script
 from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
@@ -61,13 +60,6 @@ def released_step(root: Path, pair: str, device: torch.device, batch_size: int) 
     return step
 
 
-def processor_time(call: Call) -> float:
-    """Milliseconds of all threads of this process, without the time in which other programs ran."""
-    start = time.process_time()
-    call()
-    return 1000 * (time.process_time() - start)
-
-
 def against_released(
     released: Positional[Path], pair: Literal["resnet56-resnet20", "resnet32x4-resnet8x4"] = "resnet56-resnet20",
     steps: int = 10, engine: str = "auto", precision: str = "auto", processor: bool = False, save: Path | None = None,
@@ -95,8 +87,11 @@ def against_released(
     for _ in range(WARM_UP):
         ours()
         theirs()
-    once = processor_time if processor else Timer(fabric.device).once
-    rounds = [(once(ours), once(theirs)) for _ in range(steps)]
+    timer = Timer(fabric.device)
+    rounds = [
+        tuple(1000 * processor_seconds(call) if processor else timer.once(call) for call in (ours, theirs))
+        for _ in range(steps)
+    ]
     middle = steps // 2
     own_ms, released_ms = (sorted(times)[middle] for times in zip(*rounds))
     ratios = sorted(released / own for own, released in rounds)

@@ -8,13 +8,12 @@ the forward pass of the teacher and without the student's own loss and backward 
 """
 
 import statistics
-import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from famkd.bench.step import noise_images, prepared_step
+from famkd.bench.timer import Call, processor_seconds
 from famkd.command_line.main import run_script
 from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
@@ -40,7 +39,7 @@ class Times(NamedTuple):
         return (self.step - self.student - self.teacher) / self.student
 
 
-def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ...]:
+def parts_of_a_step(pair: str, precision: str) -> tuple[Call, ...]:
     """A step, the student's part and the teacher's part."""
     recipe = load_recipe(f"cifar100/{pair}", "--engine", "compile", "--precision", precision)
     fabric = build_fabric(recipe)
@@ -65,15 +64,9 @@ def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ..
     return whole, student, teacher
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
-def times(parts: tuple[Callable[[], object], ...], kernels: bool) -> Times:
+def times(parts: tuple[Call, ...], kernels: bool) -> Times:
     native.use(kernels)
-    return Times(*map(seconds, parts))
+    return Times(*map(processor_seconds, parts))
 
 
 def spread(values: list[float]) -> str:
