@@ -18,6 +18,11 @@ def inert(text: str) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def reason(error: Exception, most: int = 300) -> str:
+    """The message of an error on one line, at most so many characters of it; its type where it has no message."""
+    return inert(" ".join(str(error).split())[:most]) or type(error).__name__
+
+
 class UserError(Exception):
     """An error that the user can fix: printed as one sentence, exit code 2. Control characters are escaped."""
 

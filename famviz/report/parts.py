@@ -55,11 +55,6 @@ def widget(explorer: Explorer, fragment: str, words: str, still: bool = True) ->
     return part("live", Markup(fragment), picture)
 
 
-def why(error: Exception) -> str:
-    """Why something is left out, as one line without control characters."""
-    return inert(" ".join(str(error).split())[:300]) or type(error).__name__
-
-
 def _coded(png: bytes) -> str:
     """A picture as base64, in lossless WebP, which takes about half the bytes of a PNG."""
     buffer = io.BytesIO()

@@ -62,7 +62,6 @@ export function showMost(app, s) {
   const same = nodes.length === root.children.length && nodes.every((node, at) => node === root.children[at]);
   if (!same) replaceKeepingFocus(root, nodes);
   app.ui.mostOf.textContent = list.length ? `Images with most of it in ${s.network}: the first ${list.length}` : "";
-  return list.map(([image]) => image);
 }
 
 // Moving a button in the page takes the focus from it.
