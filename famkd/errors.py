@@ -18,9 +18,9 @@ def inert(text: str) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def reason(error: Exception, most: int = 300) -> str:
-    """The message of an error on one line, at most so many characters of it; its type where it has no message."""
-    return inert(" ".join(str(error).split())[:most]) or type(error).__name__
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The message of an exception on one line, without a full stop, or its type; cut to `most` characters."""
+    return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
 
 
 class UserError(Exception):

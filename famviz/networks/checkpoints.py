@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from famkd.errors import UserError, reason
+from famkd.errors import UserError, one_line
 from famkd.models.weights import load_weights
 from famkd.run.directory import Run
 from famkd.run.scores import best_row
@@ -35,5 +35,6 @@ def network_at(model: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     try:
         found.load_state_dict(checkpoint)
     except RuntimeError as error:
-        raise UserError(f"A checkpoint does not fit the network: {reason(error, 200)}.") from error
+        reason = one_line(error)
+        raise UserError(f"A checkpoint does not fit the network: {reason}.") from error
     return found

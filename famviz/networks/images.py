@@ -10,7 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from famkd.errors import UserError, reason
+from famkd.errors import UserError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 FORMS = "a tensor (B, 3, H, W), an array (B, H, W, 3), a list of images or paths, a folder, or a data set"
@@ -173,4 +173,5 @@ def _opened(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"There is no image {path}.") from None
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as an image ({reason(error, 100)}).") from error
+        reason = one_line(error)
+        raise UserError(f"{path} cannot be read as an image ({reason}).") from error

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from famkd.errors import UserError, reason
+from famkd.errors import UserError
 from famviz.analysis.answers import accuracy_words, maps_words, spectra_words
 from famviz.explorer.page import page
 from famviz.load import LoadedRun, Source, open_all
 from famviz.networks import MovedRun
 from famviz.report.looked import IMAGES, Looked
-from famviz.report.parts import HERE, TEMPLATES
+from famviz.report.parts import HERE, TEMPLATES, why
 from famviz.report.sections import SECTIONS
 
 
@@ -78,7 +78,7 @@ def made_sections(
         try:
             content = section.make(runs, looked, images)
         except Exception as error:  # a damaged or edited file can fail in any way
-            missing.setdefault(reason(error), []).append(section.title)
+            missing.setdefault(why(error), []).append(section.title)
             continue
         sections.append({"name": section.name, "title": section.title, "words": section.words, "content": content})
     return sections, missing

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from famkd.config.yaml_flags import flatten
-from famkd.errors import UserError, reason
+from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famviz import figures as plots
@@ -21,7 +21,7 @@ from famviz.figures.effect import effect_figure
 from famviz.filter import Filter
 from famviz.load import LoadedRun
 from famviz.report.looked import IMAGES, Looked
-from famviz.report.parts import beside, figure, part, together, widget
+from famviz.report.parts import beside, figure, part, together, why, widget
 
 FILTERS, SPECTRA, MAPS, EPOCHS = 2 << 20, 2 << 20, 3 << 19, 1 << 18  # bytes of the widgets
 SPECTRA_WORDS = "For each stage: every network's amplitude spectrum, its difference from the teacher, both as curves."
@@ -109,7 +109,7 @@ def effect_section(runs: list[LoadedRun], looked: Looked, images: int) -> Markup
             picture = figure(effect_figure(run, root=looked.root), EFFECT_WORDS.replace("{}", run.name))
             parts.append(together([*heading, picture]))
         except Exception as error:  # whatever a missing file, a moved data set or an unknown network raises
-            reasons.append(f"{run.name}: {reason(error)}" if len(holding) > 1 else reason(error))
+            reasons.append(f"{run.name}: {why(error)}" if len(holding) > 1 else why(error))
     if not parts:
         raise UserError(" ".join(reasons))
     return together([beside(parts), *(part("note", reason) for reason in reasons)])
