@@ -79,7 +79,10 @@ def folder_in_memory(
         return pixels, labels
 
     pad = max(1, min(form.size) // 8)
-    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split)
+    files = [name for name in map(test.name, range(len(test))) if name not in failed_test]
+    return Images(
+        x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split, test_files=files
+    )  # fmt: skip
 
 
 folder_in_memory.tasks = ALL  # pyright: ignore[reportFunctionMemberAccess]

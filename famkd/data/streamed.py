@@ -232,15 +232,16 @@ class Streamed:
 
     def _in_order(self, items: FileImages, part: str, batch_size: int) -> Iterator[Batch]:
         share = distributed.shard(0, len(items.source))
-        batches = []
-        for start in range(share.start, share.stop, batch_size):
-            stop = min(start + batch_size, share.stop)
-            batches.append([(0, index) for index in range(start, stop)])
+        batches = [[(0, row) for row in rows] for rows in batches_of(range(share.start, share.stop), batch_size)]
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = self._piece(loaded, items, 0)
             if len(piece.index):
                 yield Batch(self._normalised(piece.pixels), piece.targets, piece.index)
         self._warn(items, part)
+
+    def file(self, index: int, split: str = "test") -> str:
+        """Path of a test image, or with `val` of a held-out one."""
+        return (self._val if split == "val" and self._val else self._test).source.name(index)
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, read in this process, without unreadable ones."""

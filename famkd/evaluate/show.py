@@ -103,14 +103,15 @@ def write_confusion(answers: Answers, path: str | Path) -> None:
 def write_predictions(answers: Answers, path: str | Path) -> None:
     """Write what was predicted for each image: .npz with all logits, or CSV with class names.
 
-    An image is named by its position in the test set, counted from 0.
+    An image is named by its position in the test set, counted from 0, and by its file where there is one.
     """
     if _is_npz(path):
         arrays = {"index": answers.index, "labels": answers.labels, "predicted": answers.predicted}
         arrays["logits"] = answers.logits
         if answers.teacher is not None:
             arrays["teacher_logits"] = answers.teacher
-        _write_arrays(path, **_numpy(arrays), classes=np.array(answers.classes))
+        files = {"files": np.array(answers.files)} if answers.files else {}
+        _write_arrays(path, **_numpy(arrays), **files, classes=np.array(answers.classes))
         return
     names = answers.classes
     columns = [answers.index.tolist(), _named(names, answers.labels), _named(names, answers.predicted)]
@@ -119,6 +120,9 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
     if answers.teacher is not None:
         header.append("teacher_predicted")
         columns.append(_named(names, answers.teacher.argmax(1)))
+    if answers.files:
+        header.append("file")
+        columns.append(list(answers.files))
     _write_csv(path, header, zip(*columns, strict=True))
 
 
