@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from famkd.errors import one_line
+from famkd.errors import as_sentence
 from famviz.analysis.amplitude import Relative, without_dc
 from famviz.analysis.amplitude_store import AmplitudeStore, Look
 from famviz.analysis.bands import cell_shares
@@ -59,7 +59,7 @@ class Messages:
             self.store.advance(look, SECONDS)
             return self.spectra(look)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            return {"kind": "failed", "words": one_line(error), "question": question}, []
+            return {"kind": "failed", "words": as_sentence(error), "question": question}, []
 
     def spectra(self, look: Look) -> Message:
         """Mean spectra of all stages over the images that are known, nothing taken out, with loudness and DC."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from famkd.errors import one_line
+from famkd.errors import as_sentence
 from famviz.analysis.cam_store import CamStore, Choice, ImageMap, Shown
 from famviz.analysis.similarity import FEWEST
 from famviz.explorer.page import Message
@@ -38,7 +38,7 @@ class Messages:
                 return self.areas(question["position"], question["network"], choice)
             return self.maps(question["positions"], choice)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            return {"kind": "failed", "words": one_line(error), "question": question}, []
+            return {"kind": "failed", "words": as_sentence(error), "question": question}, []
 
     def facts(self, positions: Sequence[int]) -> Message:
         """Thumbnails, labels, and what each network predicts with which probability."""
