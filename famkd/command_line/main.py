@@ -1,10 +1,12 @@
-"""Run one command of a program: what it prints and with which code it exits when it cannot go on."""
+"""Run a command or a script: what it prints and with which code it exits when it cannot go on."""
 
+import contextlib
 import io
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from famkd.errors import TrainingStopped, UserError, inert, is_first_process, nearest, quiet_on_closed_pipe
@@ -40,10 +42,27 @@ def run_command(
         print(f"{program} {version('famkd')}")
         return
     command, *rest = argv
-    try:
+    with exiting(program, after_ctrl_c.get(command, "")):
         if command not in commands:
             raise UserError(f"There is no command {command!r}.{nearest(command, commands)} See {program} --help.")
         _run(commands[command], rest, examples.get(command, ()))
+
+
+@quiet_on_closed_pipe()
+def run_script(function: Callable[..., object]) -> None:
+    """Call a function with the arguments of this process, which is a script. Errors end it as in `run_command`."""
+    from famkd.command_line.parse import call  # imports tyro, which `famkd --help` does not need
+
+    _write_any_character()
+    with exiting(Path(sys.argv[0]).name):
+        call(function, sys.argv[1:], prog=f"python {sys.argv[0]}")
+
+
+@contextlib.contextmanager
+def exiting(program: str, after_ctrl_c: str = "") -> Iterator[None]:
+    """Print an error inside the block as one sentence, and exit with its code."""
+    try:
+        yield
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -53,7 +72,7 @@ def run_command(
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         if is_first_process():
-            print(f"{program}: interrupted{after_ctrl_c.get(command, '')}", file=sys.stderr)
+            print(f"{program}: interrupted{after_ctrl_c}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -87,8 +87,10 @@ def class_folders(split: Path) -> dict[str, Path]:
     """The folders of a split by the names of their classes, in alphabetical order of the folders.
 
     Names are in Unicode's composed form (NFC), as systems differ in how they store an accent. Links that lead back
-    to a folder above them are left out.
+    to a folder above them are left out. UserError if there is no such folder.
     """
+    if not split.is_dir():
+        raise UserError(f"There is no folder {split}.")
     above = _above(split)
     folders: dict[str, Path] = {}
     for entry in sorted(entries(split), key=lambda entry: entry.name):
