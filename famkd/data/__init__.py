@@ -79,7 +79,7 @@ def build_data(
     if "batch_size" in parameters:
         data = build(root, batch_size, device, seed, augment, **options)
     else:
-        data = _from_plugin(name, build(root, **options), batch_size, device, seed, augment, task)
+        data = _from_plugin(name, _called(name, build, root, options), batch_size, device, seed, augment, task)
     if task == "unlabelled":
         data.classes = [str(number) for number in range(classes)]
     if val:
@@ -109,6 +109,17 @@ def _ability(name: str, data: Any, method: str) -> Callable[..., None]:
         what, option = ABILITIES[method]
         raise UserError(f"The data set {name} cannot {what}: leave --data.{option} out.")
     return getattr(data, method)
+
+
+def _called(name: str, build: Callable[..., Any], root: str, options: dict[str, Any]) -> Any:
+    """What a plug-in's function of a root returns; UserError for whatever it raises."""
+    try:
+        return build(root, **options)
+    except UserError:
+        raise
+    except Exception as error:  # a user's function can raise anything
+        reason = " ".join(str(error).split())[:200].rstrip(".")
+        raise UserError(f"The data set {name} cannot be read from {root}: {type(error).__name__}: {reason}.") from error
 
 
 def _from_plugin(

@@ -23,6 +23,7 @@ class Evaluation(NamedTuple):
     figures: dict[str, float]  # in percent, the leading one first
     by_class: dict[str, float]  # the leading figure of each class; -1 for a class without images
     answers: Answers | None = None  # of a classifier
+    numbers: Answers | None = None  # of several labels or numbers for each image, in place of logits and labels
 
 
 def as_text(found: Evaluation, rows: int) -> str:
@@ -123,6 +124,25 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
     if answers.files:
         header.append("file")
         columns.append(list(answers.files))
+    _write_csv(path, header, zip(*columns, strict=True))
+
+
+def write_numbers(answers: Answers, path: str | Path) -> None:
+    """Write what was predicted for each image and label, a probability or a number, beside what is true."""
+    if _is_npz(path):
+        arrays = {"index": answers.index, "targets": answers.labels, "predicted": answers.logits}
+        files = {"files": np.array(answers.files)} if answers.files else {}
+        _write_arrays(path, **_numpy(arrays), **files, labels=np.array(answers.classes))
+        return
+    columns: list[Sequence[Any]] = [answers.index.tolist()]
+    header = ["image"]
+    for place, name in enumerate(answers.classes):
+        header += [name, f"{name} predicted"]
+        columns.append([f"{value:g}" for value in answers.labels[:, place].tolist()])
+        columns.append([f"{value:.4g}" for value in answers.logits[:, place].tolist()])
+    if answers.files:
+        header.append("file")
+        columns.append(answers.files)
     _write_csv(path, header, zip(*columns, strict=True))
 
 

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
-from famkd.errors import UserError
+from famkd.errors import UserError, nearest
 from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.alike import with_own_seed
 from famkd.run.environment import environment_info
@@ -71,7 +71,8 @@ class Run:
         """An existing run; UserError if the path is not a run directory."""
         run = cls(path)
         if not run._recipe_path.is_file():
-            raise UserError(f"{path} is no run directory: it holds no recipe.yaml.")
+            near = (*run.path.glob("*-seed*"), *run.path.parent.glob("*-seed*"))
+            raise UserError(f"{path} is no run directory: it holds no recipe.yaml.{nearest(str(path), map(str, near))}")
         return run
 
     # reading ---------------------------------------------------------------------------------------------------------
@@ -102,8 +103,7 @@ class Run:
     @property
     def test(self) -> dict[str, dict[str, float]]:
         """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
-        path = self._test_path
-        return read_json(path) if path.is_file() else {}
+        return read_json(self._test_path) if self._test_path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""

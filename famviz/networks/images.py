@@ -1,6 +1,7 @@
 """Images in any form: tensors, arrays, PIL images, files, folders or a data set, read when they are needed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 FORMS = "a tensor (B, 3, H, W), an array (B, H, W, 3), a list of images or paths, a folder, or a data set"
@@ -85,6 +86,7 @@ def as_images(source: Any, labels: Any = None, classes: Sequence[str] | None = N
             raise UserError(f"There are {len(images)} images and {given.size} labels: pass one label for each image.")
         images = Images(len(images), images._reads, given, images.classes, images.pixels)
     if classes is not None:
+        images = copy(images)  # that of the caller keeps its names
         images.classes = list(classes)
     return images
 
@@ -174,5 +176,5 @@ def _opened(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"There is no image {path}.") from None
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)
         raise UserError(f"{path} cannot be read as an image ({reason}).") from error

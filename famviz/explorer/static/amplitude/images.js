@@ -70,7 +70,6 @@ export function showMost(app, s) {
   const of = whole ? "Images" : `Images with most of it in ${s.network}`;
   const some = list.length < app.meta.images.length ? `: the first ${list.length}` : "";
   app.ui.mostOf.textContent = list.length ? of + some : "";
-  return list.map(([image]) => image);
 }
 
 // Moving a button in the page takes the focus from it.
