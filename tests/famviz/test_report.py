@@ -49,7 +49,7 @@ def test_a_report_is_one_page_that_names_no_other_place(run, tmp_path):
     for name in re.findall(r'href="#(\w+)"', contents):
         assert text.count(f'<section id="{name}">') == 1
     missing = re.search(r'<p class="missing">(.*?)</p>', text)[1]
-    assert missing.startswith(f"Left out: {', '.join(TITLES[2:5])} (The teacher of {run} is the run digits/")
+    assert missing.startswith(f"Left out: {', '.join(TITLES[2:5])} (The teacher of {run.path} is the run digits/")
     assert missing.endswith("copy it there, or name it by --teacher of famviz report).")
     curves = text[text.index("<h2>Curves") :].partition("</section>")[0]
     assert 'data-widget="dashboard"' in curves
