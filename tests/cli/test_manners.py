@@ -131,7 +131,7 @@ def test_doctor_names_versions_devices_and_parts(famkd):
 def test_doctor_says_what_a_missing_part_would_give(famkd, monkeypatch):
     known = doctor._installed
     monkeypatch.setattr(doctor, "_installed", lambda name: "missing" if name == "onnx" else known(name))
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     _, out, _ = famkd("doctor")
     assert "missing onnx: pip install 'famkd[export]' for famkd export --to onnx" in out
     assert "install g++ for --engine compile" in out
