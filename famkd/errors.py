@@ -18,6 +18,11 @@ def inert(text: str) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """The message of an exception on one line, without a full stop, or its type; cut to `most` characters."""
+    return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
+
+
 class UserError(Exception):
     """An error that the user can fix: printed as one sentence, exit code 2. Control characters are escaped."""
 

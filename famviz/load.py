@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famkd.errors import UserError, inert
+from famkd.errors import UserError, inert, one_line
 from famkd.files import must_fit, reading
 from famkd.run.directory import Run
 from famviz.filter import Filter
@@ -147,7 +147,7 @@ def _open(source: Source) -> LoadedRun:
     except UserError:
         raise
     except Exception as error:  # a file that was damaged or edited can fail in any way
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)
         raise UserError(f"{path} cannot be read ({reason}): restore a copy, or train again.") from error
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from annotated_types import Ge
+
 from famkd.cli.recipe_first import read_recipe
 from famkd.command_line.values import PLACE
 from famkd.errors import UserError
@@ -16,7 +18,7 @@ class BenchFlags:
 
     against: Literal["", "naive"] = ""
     """Also time a literal implementation of the method in the same process."""
-    steps: int = 20
+    steps: Annotated[int, Ge(1)] = 20
     """Timed steps. The median is reported."""
     noise: bool = False
     """Use random 32 x 32 images instead of the recipe's data set."""

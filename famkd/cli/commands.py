@@ -4,6 +4,7 @@ import sys
 from typing import Annotated, Any, Literal
 
 import tyro
+from annotated_types import Ge
 
 from famkd.command_line.parse import call
 from famkd.command_line.values import PLACE, expanded
@@ -58,10 +59,10 @@ def compare(
 def sweep(
     source: Positional[str] = "",
     /,
-    jobs: int = 0,
+    jobs: Annotated[int, Ge(0)] = 0,
     on: Literal["local", "ray"] = "local",
-    gpus: float = 0,
-    cpus: float = 0,
+    gpus: Annotated[float, Ge(0)] = 0,
+    cpus: Annotated[float, Ge(0)] = 0,
     dry_run: bool = False,
     runs: Place = "runs",
     against: str = "",
@@ -83,8 +84,6 @@ def sweep(
         raise UserError("Ray decides how many trainings run at once: leave --jobs out, or --on ray.")
     if (gpus or cpus) and on != "ray":
         raise UserError("--gpus and --cpus are for --on ray: leave them out. Here, --jobs is the number of trainings.")
-    if gpus < 0 or cpus < 0:
-        raise UserError("--gpus and --cpus cannot be negative.")
     from famkd.sweep.grid import sweep
 
     return sweep(

@@ -37,11 +37,11 @@ class EvalFlags:
     """Use the weights of the run's best epoch instead of the last."""
     ema: bool = False
     """Use the average of the weights (EMA), of a run that was trained with --ema."""
-    epoch: int = 0
+    epoch: Annotated[int, Ge(0)] = 0
     """Use the weights of this epoch, of a run that was trained with --keep."""
     split: Literal["test", "val"] = "test"
     """Images to measure: the test set, or val for those that the run held out of training by --data.val."""
-    batch_size: int = 0
+    batch_size: Annotated[int, Ge(0)] = 0
     """Images per batch; 0 for the default of the data set."""
     accelerator: str = "auto"
     """auto, cpu, cuda or mps."""
@@ -76,8 +76,6 @@ def eval_command(argv: list[str]) -> None:
 
     if bool(flags.run) == bool(flags.model or flags.weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
-    if flags.rows < 0:
-        raise UserError(f"--rows is {flags.rows}: pass 0 or more.")
     must_be_table_or_arrays("predictions", flags.predictions)
     must_be_table_or_arrays("confusion", flags.confusion)
     found = _of_run(flags) if flags.run else _of_checkpoint(flags)

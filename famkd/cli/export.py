@@ -42,7 +42,7 @@ class ExportFlags:
     """Use the weights of the run's best epoch instead of the last."""
     ema: bool = False
     """Use the average of the weights (EMA), of a run that was trained with --ema."""
-    epoch: int = 0
+    epoch: Annotated[int, Ge(0)] = 0
     """Use the weights of this epoch, of a run that was trained with --keep."""
     format: Literal["text", "json"] = "text"
     """Format of what is printed about the file: text, or one JSON object."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+from annotated_types import Ge
 
 from famkd.cli.commands import print_sweep
 from famkd.command_line.parse import parse_known
@@ -27,7 +28,7 @@ class TrainFlags:
     larger with the schedules step and constant. The data and the teacher's file may have moved."""
     seeds: tuple[int, ...] = ()
     """Train once per seed, then print mean and spread."""
-    jobs: int = 0
+    jobs: Annotated[int, Ge(0)] = 0
     """With --seeds: trainings at once. 0 for as many as fit on the GPUs, or one on a CPU."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from famkd.command_line.values import expanded
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 VARIABLE = "FAMKD_PLUGINS"  # files to import, separated as in PATH
 
@@ -61,7 +61,7 @@ def _import(path: Path, name: str) -> str:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file can raise anything
         del sys.modules[module_name]
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(f"The plug-in {name} cannot be imported: {type(error).__name__}: {reason}.") from error
     return module_name
 

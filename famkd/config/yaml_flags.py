@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from famkd.errors import UserError, inert
+from famkd.errors import UserError, inert, one_line
 
 MOST_BYTES = 1 << 15  # size limit of a recipe or a sweep; the longest built-in one has 800 bytes
 
@@ -61,7 +61,7 @@ def read_yaml(path: Path, what: str = "recipe") -> YamlFile:
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"Cannot read the {what} {path}{line}: {_meaning(error)}.") from error
     except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
-        raise UserError(f"Cannot read the {what} {path}: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"Cannot read the {what} {path}: {one_line(error)}.") from error
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

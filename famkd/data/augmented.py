@@ -62,7 +62,7 @@ class Augmented:
     def draws(self, epoch: int) -> dict[str, Tensor]:
         """All draws of an epoch, a row for each image in its order; with views, in order of the images' positions."""
         if self._views:
-            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), cast(Any, self._data).n_train)
+            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), self._data.n_train)
         return self._drawn_by((self._seed, epoch), self._data.steps * self._data.batch_size)
 
     def _drawn_by(self, seed: tuple[int, int], images: int) -> dict[str, Tensor]:

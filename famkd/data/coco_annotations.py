@@ -13,7 +13,7 @@ import numpy as np
 
 from famkd.data.coco_files import Place
 from famkd.data.tree import and_more
-from famkd.errors import UserError, inert
+from famkd.errors import UserError, inert, one_line
 
 TRIED = 20  # images that are looked for in a folder to see whether it holds them
 NO_GROUP = ("none", "", None)  # supercategories of a category that only groups others
@@ -82,7 +82,7 @@ def read_instances(place: Place, classes: list[str] | None = None) -> tuple[Inst
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path} is not in COCO's form: a field is missing or of another kind.") from error
     except (OSError, ValueError, OverflowError, RecursionError) as error:
-        raise UserError(f"Cannot use {path}: {' '.join(str(error).split())[:400]}.") from error
+        raise UserError(f"Cannot use {path}: {one_line(error, 400)}.") from error
 
 
 def _labels(

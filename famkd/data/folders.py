@@ -16,11 +16,10 @@ from famkd.data.loader import Source
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
 from famkd.data.targets import ALL
+from famkd.data.transforms import Size
 from famkd.data.unreadable import Choice, Found, check_classes, no_file, reason, settle
 from famkd.errors import UserError
 from famkd.files import must_fit
-
-Size = tuple[int, int]  # height and width
 
 
 class _Form(NamedTuple):

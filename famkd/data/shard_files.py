@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from famkd.data.shard_cache import ShardCache
 from famkd.data.tree import and_more, find_either, is_hidden
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.files import write_atomically
 
 MOST_SHARDS = 100_000  # that a pattern with braces may stand for
@@ -90,7 +90,7 @@ def file_system(root: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(root)
     except (ImportError, ValueError) as error:
-        raise UserError(f"{root} cannot be read: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{root} cannot be read: {one_line(error)}.") from error
 
 
 def find_tars(files: Any, root: str, pattern: str) -> dict[str, int]:

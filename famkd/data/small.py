@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.files import must_fit
 
 MOST_CHANNELS = 64  # of an image: a larger last axis is its width
@@ -142,7 +142,7 @@ def _cifar(path: Path, name: str) -> _Arrays:
     try:
         train, test = (kind(str(path), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         raise UserError(
             f"{name.replace('CIFAR', 'CIFAR-')} is not under {path} and could not be downloaded ({reason}): "
             f"point --data.root at a folder with {kind.base_folder} or {archive}."
@@ -172,7 +172,7 @@ def stored_arrays(path: Path, needed: tuple[str, ...], *optional: str) -> dict[s
     try:
         stored = read_arrays(path, (*needed, *optional))
     except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise UserError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"Cannot read {path}: {one_line(error)}.") from error
     missing = [key for key in needed if key not in stored]
     if missing:
         *first, last = needed

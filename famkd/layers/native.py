@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from famkd.layers.compiler import find_compiler
+from famkd.layers.highpass import self_conjugate_columns
 
 SOURCES = sorted(Path(__file__).parent.glob("cpp/*"))
 FLAGS = ("-O3", "-std=gnu++17", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
@@ -232,9 +233,7 @@ def squared_error(own: Tensor, target: Tensor) -> Tensor:
 def _both_signs(h: int, w: int) -> Tensor:
     """2 where a frequency of a half spectrum stands for two, over the norm of the transform, (F)."""
     count = torch.full((h, w // 2 + 1), 2.0)
-    count[:, 0] = 1
-    if w % 2 == 0:
-        count[:, w // 2] = 1
+    count[:, self_conjugate_columns(w)] = 1
     return count.flatten() / math.sqrt(h * w)
 
 

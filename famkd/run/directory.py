@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.alike import with_own_seed
 from famkd.run.environment import environment_info
@@ -189,7 +189,7 @@ class Run:
             try:
                 state = load_resume(path)
             except Exception as error:  # of the zip, the pickle or the tensor reader
-                damage = damage or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
+                damage = damage or f"{path} is damaged ({one_line(error)})"
                 continue
             if damage:
                 os.replace(newest, self.path / "resume.damaged.pt")

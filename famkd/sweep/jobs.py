@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from famkd.config.load import differences
 from famkd.config.recipe import Recipe
+from famkd.data.loader import usable_cores
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import LOG, Run
 from famkd.training.stop import stop_requests
@@ -90,14 +91,8 @@ def places(count: int) -> list[dict[str, str]]:
         return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(count)]
     if "OMP_NUM_THREADS" in os.environ:
         return [{}] * count
-    threads = max(1, _usable_cores() // count)
+    threads = max(1, usable_cores() // count)
     return [{"OMP_NUM_THREADS": str(threads)}] * count
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))  # the cores that this process may use
-    return os.cpu_count() or 1
 
 
 def run_job(

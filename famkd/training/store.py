@@ -17,14 +17,7 @@ from famkd.errors import UserError
 from famkd.files import must_be_writable, write_tensors
 from famkd.methods import METHODS
 from famkd.store.data import reference_images
-from famkd.store.header import (
-    Header,
-    differing,
-    missing_shards,
-    read_header,
-    shard_path,
-    write_header,
-)
+from famkd.store.header import Header, differing, missing_shards, read_header, shard_path, write_header
 from famkd.tasks import TASKS
 from famkd.training.build import build_fabric, build_recipe_data
 from famkd.training.loop import train_teacher

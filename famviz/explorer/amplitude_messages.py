@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
+from famkd.errors import one_line
 from famviz import spectra
 from famviz.analysis.amplitude import Relative, without_dc
 from famviz.analysis.amplitude_store import AmplitudeStore, Look
@@ -59,7 +60,7 @@ class Messages:
             self.store.advance(look, SECONDS)
             return self.spectra(look)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            words = " ".join(str(error).split())[:300] or type(error).__name__
+            words = one_line(error)
             return {"kind": "failed", "words": words, "question": question}, []
 
     def spectra(self, look: Look) -> Message:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from famkd.errors import one_line
 from famviz import spectra
 from famviz.analysis.cam_store import CamStore, Choice, ImageMap, Shown
 from famviz.analysis.similarity import FEWEST
@@ -39,7 +40,7 @@ class Messages:
                 return self.areas(question["position"], question["network"], choice)
             return self.maps(question["positions"], choice)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            words = " ".join(str(error).split())[:300] or type(error).__name__
+            words = one_line(error)
             return {"kind": "failed", "words": words, "question": question}, []
 
     def facts(self, positions: Sequence[int]) -> Message:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famviz.analysis.effect_image import ImageEffects
 from famviz.explorer.page import Message
 from famviz.explorer.pictures import encoded
@@ -28,7 +28,7 @@ class EffectMessages:
         try:
             return self.effect(**numbers)
         except Exception as error:  # data that is gone or a damaged file fails in any way; the page shows the reason
-            words = " ".join(str(error).split())[:300] or type(error).__name__
+            words = one_line(error)
             return {"kind": "effect", "failed": words, **numbers}, []
 
     def effect(self, level: int, image: int, c_out: int, c_in: int) -> Message:

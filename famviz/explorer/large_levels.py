@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from famkd.errors import one_line
 from famviz.analysis.filter_search import search
 from famviz.explorer import encode
 from famviz.explorer.large import LargeLevel
@@ -93,7 +94,7 @@ class LargeLevels:
             self.levels[question["key"]].survey.advance(SECONDS)
             return {"kind": "survey", "key": question["key"]}, []
         except Exception as error:  # a damaged file fails in any way; the page shows the reason
-            words = " ".join(str(error).split())[:300] or type(error).__name__
+            words = one_line(error)
             return {"kind": question["ask"], "failed": words, "question": question, "key": question["key"]}, []
 
     def found(self, question: dict[str, Any], most: int = ROWS) -> Message:

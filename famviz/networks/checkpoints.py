@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.models.weights import load_weights
 from famkd.run.directory import Run
 from famkd.run.scores import best_row
@@ -35,6 +35,6 @@ def network_at(model: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     try:
         found.load_state_dict(checkpoint)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(f"A checkpoint does not fit the network: {reason}.") from error
     return found

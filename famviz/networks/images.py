@@ -9,7 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 FORMS = "a tensor (B, 3, H, W), an array (B, H, W, 3), a list of images or paths, a folder, or a data set"
@@ -171,5 +171,5 @@ def _opened(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise UserError(f"There is no image {path}.") from None
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)
         raise UserError(f"{path} cannot be read as an image ({reason}).") from error

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from PIL import Image
 
-from famkd.errors import inert
+from famkd.errors import inert, one_line
 from famviz.explorer.base import Explorer
 from famviz.figures import style
 
@@ -57,7 +57,7 @@ def widget(explorer: Explorer, fragment: str, words: str, still: bool = True) ->
 
 def why(error: Exception) -> str:
     """Why something is left out, as one line without control characters."""
-    return inert(" ".join(str(error).split())[:300]) or type(error).__name__
+    return inert(one_line(error))
 
 
 def _coded(png: bytes) -> str:

@@ -140,6 +140,7 @@ def test_an_epoch_shows_no_image_twice_and_wide_ones_together(root, tmp_path):
     for epoch in (1, 2):
         pieces = [piece.index.tolist() for piece in data.epoch(epoch)]
         assert len(pieces) == data.steps == 5
+        assert data.n_train == 23
         assert len({i for piece in pieces for i in piece}) == 20
         tall = [{data._train.source.sizes[i][0] > data._train.source.sizes[i][1] for i in piece} for piece in pieces]
         assert sum(len(kinds) > 1 for kinds in tall) <= 1

@@ -23,7 +23,8 @@ from famkd.data.folder_source import read_folders
 from famkd.data.imagenet import read_imagenet
 from famkd.data.jpeg import decoded_on, decoded_pixels
 from famkd.data.pixels import decoded
-from famkd.data.transforms import plain_view, seed_of, training_view, viewed
+from famkd.data.seeded import seed_of
+from famkd.data.transforms import plain_view, training_view, viewed
 from famkd.data.webdataset import WINDOW, ShardSource
 from famkd.errors import UserError
 from famkd.run.directory import Run

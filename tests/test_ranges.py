@@ -6,8 +6,8 @@ from typing import Annotated
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from famkd.config.ranges import check_ranges
 from famkd.errors import UserError
+from famkd.ranges import check_ranges
 
 
 @dataclass(frozen=True)
