@@ -31,9 +31,14 @@ def _console(stderr: bool) -> PlainConsole:
     """A console on one of the two streams. A notebook is no terminal, although its kernel asks for colours."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return PlainConsole(
-        stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not terminal, force_terminal=terminal,
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not terminal,
+        force_terminal=terminal,
         force_jupyter=False,
-    )  # fmt: skip
+    )
 
 
 # Progress. A notebook shows standard error as a warning, so there it goes to standard output.

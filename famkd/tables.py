@@ -68,9 +68,14 @@ def _text(header: Sequence[str], rows: Rows, notes: list[str], left: int) -> str
     grid.box, grid.padding = box.SIMPLE, (0, 1, 0, 0)
     buffer = io.StringIO()
     console = Console(
-        file=buffer, width=sum(widths) + frame, highlight=False, markup=False, emoji=False, color_system=None,
+        file=buffer,
+        width=sum(widths) + frame,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system=None,
         force_jupyter=False,
-    )  # fmt: skip
+    )
     console.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     table = [line for line in lines if line]

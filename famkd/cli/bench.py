@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
+from famkd.cli.flags import Place
 from famkd.cli.recipe_first import read_recipe
-from famkd.command_line.values import PLACE
 from famkd.errors import UserError
 
 
@@ -26,7 +26,7 @@ class BenchFlags:
     """Time each attention module instead of the whole step."""
     format: Literal["text", "json"] = "text"
     """Format of the figures."""
-    save: Annotated[str, PLACE] = ""
+    save: Place = ""
     """Append a row to SAVE/<device>-<torch>.csv."""
 
 

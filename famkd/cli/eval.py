@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from famkd.cli.commands import Place, Plugins, Positional
+from famkd.cli.flags import Place, Plugins, Positional
 from famkd.command_line.parse import parse
 from famkd.command_line.values import expanded
 from famkd.config.plugins import import_plugins
@@ -92,7 +92,7 @@ def _of_run(flags: EvalFlags) -> "Evaluation":
     """What a run's student scores."""
     from famkd.evaluate import evaluate_run
 
-    _must_be_of_a_bare_checkpoint({"output": flags.output, **_images(flags)})
+    _refuse({"output": flags.output, **_images(flags)}, "A run knows how its student takes images and returns logits")
     names = ("best", "ema", "epoch", "split", "batch_size", "accelerator", "teacher_weights")
     chosen: dict[str, Any] = {name: getattr(flags, name) for name in names}
     agreement = flags.agreement or bool(flags.teacher_weights)
@@ -104,7 +104,7 @@ def _of_checkpoint(flags: EvalFlags) -> "Evaluation":
     from famkd.evaluate import evaluate_checkpoint
 
     of_runs = {"split": flags.split != "test", "agreement": flags.agreement, "teacher_weights": flags.teacher_weights}
-    _must_be_of_a_run(of_runs)
+    _refuse(of_runs, "Only a run knows its teacher and its held-out images")
     chosen = {name: getattr(flags, name) for name in ("output", "batch_size", "accelerator")}
     return evaluate_checkpoint(flags.model, flags.weights, flags.data, flags.root, **chosen, **_images(flags))
 
@@ -114,15 +114,8 @@ def _images(flags: EvalFlags) -> dict[str, Any]:
     return {name: getattr(flags, name) for name in ("mean", "std", "size", "interpolation")}
 
 
-def _must_be_of_a_bare_checkpoint(options: dict[str, Any]) -> None:
-    """UserError for an option that a run's recipe answers."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UserError(f"A run knows the {given[0]} of its student: leave --{given[0]} out.")
-
-
-def _must_be_of_a_run(options: dict[str, Any]) -> None:
-    """UserError for an option that only a run can answer."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UserError(f"Only a run knows its teacher and its held-out images: leave --{given[0]} out.")
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """UserError for the first of some options that is given."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{why}: leave --{name} out.")

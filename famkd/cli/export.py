@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from famkd.cli.commands import Place, Plugins, Positional
+from famkd.cli.flags import Place, Plugins, Positional
 from famkd.command_line.parse import parse
 from famkd.command_line.values import expanded
 from famkd.config.plugins import import_plugins

@@ -203,8 +203,10 @@ def _with_area(path: Path, boxes: np.ndarray, sizes: np.ndarray, annotations: Se
     inside = np.minimum(boxes[:, 2:], limits) > np.maximum(boxes[:, :2], 0)
     kept = np.asarray(inside.all(1))
     over = kept & ((boxes[:, :2] < -1) | (boxes[:, 2:] > limits + 1)).any(1)
-    for which, words in ((~kept, "have no area inside of their image and are left out"),
-                         (over, "reach over the edge of their image and are clipped in training")):  # fmt: skip
+    for which, words in (
+        (~kept, "have no area inside of their image and are left out"),
+        (over, "reach over the edge of their image and are clipped in training"),
+    ):
         numbers = np.flatnonzero(which).tolist()
         if numbers:
             text = f"{path}: {len(numbers):,} boxes {words}: annotations {_ids(annotations, numbers)}."

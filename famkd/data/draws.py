@@ -117,8 +117,11 @@ def mixtures(augment: Augment, size: Size, steps: int, batch: int, *seed: int) -
     """
     draw = _generator(*seed, 4)
     cuts = draw.random_sample(steps) < (0.5 if augment.mixup and augment.cutmix else float(augment.cutmix > 0))
-    share = np.where(cuts, draw.beta(augment.cutmix or 1, augment.cutmix or 1, steps),
-                     draw.beta(augment.mixup or 1, augment.mixup or 1, steps))  # fmt: skip
+    share = np.where(
+        cuts,
+        draw.beta(augment.cutmix or 1, augment.cutmix or 1, steps),
+        draw.beta(augment.mixup or 1, augment.mixup or 1, steps),
+    )
     share = np.where(draw.random_sample(steps) < augment.mix_prob, share, 1.0)
     height, width = size
     half_tall, half_wide = (np.floor(side * np.sqrt(1 - share) * cuts) for side in size)

@@ -135,9 +135,17 @@ class TorchData(Streamed):
                 return SampleSource(datasets.val, workers, task)
 
         super().__init__(
-            TrainTest(train, test, classes, read_split), batch_size, device, seed, augment=False, size=(height, width),
-            workers=workers, channels=channels, mean=mean, std=std,
-        )  # fmt: skip
+            TrainTest(train, test, classes, read_split),
+            batch_size,
+            device,
+            seed,
+            augment=False,
+            size=(height, width),
+            workers=workers,
+            channels=channels,
+            mean=mean,
+            std=std,
+        )
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed

@@ -26,7 +26,7 @@ from famkd.run.scores import result
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
 from famkd.training.judged import judged
-from famkd.training.networks import build_network, student_of
+from famkd.training.networks import load_network, student_of
 
 Split = Literal["test", "val"]
 
@@ -62,7 +62,7 @@ def evaluate_run(
     if split == "val" and data not in ("", run.recipe.data.name):
         raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
     device = one_device(accelerator).device
-    network, images = load_deployed(run, device, data, root, best, ema, epoch)
+    network, images = load_deployed(run, device, data=data, root=root, best=best, ema=ema, epoch=epoch)
     task = TASKS[run.recipe.task]
     teacher = teacher_of(run, images, teacher_weights) if agreement or task.judged_by_teacher else None
     images = judged(task, images, teacher)
@@ -94,7 +94,7 @@ def evaluate_checkpoint(
     task = task_of_model(model)
     device = one_device(accelerator).device
     chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
-    network = build_network(Net(model, weights, output=output, **images), chosen, task).eval()
+    network = load_network(Net(model, weights, output=output, **images), chosen, task).model.eval()
     return _evaluate(network, chosen, task, batch_size)
 
 
@@ -135,6 +135,7 @@ def _class_names(run: Run, images: Dataset) -> list[str]:
 def load_deployed(
     run: Run,
     device: torch.device | str = "cpu",
+    *,
     data: str = "",
     root: str = "",
     best: bool = False,
@@ -166,7 +167,7 @@ def load_deployed(
     recipe = replace(with_data(recipe, data, root), student=student_of(run))
     images = _images(run, recipe, device, noise)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
-        network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
+        network = load_network(recipe.student, images, recipe.task, weights=False, who="student").model
         load_weights(network, run.path / chosen)
         return network.eval(), images
     if best or epoch:

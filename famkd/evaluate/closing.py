@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from famkd.config.load import differences, without_teacher
 from famkd.config.recipe import Recipe
 from famkd.console import output
 from famkd.run.directory import Run
 from famkd.run.scores import Result, best_is_chosen, result
 from famkd.tables import rich_table
 from famkd.training.facts import same_data
+from famkd.training.places import student_alone
 from famkd.training.teacher import teacher_run
 
 
@@ -20,7 +20,7 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     figure = result(run).figure
     teacher = teacher_run(recipe, runs)
     shown: list[tuple[str, Run]] = []
-    if alone := _student_alone(recipe, runs):
+    if alone := student_alone(recipe, Path(runs) / recipe.name):
         shown.append((f"student {recipe.student.model} alone", alone))
     shown.append((_role(recipe), run))
     results = [result(each) for _, each in shown]
@@ -50,14 +50,6 @@ def _teacher_row(run: Run, teacher: Run | None, figure: str) -> list[str]:
     measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else "–"
     best = own[2] if measured == own[1] and same_data(run, teacher) else "–"
     return [role, measured, best, own[3]]
-
-
-def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:
-    """The finished run of the same student without a teacher, if there is one under the same protocol."""
-    alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
-    if not recipe.method_names or not (alone.path / "recipe.yaml").is_file() or not alone.finished:
-        return None
-    return None if differences(alone.recipe, without_teacher(recipe)) else alone
 
 
 def _role(recipe: Recipe) -> str:

@@ -1,9 +1,8 @@
 """Show an evaluation: as lines and tables, as JSON, and as files of predictions and confusions."""
 
-import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,11 +105,12 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
     An image is named by its position in the test set, counted from 0.
     """
     if _is_npz(path):
-        arrays = {"index": answers.index, "labels": answers.labels, "predicted": answers.predicted}
-        arrays["logits"] = answers.logits
+        tensors = {"index": answers.index, "labels": answers.labels, "predicted": answers.predicted}
+        tensors["logits"] = answers.logits
         if answers.teacher is not None:
-            arrays["teacher_logits"] = answers.teacher
-        _write_arrays(path, **_numpy(arrays), classes=np.array(answers.classes))
+            tensors["teacher_logits"] = answers.teacher
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        _write_arrays(path, **arrays, classes=np.array(answers.classes))
         return
     names = answers.classes
     columns = [answers.index.tolist(), _named(names, answers.labels), _named(names, answers.predicted)]
@@ -132,10 +132,6 @@ def _is_npz(path: str | Path) -> bool:
     return str(path).endswith(".npz")
 
 
-def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
 def _named(names: list[str], places: Tensor) -> list[str]:
     return [names[place] for place in places.tolist()]
 
@@ -146,7 +142,6 @@ def _write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     write_atomically(Path(path), buffer.getbuffer())
 
 
-def _write_csv(path: str | Path, header: Sequence[str], rows: Any) -> None:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
-    write_atomically(Path(path), buffer.getvalue().encode())
+def _write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    table = write_table("csv", header, [[str(cell) for cell in row] for row in rows])
+    write_atomically(Path(path), table.encode())

@@ -70,7 +70,7 @@ class Run:
     def open(cls, path: str | Path) -> "Run":
         """An existing run; UserError if the path is not a run directory."""
         run = cls(path)
-        if not run._recipe_path.is_file():
+        if not run.exists:
             raise UserError(f"{path} is no run directory: it holds no recipe.yaml.")
         return run
 
@@ -78,9 +78,9 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe of the run. The file is parsed again only if it has changed, since that takes 0.1 s."""
-        text = self._recipe_path.read_bytes() if self._recipe_path.is_file() else None
+        text = (self.path / "recipe.yaml").read_bytes() if self.exists else None
         if text is None or self._parsed is None or self._parsed[0] != text:
-            self._parsed = (text, with_own_seed(text, self._like) or load_recipe(self._recipe_path))
+            self._parsed = (text, with_own_seed(text, self._like) or load_recipe(self.path / "recipe.yaml"))
         return self._parsed[1]
 
     @property
@@ -102,7 +102,7 @@ class Run:
     @property
     def test(self) -> dict[str, dict[str, float]]:
         """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
-        path = self._test_path
+        path = self.path / "test.json"
         return read_json(path) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -114,9 +114,14 @@ class Run:
         return read_rows(self.path / "timing.jsonl")
 
     @property
+    def exists(self) -> bool:
+        """Whether the directory holds a run, though perhaps no epoch of it."""
+        return (self.path / "recipe.yaml").is_file()
+
+    @property
     def begun(self) -> bool:
         """Whether the first epoch is finished, so that there is something to lose."""
-        if not self._recipe_path.is_file():
+        if not self.exists:
             return False
         written = (self.path / "metrics.jsonl", *self._resume_paths)
         return any(path.is_file() for path in written)
@@ -125,11 +130,11 @@ class Run:
     def finished(self) -> bool:
         """Whether training is over and, with a held-out split, the test set is measured."""
         rows = self.metrics()
-        if not rows or not self._recipe_path.is_file():
+        if not rows or not self.exists:
             return False
         recipe = self.recipe
         with reading(self.path / "metrics.jsonl"):
-            return training_over(recipe, rows) and (not recipe.data.val or self._test_path.is_file())
+            return training_over(recipe, rows) and (not recipe.data.val or (self.path / "test.json").is_file())
 
     @property
     def intact(self) -> bool:
@@ -218,7 +223,7 @@ class Run:
 
     def begin(self, recipe: Recipe, device: str) -> None:
         """Write what is known before the first epoch."""
-        write_atomically(self._recipe_path, recipe.to_yaml().encode())
+        write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(environment_info(device), indent=1).encode())
 
     def write_facts(self, facts: dict[str, Any]) -> None:
@@ -236,7 +241,7 @@ class Run:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
     def write_test(self, figures: dict[str, dict[str, float]]) -> None:
-        write_atomically(self._test_path, json.dumps(figures).encode())
+        write_atomically(self.path / "test.json", json.dumps(figures).encode())
 
     def write_epoch(
         self,
@@ -284,14 +289,6 @@ class Run:
         write_atomically(newest, buffer.getbuffer(), previous=previous)
 
     # paths -----------------------------------------------------------------------------------------------------------
-    @property
-    def _recipe_path(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def _test_path(self) -> Path:
-        return self.path / "test.json"
-
     @property
     def _resume_paths(self) -> tuple[Path, Path]:
         return self.path / "resume.pt", self.path / "resume.previous.pt"

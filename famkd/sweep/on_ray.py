@@ -94,10 +94,10 @@ def _train(command: list[str], out: str, folder: str) -> str:
     Errors: TrainingStopped where a signal stopped it, so that Ray starts it again.
     """
     _wait_until_free(Run(Path(folder, out)))
-    why = run_job(command, out, {FOLLOW_PARENT: "1"}, folder)
-    if f"(exit code {TrainingStopped.exit_code}, " in why:
-        raise TrainingStopped(why)
-    return why
+    ended = run_job(command, out, {FOLLOW_PARENT: "1"}, folder)
+    if ended.stopped:
+        raise TrainingStopped(ended.why)
+    return ended.why
 
 
 def _wait_until_free(run: Run) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from famkd.config.load import load_recipe
+from famkd.config.load import differences, load_recipe, without_teacher
 from famkd.config.recipe import Net, Recipe
 from famkd.run.directory import Run
 
@@ -46,6 +46,14 @@ def weights_digest(net: Net, runs: str | Path = "runs") -> str:
             while block := content.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def student_alone(recipe: Recipe, folder: Path) -> Run | None:
+    """The finished run in a folder that trained the same student by the same protocol without a teacher."""
+    alone = Run(folder / f"none-seed{recipe.seed}")
+    if not recipe.method_names or not alone.finished or differences(alone.recipe, without_teacher(recipe)):
+        return None
+    return alone
 
 
 def run_of(file: Path) -> Run | None:

@@ -11,16 +11,16 @@ from famkd.console import console
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.training.build import Networks
-from famkd.training.found import found
 from famkd.training.optimizer import can_be_captured
 from famkd.training.step import Step
+from famkd.training.summary import summary
 
 
 def print_setup(
     title: str, recipe: Recipe, networks: Networks, data: Dataset, distiller: Distiller, step: Step
 ) -> None:
     """Print what was found: data, networks and time, what is unusual about them, and settings without effect."""
-    for line in found(recipe, data, networks, distiller, step.fabric):
+    for line in summary(recipe, data, networks, distiller, step.fabric):
         console.print(f"{title}  {line}")
     for who, net in zip(("student", "teacher"), networks):
         remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()

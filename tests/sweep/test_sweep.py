@@ -87,8 +87,9 @@ def test_one_failing_run_is_listed_and_the_others_finish_and_are_not_repeated(sm
 
 
 def test_a_job_that_fails_answers_the_last_line_of_its_log(tmp_path):
-    why = run_job([sys.executable, "-c", "print('first'); raise SystemExit('the reason')"], str(tmp_path / "run"), {})
-    assert why.startswith("the reason (exit code 1, ")
+    ended = run_job([sys.executable, "-c", "print('first'); raise SystemExit('the reason')"], str(tmp_path / "run"), {})
+    assert (ended.code, ended.stopped) == (1, False)
+    assert ended.why.startswith("the reason (exit code 1, ")
     assert "first" in (tmp_path / "run" / "train.log").read_text()
 
 

@@ -20,7 +20,7 @@ QUICK = 1.0  # seconds; a shorter first pass is repeated, since it includes work
 Row = tuple[str, str]
 
 
-def found(
+def summary(
     recipe: Recipe, data: Dataset, networks: Sequence[Built | None], distiller: Distiller, fabric: Fabric
 ) -> list[str]:
     """Lines of two columns: what was found, and its values."""
