@@ -1,4 +1,4 @@
-"""UserError, hints for misspelt names, and escaping of control characters."""
+"""Errors that are told in one sentence, what they say, and which of several processes tells it."""
 
 import contextlib
 import os

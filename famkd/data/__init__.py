@@ -96,7 +96,9 @@ def _known_task(name: str, options: dict[str, Any], task: str) -> str:
     if name not in DATA:
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
     for option in options:
-        _must_have(name, option)
+        refuse_option_of_others(name, option)
+        if option not in _options(name):
+            raise UserError(f"No data set has an option {option!r}.{nearest(option, _options(name))}")
     task = task or tasks_of_data(name)[0]
     if task not in tasks_of_data(name):
         raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
@@ -134,14 +136,11 @@ def tasks_of_data(name: str) -> tuple[str, ...]:
     return getattr(build, "tasks", ("classification", "unlabelled") if own else ALL)
 
 
-def _must_have(name: str, option: str) -> None:
-    """UserError, naming the data sets that have an option, if this one does not."""
-    if option in _options(name):
-        return
-    others = [other for other in DATA if option in _options(other)]
-    if not others:
-        raise UserError(f"No data set has an option {option!r}.{nearest(option, _options(name))}")
-    raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {name}: leave it out.")
+def refuse_option_of_others(name: str, option: str) -> None:
+    """UserError, naming the data sets that have an option, if this one does not and others do."""
+    having = [other for other in DATA if option in _options(other)]
+    if having and name not in having:
+        raise UserError(f"--data.{option} is an option of {' and '.join(having)}, not of {name}: leave it out.")
 
 
 def _options(name: str) -> list[str]:

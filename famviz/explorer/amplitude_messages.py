@@ -60,8 +60,7 @@ class Messages:
             self.store.advance(look, SECONDS)
             return self.spectra(look)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            words = one_line(error)
-            return {"kind": "failed", "words": words, "question": question}, []
+            return {"kind": "failed", "words": one_line(error), "question": question}, []
 
     def spectra(self, look: Look) -> Message:
         """Mean spectra of all stages over the images that are known, nothing taken out, with loudness and DC."""

@@ -40,8 +40,7 @@ class Messages:
                 return self.areas(question["position"], question["network"], choice)
             return self.maps(question["positions"], choice)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            words = one_line(error)
-            return {"kind": "failed", "words": words, "question": question}, []
+            return {"kind": "failed", "words": one_line(error), "question": question}, []
 
     def facts(self, positions: Sequence[int]) -> Message:
         """Thumbnails, labels, and what each network predicts with which probability."""

@@ -28,8 +28,7 @@ class EffectMessages:
         try:
             return self.effect(**numbers)
         except Exception as error:  # data that is gone or a damaged file fails in any way; the page shows the reason
-            words = one_line(error)
-            return {"kind": "effect", "failed": words, **numbers}, []
+            return {"kind": "effect", "failed": one_line(error), **numbers}, []
 
     def effect(self, level: int, image: int, c_out: int, c_in: int) -> Message:
         """The image, then map and spectrum of each step, float32 (H, W)."""

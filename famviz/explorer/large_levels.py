@@ -94,8 +94,12 @@ class LargeLevels:
             self.levels[question["key"]].survey.advance(SECONDS)
             return {"kind": "survey", "key": question["key"]}, []
         except Exception as error:  # a damaged file fails in any way; the page shows the reason
-            words = one_line(error)
-            return {"kind": question["ask"], "failed": words, "question": question, "key": question["key"]}, []
+            return {
+                "kind": question["ask"],
+                "failed": one_line(error),
+                "question": question,
+                "key": question["key"],
+            }, []
 
     def found(self, question: dict[str, Any], most: int = ROWS) -> Message:
         """Rows of the table that meet some conditions, the first ones in an order, of what is read of a level."""

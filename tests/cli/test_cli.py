@@ -13,28 +13,12 @@ from helpers.processes import HANG, finish, spoken, wait_for_epochs
 from safetensors.torch import load_file
 
 from famkd import console as progress
-from famkd.cli import COMMANDS, main
+from famkd.cli import COMMANDS
 from famkd.config.builtin import builtin_recipes
 from famkd.data import DATA
 from famkd.methods import METHODS
 from famkd.models import DETECTORS, MODELS, build_model
 from famkd.run.directory import Run
-
-
-@pytest.fixture
-def famkd(capsys):
-    """Run one command here: exit code, stdout, stderr."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(list(argv))
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def teach(classes: int = 3, model: str = "resnet8") -> str:

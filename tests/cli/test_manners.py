@@ -10,27 +10,12 @@ from pathlib import Path
 import pytest
 from helpers.processes import HANG
 
-from famkd.cli import COMMANDS, doctor, main
+from famkd.cli import COMMANDS, doctor
 from famkd.cli.examples import EXAMPLES
 from famkd.training.loop import train
 from famviz import cli as famviz
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-
-
-@pytest.fixture
-def famkd(capsys):
-    """Run one command here: exit code, stdout, stderr."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(list(argv))
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 # examples --------------------------------------------------------------------------------------------------------
