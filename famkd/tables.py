@@ -20,6 +20,7 @@ from famkd.errors import inert
 Format = Literal["table", "markdown", "csv", "html", "json"]
 Rows = Sequence[Sequence[str]]
 
+MISSING = "–"  # a cell without a value
 WIDE = 200  # characters of a line that does not go to a terminal
 BREAKABLE = 12  # a narrow terminal breaks words of the left columns that are longer than this
 

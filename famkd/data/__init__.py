@@ -69,7 +69,7 @@ def build_data(
         task: what the labels are for; "" for the data set's first task.
         classes: number of classes, where the images have no labels.
 
-    Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
+    Errors: UserError, with the nearest names, for an unknown data set, and for an option that it does not have.
     """
     task = _known_task(name, options, task)
     build: Callable[..., Any] = DATA[name]

@@ -10,12 +10,10 @@ from torch import Tensor
 from famkd import distributed
 from famkd.data import draws
 from famkd.data.augment import Augment
-from famkd.data.policies import augmix, in_turn, jittered, resized_crop
+from famkd.data.policies import WHITE, augmix, in_turn, jittered, resized_crop
 from famkd.data.views import Views
 from famkd.distill.types import Batch, Dataset, Mixed
 from famkd.errors import UserError
-
-WHITE = 255.0
 
 
 def augmented(data: Dataset, augment: Augment, seed: int, views: Views | None = None) -> Dataset:

@@ -95,7 +95,7 @@ def read_part(path: Path, shape: tuple[int, ...], classes: list[str], part: str)
 def read_arrays(file: str | os.PathLike[str] | IO[bytes], names: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the named arrays that an .npz file holds.
 
-    Raises ValueError, or an error of `zipfile`, for a damaged file, for arrays of Python objects (which could run
+    Errors: ValueError, or an error of `zipfile`, for a damaged file, for arrays of Python objects (which could run
     code), and, before anything is allocated, for arrays that claim more than they hold or than the memory holds.
     """
     with zipfile.ZipFile(file) as archive:

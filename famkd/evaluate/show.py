@@ -13,7 +13,7 @@ from torch import Tensor
 from famkd.errors import UserError
 from famkd.evaluate.answers import BINS, Answers
 from famkd.files import write_atomically
-from famkd.tables import write_table
+from famkd.tables import MISSING, write_table
 
 
 class Evaluation(NamedTuple):
@@ -45,7 +45,7 @@ def _line(figures: dict[str, float]) -> str:
 def _classes_table(found: Evaluation, rows: int) -> str:
     figure = next(iter(found.figures))
     weakest = sorted(found.by_class.items(), key=lambda item: item[1])
-    cells = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in weakest[:rows]]
+    cells = [[name, f"{value:.2f}" if value >= 0 else MISSING] for name, value in weakest[:rows]]
     notes = ["–: no test object of this class"] if any(value < 0 for _, value in weakest[:rows]) else []
     left_out = len(weakest) - len(cells)
     if left_out > 0:

@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import add_up, match_size, pair, pair_maps, precise, several_classes
+from famkd.methods.common import add_up, count_classes, match_size, pair, pair_maps, precise
 from famkd.methods.logits import logits_of
 from famkd.methods.maps import mse_loss
 
@@ -142,7 +142,7 @@ class FiGKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        several_classes(probe)
+        count_classes(probe)
         self.levels, self.keep, self.standardize = levels, keep, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

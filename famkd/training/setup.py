@@ -66,7 +66,7 @@ def _batch_norms(module: nn.Module) -> int:
     return sum(isinstance(each, _BatchNorm) for each in module.modules())
 
 
-def _size_of(method: nn.Module, momentum: float = 0.9) -> str:
+def _size_of(method: nn.Module, momentum: float) -> str:
     """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum".
 
     Args:
