@@ -13,6 +13,7 @@ import torch
 from helpers.processes import finish, start
 
 from famkd.config.load import Recipe, load_recipe
+from famkd.models import build_model
 
 SMALL = """# a small student on a few digits
 student: {model: resnet8x0.5}
@@ -65,6 +66,14 @@ def small(tmp_path, few_digits, monkeypatch) -> Callable[..., Recipe]:
         return load_recipe("small.yaml", *flags)
 
     return load
+
+
+@pytest.fixture
+def pair(small) -> Callable[..., Recipe]:
+    """`small`, with an untrained teacher of another width in teacher.pt."""
+    torch.manual_seed(5)
+    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
+    return small
 
 
 @pytest.fixture(scope="session")

@@ -220,6 +220,7 @@ def test_a_method_that_makes_no_maps_has_none_to_show(name):
     assert METHODS[name](Probe(view, view, None)).compared() == []
 
 
+@pytest.mark.slow
 def test_a_review_shows_every_level_that_has_frequencies(runs):
     stages = amplitude_difference(runs["fam_review"], count=30)
     assert [s.name for s in stages] == ["layer1", "layer2", "layer3"]  # and not the embedding

@@ -175,6 +175,7 @@ def test_what_cannot_be_followed_is_refused_in_a_sentence(tmp_path):
         famviz.Dashboard([])
 
 
+@pytest.mark.slow
 def test_every_output_carries_a_picture_whose_labels_do_not_overlap(runs):
     dashboard = famviz.Dashboard(runs)
     data, _ = dashboard._repr_mimebundle_()

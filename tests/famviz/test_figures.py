@@ -91,6 +91,7 @@ def test_a_figure_that_is_always_100_is_left_out(opened, monkeypatch):
     assert [line.get_label() for line in plots.training_curves(opened)[1].lines] == ["top1"]
 
 
+@pytest.mark.slow
 def test_a_dollar_in_a_name_is_no_mathematics(opened, tmp_path):
     run = famviz.open(make_run(tmp_path / "a$_{b$" / "$x^{$"))
     for figure in (plots.training_curves([run, run]), plots.radial_curves(run.filters, labels=[run.name] * 2)):

@@ -86,6 +86,7 @@ def test_a_dollar_in_a_name_leaves_no_section_out(tmp_path):
     assert curves.count("a$_{b$/$x^{$") >= 3  # in the legend, its words and the table
 
 
+@pytest.mark.slow
 def test_curves_say_what_the_best_epoch_was_chosen_on(tmp_path):
     plain = make_run(tmp_path / "plain", "--data.root", "nowhere", **SMALL)
     held_out = make_run(tmp_path / "val", "--data.root", "nowhere", "--data.val", "0.1", **SMALL)
@@ -127,6 +128,7 @@ def looked(trained_runs):
         yield found
 
 
+@pytest.mark.slow
 def test_runs_of_one_teacher_are_explored_together(looked):
     opened = famviz.open([run.path for run in looked.runs])
     text = differences_section(opened, looked, 2)

@@ -42,6 +42,31 @@ def kill_after_each_epoch(monkeypatch) -> None:
     monkeypatch.setattr(TrainingState, "save_epoch", save_and_stop)
 
 
+def stop_in_epoch(number: int):
+    """A reporter that raises Killed at the first step of an epoch, to take the place of `training.loop.reporting`."""
+
+    class Reporter:
+        done = 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return False
+
+        def resume(self, epoch):
+            self.done = epoch
+
+        def step(self):
+            if self.done + 1 == number:
+                raise Killed
+
+        def epoch(self, row, seconds):
+            self.done += 1
+
+    return lambda *a: Reporter()
+
+
 def same(one: Run, two: Run) -> None:
     one, two = files(one), files(two)
     assert one.keys() == two.keys()

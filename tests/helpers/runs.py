@@ -6,6 +6,8 @@ from pathlib import Path
 from famkd.config.load import load_recipe
 from famkd.files import write_rows
 
+FAM = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")  # for fixture `pair`
+
 
 def write_run(path: Path, *flags: str, recipe="quickstart", last=50.0, best=60.0, epochs=5) -> Path:
     """A finished run whose first epoch is the best one."""

@@ -133,6 +133,7 @@ def test_the_kernels_compute_the_same(method):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_loss_is_one_graph_to_the_compiler(method):
     """As on a GPU, where the whole step is compiled and captured."""

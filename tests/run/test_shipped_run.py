@@ -56,6 +56,7 @@ def test_its_filters_have_learned_and_its_report_needs_no_data(tmp_path, monkeyp
     assert "After the last epoch the student by fam_review has top-1 65.49 %" in text
 
 
+@pytest.mark.slow
 def test_its_student_is_what_its_last_line_says(real_data):
     figures = evaluate_run(PATH, root=str(real_data("cifar100.npz")), accelerator="cpu")[0]
     row = Run.open(PATH).metrics()[-1]

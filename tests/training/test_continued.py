@@ -16,13 +16,6 @@ from famkd.training.loop import train
 KD = ("--method", "kd", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")
 
 
-@pytest.fixture
-def pair(small):
-    torch.manual_seed(5)
-    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
-    return small
-
-
 # more epochs ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,29 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from helpers.run_files import Killed, files, kill_at_write
+from helpers.runs import FAM
 
 from famkd.cli import main
 from famkd.compare import compare
 from famkd.distill.types import Scores
 from famkd.errors import UserError
 from famkd.evaluate import closing_table, evaluate_run
-from famkd.models import build_model
 from famkd.run.directory import Run
 from famkd.tasks import Classification
 from famkd.training.loop import train
 
-FAM = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")
 VAL = ("--data.val", "0.25", "--epochs", "4")
-
-
-@pytest.fixture
-def pair(small):
-    """`small`, with an untrained teacher of another width in a file."""
-    torch.manual_seed(5)
-    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
-    return small
 
 
 @pytest.fixture

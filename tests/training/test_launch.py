@@ -107,13 +107,6 @@ PAIR = ("--student.model", "resnet8x0.5", "--teacher.model", "resnet8", "--teach
         "--method", "fam", "--accelerator", "cpu", "--devices", "2")  # fmt: skip
 
 
-@pytest.fixture
-def pair(small):
-    torch.manual_seed(5)
-    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
-    return small
-
-
 def workers(launcher: int) -> list[int]:
     """The processes that famkd started, in order of rank."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
@@ -274,7 +267,7 @@ def test_a_signal_that_comes_twice(monkeypatch):
         for _ in range(2):
             signal.raise_signal(signal.SIGTERM)
         assert requested() == "SIGTERM"
-        monkeypatch.setattr(os, "getppid", lambda: 1)
+        monkeypatch.setattr(os, "getppid", lambda: -1)
         assert "the process that started it" in requested()
 
 
