@@ -55,6 +55,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
+def either(words: Iterable[str]) -> str:
+    """Words as a choice, such as "high, low or both"; empty ones are left out."""
+    *first, last = filter(None, words)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
 def started_by_famkd() -> bool:
     """Whether famkd started this process as one of several that train together."""
     return os.environ.get("ROLE_NAME") == ROLE

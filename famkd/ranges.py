@@ -1,17 +1,17 @@
-"""Ranges of options, written as types: `temperature: Annotated[float, Gt(0)]`."""
+"""Ranges and choices of options, written as types: `Annotated[float, Gt(0)]`, `Literal["high", "low"]`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from math import isfinite
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt
 
-from famkd.errors import RecipeError
+from famkd.errors import RecipeError, either
 
 
 class OutOfRange(NamedTuple):
-    """An option whose value lies outside of the range in its annotation."""
+    """An option whose value lies outside of the range in its annotation, or is none of its choices."""
 
     name: str  # dotted, where a dataclass holds it
     value: Any
@@ -82,6 +82,8 @@ def _needed(value: Any, hint: Any) -> str:
             needed = _needed(item, item_hint)
             if needed:
                 return needed
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        return either(map(str, get_args(hint)))
     return ""
 
 
