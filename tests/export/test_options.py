@@ -44,6 +44,8 @@ REFUSED = [
     ({"int8": True, "fp16": True}, "choose one"),
     ({"to": "pt2", "opset": 18}, "--opset is a version of ONNX"),
     ({"calibration": 10}, "--calibration is for --int8"),
+    ({"to": "tflite"}, "--to is tflite: pass onnx, pt2, safetensors or hub"),
+    ({"int8": True, "calibration": -1}, "--calibration is -1: pass 0 or more"),
 ]
 
 
