@@ -131,6 +131,7 @@ def test_workers_share_the_cores_among_the_processes_of_this_machine(root, monke
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(12), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr("famkd.distributed.world", lambda: 32)  # of all machines
+    monkeypatch.setattr("famkd.distributed.on_rank_zero", lambda call: call())
     assert open_coco(root, workers=-1)._workers == 3
     assert open_coco(root, workers=5)._workers == 5
 
