@@ -76,8 +76,9 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command")  # a machine of a cluster also trains by itself
-            places = {"devices": devices, "num_nodes": nodes}
-            return Fabric(accelerator=accelerator, strategy=strategy, plugins=precision, **places)
+            return Fabric(
+                accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
+            )
     except Exception as error:  # Lightning raises exceptions of its own
         if several:
             reason = one_line(error)
