@@ -1,6 +1,7 @@
 """Show the progress of a run on standard error: a live bar on a terminal, one line per epoch elsewhere."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -28,8 +29,12 @@ class PlainConsole(Console):
 
 
 def _console(stderr: bool) -> PlainConsole:
-    """A console on one of the two streams. A notebook is no terminal, although its kernel asks for colours."""
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    """A console on one of the two streams.
+
+    A notebook is no terminal, although its kernel asks for colours. Neither is a dumb one, which cannot move a bar and
+    for which rich would wrap every line at 80 characters.
+    """
+    terminal = (sys.stderr if stderr else sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
     return PlainConsole(
         stderr=stderr,
         highlight=False,

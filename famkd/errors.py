@@ -29,6 +29,10 @@ class UserError(Exception):
     def __init__(self, text: str):
         super().__init__(inert(text))
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback, so that a notebook shows the sentence too."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class RecipeError(UserError):
     """A recipe or a command line that cannot be read; `setting` is the dotted name of what is wrong, if known."""

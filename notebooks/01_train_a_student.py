@@ -35,7 +35,7 @@ from famviz.analysis import answers
 
 PYTHON = sys.executable
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-os.environ |= {"TERM": "dumb", "COLUMNS": "140", "LINES": "40"}  # a plain, wide terminal without a progress bar
+os.environ |= {"TERM": "dumb", "COLUMNS": "140"}  # a plain, wide terminal without a moving progress bar
 RUN = ""  # path of a run, such as "runs/cifar100/resnet56-resnet20/fam_review-seed0"; empty: the run trained below
 
 # %% [markdown]

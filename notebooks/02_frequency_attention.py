@@ -17,10 +17,10 @@
 #
 # The frequency attention module, FAM (Pham et al., WACV 2024), takes a feature map $X$ and returns
 #
-# $$F = \gamma_1\,\underbrace{\mathrm{Re}\,\mathcal F^{-1}(h \cdot K \cdot \mathcal F(X))}_{\text{global branch}}
+# $$F = \gamma_1\,\underbrace{\mathrm{Re}\,ℱ^{-1}(h \cdot K \cdot ℱ(X))}_{\text{global branch}}
 # + \gamma_2\,\underbrace{\mathrm{Conv}_{1\times1}(X)}_{\text{local branch}}$$
 #
-# where $\mathcal F$ is the two-dimensional Fourier transform, $K$ the learned filter and $h$ a high-pass.
+# where $ℱ$ is the two-dimensional Fourier transform, $K$ the learned filter and $h$ a high-pass.
 
 # %%
 import os

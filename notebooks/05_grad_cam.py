@@ -18,6 +18,8 @@
 
 # %%
 import os
+from contextlib import redirect_stdout
+from io import StringIO
 
 import numpy as np
 import torch
@@ -88,7 +90,8 @@ famviz.CamExplorer(cifar) if cifar else print(no_cifar)
 # ## `bands`: where the evidence truly is
 #
 # The student by `fam_review` has two controls: the same method with its local branch alone, which has no frequency
-# filter, and `kd`, which compares class probabilities and no feature maps.
+# filter, and `kd`, which compares class probabilities and no feature maps. Networks that are not in `RUNS` yet are
+# trained first, which takes some minutes; their output is hidden.
 
 # %%
 if RUN:
@@ -102,7 +105,8 @@ controls = {"": "", "fam_review-branch=local-seed0": "--fam_review.branch local"
 for name, flags in {} if RUN else controls.items():
     recipe = famkd.load_recipe("bands/student", *flags.split(), *(["--no_baseline"] if flags else []))
     out = f"{RUNS}/bands/student/{name}" if name else ""
-    runs.append(famkd.train(recipe, out=out, runs=RUNS, resume=True))
+    with redirect_stdout(StringIO()):
+        runs.append(famkd.train(recipe, out=out, runs=RUNS, resume=True))
 shown = famviz.compare_networks(runs, 200)
 student = shown.names[-1] if RUN else "student by fam_review"
 

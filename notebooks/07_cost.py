@@ -33,7 +33,9 @@
 
 # %%
 import os
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 
 import numpy as np
 import torch
@@ -50,7 +52,7 @@ from famviz.figures import style
 
 # %%
 RUNS = os.environ.get("FAMKD_RUNS", "runs")
-RUN = ""  # path of a run, to count the parameters of its method at the end; empty: the quickstart run
+RUN = ""  # path of a run, to count the parameters of its method at the end; empty: quickstart, trained if it is missing
 recipe = famkd.load_recipe("quickstart", "--engine", "eager")
 
 # %% [markdown]
@@ -178,7 +180,8 @@ famviz.Table(rows)
 # has only its own layers.
 
 # %%
-path = RUN or famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True).path
+with redirect_stdout(StringIO()):  # the output of a training
+    path = RUN or famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True).path
 distiller = networks.trained_distiller(path)
 for name, part in {"student": distiller.deployed, "method, in training": distiller.methods}.items():
     print(f"{name}: {sum(p.numel() for p in part.parameters()):,} parameters")

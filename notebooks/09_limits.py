@@ -17,6 +17,8 @@
 
 # %%
 import os
+from contextlib import redirect_stdout
+from io import StringIO
 
 import numpy as np
 import torch
@@ -84,7 +86,8 @@ run = famviz.open(RUN) if RUN else None
 if run and not run.filters:
     print(f"{run.name} holds no frequency filter. This notebook shows the quickstart run instead.")
 if not (run and run.filters):
-    run = famviz.open(famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True))
+    with redirect_stdout(StringIO()):  # the output of a training
+        run = famviz.open(famkd.train(famkd.load_recipe("quickstart"), runs=RUNS, resume=True))
 
 # %%
 picture = style.figure(5, 2.8)
@@ -110,7 +113,8 @@ picture
 rows = []
 for kind in ("dense", "separable", "lowrank"):
     flags = ["--fam_review.filter", kind, "--name", f"limits/{kind}", "--no_baseline"]
-    trained = famkd.train(famkd.load_recipe("quickstart", *flags), runs=RUNS, resume=True)
+    with redirect_stdout(StringIO()):
+        trained = famkd.train(famkd.load_recipe("quickstart", *flags), runs=RUNS, resume=True)
     state, last = trained.method_state()[0], trained.metrics()[-1]
     count = sum(value.numel() for key, value in state.items() if ".filter." in key)
     row = {"filter": kind, "numbers in filters": count}
@@ -146,8 +150,8 @@ print(f"largest difference {difference.abs().max():.1e}, largest value {module(s
 # are lost, and only the local branch passes them. The worst case is random noise. How much of it passes at each size?
 
 # %%
-usual = module(torch.randn(8, 4, 8, 8)).var()
-passing = {side: float(module(torch.randn(8, 4, side, side)).var() / usual) for side in (8, 12, 16, 32)}
+passed = {side: float(module(torch.randn(8, 4, side, side)).var()) for side in (8, 12, 16, 32)}
+passing = {side: variance / passed[8] for side, variance in passed.items()}
 for side, share in passing.items():
     print(f"{side:2} px: {100 * share:3.0f} % of the variance that passes at 8 px")
 

@@ -170,3 +170,20 @@ def test_what_a_cell_prints_line_by_line_is_one_box(tmp_path, monkeypatch):
     boxes = re.findall(r"^``` \{ .text .printed(.*?) \}\n(.*?)\n```$", page, re.MULTILINE | re.DOTALL)
     wrapped = " .wrapped"
     assert boxes == [(wrapped, "epoch 1\nepoch 2"), (wrapped, "shown"), ("", "a  b\nc  d"), (wrapped, "careful")]
+
+
+def test_formulas_of_a_notebook_are_drawn_without_a_script(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs")
+    import markdown
+    import site_hook
+
+    monkeypatch.setattr(site_hook, "EXECUTED", tmp_path)
+    source = tmp_path / "11_new.py"
+    text = "# # Title\n#\n# $N^2$ is large.\n#\n# | $|H|$ | `b` |\n# | --- | --- |\n# | $2N$ | 1 |\n#\n# $$a +\n# b$$\n"
+    source.write_text(f"# %% [markdown]\n{text}")
+    page = site_hook.notebook(source)["notebooks/11_new.md"]
+    html = markdown.markdown(page, extensions=["tables", "md_in_html"])
+    assert "$" not in html
+    assert re.findall(r"<math [^>]*display=\"(\w+)\"", html) == ["inline", "inline", "inline", "block"]
+    assert re.search(r"<p><span><math.*</math></span> is large\.</p>", html)
+    assert re.search(r"<th><span><math.*</math></span></th>\s*<th><code>b</code></th>", html)

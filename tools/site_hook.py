@@ -15,6 +15,7 @@ import jupytext  # noqa: E402
 import licences  # noqa: E402
 import nbformat  # noqa: E402
 import reference  # noqa: E402
+from latex2mathml.converter import convert  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 from run_notebooks import EXECUTED, widget_page  # noqa: E402
 
@@ -71,7 +72,8 @@ def notebook(source: Path) -> dict[str, str | bytes]:
     parts = []
     for number, cell in enumerate(book.cells):
         if cell.cell_type == "markdown":
-            parts.append(cell.source.replace("](../docs/", "](../"))  # pages of the site lie beside notebooks/
+            text = cell.source.replace("](../docs/", "](../")  # pages of the site lie beside notebooks/
+            parts.append(_with_formulas(text))
             continue
         parts.append(f"```python\n{cell.source}\n```")
         for place, output in _joined(cell.get("outputs", [])):
@@ -87,6 +89,17 @@ def notebook(source: Path) -> dict[str, str | bytes]:
     note = "" if executed.exists() else NO_OUTPUTS
     title, *rest = parts
     return {page: "\n\n".join([title, note, *rest]), **files}
+
+
+def _with_formulas(text: str) -> str:
+    """Markdown whose formulas, between dollars, are MathML, which browsers draw without a script."""
+
+    def written(found: re.Match[str]) -> str:
+        if found[1]:
+            return f'<div class="output" markdown="0">{convert(found[1], display="block")}</div>'
+        return f"<span>{convert(found[2])}</span>"  # without the span a line that begins with it is not Markdown
+
+    return re.sub(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", written, text, flags=re.DOTALL)
 
 
 NO_OUTPUTS = """!!! note

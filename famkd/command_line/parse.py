@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from inspect import Parameter, signature
+from inspect import Parameter, cleandoc, signature
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
@@ -241,6 +241,7 @@ def did_you_mean(name: str, known: dict[str, Flag]) -> str:
 def _refusing() -> Iterator[None]:
     """Turn the parser's exit into a RecipeError with the first paragraph of its message."""
     box = io.StringIO()
+    _join_lines_of_help()
     tyro._experimental_options["ansi_codes"] = not os.environ.get("NO_COLOR")  # tyro itself does not look at it
     try:
         with contextlib.redirect_stderr(box):
@@ -251,6 +252,20 @@ def _refusing() -> Iterator[None]:
         sentence = _sentence(box.getvalue())
         named = re.search(r"--([\w.-]+)", sentence)
         raise RecipeError(sentence, named[1] if named else "") from None
+
+
+@functools.cache
+def _join_lines_of_help() -> None:
+    """Let the help run on where the docstring of a field has a line break: tyro keeps breaks before spaces.
+
+    docstring_parser, which reads the fields for tyro, leaves the indentation of the source code in their docstrings.
+    """
+    from docstring_parser import attrdoc
+
+    def value(node: Any) -> Any:
+        return cleandoc(node.value) if isinstance(node.value, str) else node.value
+
+    attrdoc.ast_get_constant_value = value
 
 
 def _sentence(box: str) -> str:

@@ -56,13 +56,14 @@ def compare(
     comparisons = _comparisons(groups, against)
     if save:
         save_results(groups, Path(save))
-    header = _header(format, scores[0].figure, published)
+    figures = list(dict.fromkeys(group.figure for group in groups))
+    header = _header(format, figures, published)
     rows = [_row(each, format, published) for each in comparisons]
     if published:
         others = published_beside([group.recipe for group in groups])
         rows += [_published_row(figure, len(header)) for figure in others]
     if format not in FOR_PROGRAMS:
-        header, *rows = _without_empty([header, *rows])
+        header, *rows = _without_empty([header, *rows], {"figure"} if len(figures) == 1 else set())
     sentences = explained(comparisons) if explain else []
     return write_table(format, header, rows, _notes(comparisons) + sentences + skipped, left=2)
 
@@ -72,10 +73,17 @@ def _comparisons(groups: list[SeedGroup], against: str) -> list[Comparison]:
     comparisons, by_recipe = [], _by_recipe(groups)
     for recipe, base in _bases(groups, against).items():
         here = by_recipe[recipe]
-        tests = [paired(group.last(), base.last()) if base and base is not group else None for group in here]
+        tests = [_tested(group, base) for group in here]
         adjusted = holm([test.p if test else nan for test in tests])
         comparisons += [Comparison(group, base, test, p) for group, test, p in zip(here, tests, adjusted)]
     return sorted(comparisons, key=_place)
+
+
+def _tested(group: SeedGroup, base: SeedGroup | None) -> Paired | None:
+    """A group against its base; None for the base itself, and where the two have different figures."""
+    if base is None or base is group or base.figure != group.figure:
+        return None
+    return paired(group.last(), base.last())
 
 
 def _bases(groups: list[SeedGroup], against: str) -> dict[str, SeedGroup | None]:
@@ -145,17 +153,21 @@ def _sentence(comparison: Comparison) -> str:
     return f"{words} [{low:.2f}, {high:.2f}], n = {test.n}: {verdict} (p = {p:.3f} after correction)."
 
 
-def _header(format: Format, figure: str, published: bool) -> list[str]:
+def _header(format: Format, figures: list[str], published: bool) -> list[str]:
     if format in FOR_PROGRAMS:
-        header = ["recipe", "method", "n", "seeds", "last_mean", "last_std", "best_mean", "best_std", "best_chosen_on"]
-        header += ["ema_mean", "ema_std"]
+        header = ["recipe", "method", "n", "seeds", "figure", "last_mean", "last_std", "best_mean", "best_std"]
+        header += ["best_chosen_on", "ema_mean", "ema_std"]
         header += ["seconds_per_epoch", "peak_mib", "against", "pairs", "difference", "ci_low", "ci_high"]
         header += ["p", "p_holm"]
     else:
-        name = "top-1 %" if figure == "top1" else figure
-        header = ["recipe", "method", "seeds", f"last {name}", f"best {name}", f"EMA {name}"]
+        name = f" {_spelled(figures[0])}" if len(figures) == 1 else ""
+        header = ["recipe", "method", "seeds", "figure", f"last{name}", f"best{name}", f"EMA{name}"]
         header += ["s/epoch", "peak MiB", "difference [95 % CI]", "p"]
     return [*header, "published"] if published else header
+
+
+def _spelled(figure: str) -> str:
+    return "top-1 %" if figure == "top1" else figure
 
 
 def _row(comparison: Comparison, format: Format, published: bool) -> list[str]:
@@ -167,7 +179,7 @@ def _csv_cells(comparison: Comparison) -> list[str]:
     group, base, test, p_holm = comparison
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
-    row = [group.recipe.name, group.label, str(len(runs)), " ".join(map(str, group.scores))]
+    row = [group.recipe.name, group.label, str(len(runs)), " ".join(map(str, group.scores)), group.figure]
     row += _mean_and_deviation([run.last for run in runs])
     row += [*_mean_and_deviation(_best(runs)), group.chosen_on, *_mean_and_deviation(_ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.4g}", str(peak) if peak else ""]
@@ -181,7 +193,7 @@ def _cells(comparison: Comparison) -> list[str]:
     group, _, test, p_holm = comparison
     runs = list(group.scores.values())
     peak = _peak_mib(runs)
-    row = [group.recipe.name, group.label, str(len(runs))]
+    row = [group.recipe.name, group.label, str(len(runs)), _spelled(group.figure)]
     row += [spread(values) if values else MISSING for values in ([run.last for run in runs], _best(runs), _ema(runs))]
     row += [f"{_seconds_per_epoch(runs):.2f}", f"{peak:.0f}" if peak else MISSING]
     return row + (_test_cells(test, p_holm) if test else [MISSING, MISSING])
@@ -223,10 +235,11 @@ def _published_row(figure: Figure, width: int) -> list[str]:
     return [pair, figure.method, "0", *[""] * (width - 4), str(figure)]
 
 
-def _without_empty(table: list[list[str]]) -> list[list[str]]:
-    """The table without columns that have no value in any row."""
+def _without_empty(table: list[list[str]], dropped: set[str]) -> list[list[str]]:
+    """The table without columns that have no value in any row, and without those that are named."""
     header, *rows = table
-    kept = [place for place in range(len(header)) if any(row[place] not in (MISSING, "") for row in rows)]
+    filled = [any(row[place] not in (MISSING, "") for row in rows) for place in range(len(header))]
+    kept = [place for place, name in enumerate(header) if filled[place] and name not in dropped]
     return [[row[place] for place in kept] for row in table]
 
 

@@ -43,6 +43,11 @@ class SeedGroup:
         return next(iter(self.scores.values())).recipe
 
     @property
+    def figure(self) -> str:
+        """Name of the leading figure; equal settings mean the same for every run."""
+        return next(iter(self.scores.values())).figure
+
+    @property
     def chosen_on(self) -> str:
         """What the best epochs were chosen on; equal settings mean the same for every run."""
         return next(iter(self.scores.values())).chosen_on

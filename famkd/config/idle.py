@@ -69,7 +69,8 @@ def _of_networks(recipe: Recipe) -> Iterator[str]:
     if not methods:
         if recipe.student.taps:
             yield "--student.taps has no effect without a method."
-        if recipe.teacher.model:
-            yield f"The teacher {recipe.teacher.model} has no effect without a method: pass --method to learn from it."
+        teacher = recipe.teacher
+        if named := teacher.model or teacher.store or teacher.weights:
+            yield f"The teacher {named} has no effect without a method: pass --method to learn from it."
         if recipe.baseline:
             yield "--baseline has no effect without a method: the student is trained alone already."

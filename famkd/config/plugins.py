@@ -27,6 +27,8 @@ def import_plugins(names: Iterable[str] = ()) -> None:
         path = Path(os.path.abspath(expanded(name)))
         if path in _imported:
             continue
+        if not path.exists():
+            raise UserError(f"There is no plug-in {name}: name a Python file such as mine.py, after the recipe.")
         if path.suffix != ".py" or not os.path.isfile(path):
             raise UserError(f"The plug-in {name} is not a Python file: name one such as mine.py, after the recipe.")
         _imported[path] = _import(path, name)

@@ -35,16 +35,18 @@ SHOWN = {
 
 
 @dataclass(frozen=True)
-class _ModelName:
+class _Network:
     model: str = ""
+    weights: str = ""
+    store: str = ""
 
 
 @dataclass(frozen=True)
 class _Pair:
     """The flags from which a recipe without a file gets its name and its method."""
 
-    student: _ModelName = field(default_factory=_ModelName)
-    teacher: _ModelName = field(default_factory=_ModelName)
+    student: _Network = field(default_factory=_Network)
+    teacher: _Network = field(default_factory=_Network)
     method: str = ""
 
 
@@ -52,7 +54,7 @@ def starting_settings(flags: list[str], prog: str) -> tuple[dict[str, Any], str]
     """What a recipe without a file starts from, and its name: data set, teacher and student."""
     pair, _ = parse_known(_Pair, flags, prog=prog)
     data = parse_known(Choice, flags, prog=prog)[0].data.name
-    tree = {"method": METHOD} if pair.teacher.model and not pair.method else {}
+    tree = {"method": METHOD} if pair.teacher != _Network() and not pair.method else {}
     networks = "-".join(filter(None, (pair.teacher.model, pair.student.model)))
     return tree, f"{data}/{re.sub(r'[^a-zA-Z0-9_.+-]+', '_', networks) or 'student'}"
 

@@ -52,6 +52,8 @@ def read_yaml(path: Path, what: str = "recipe") -> YamlFile:
         lines: dict[str, int] = {}
         root = yaml.compose(_plain_spaces(text), Loader=_NoAliases)
         return YamlFile(path, text, None if root is None else _plain(root, "", lines), lines)
+    except FileNotFoundError as error:
+        raise UserError(f"There is no {what} {path}.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"Cannot read the {what} {path}: it is no text in UTF-8, save it as such.") from error
     except RecursionError as error:
@@ -61,7 +63,8 @@ def read_yaml(path: Path, what: str = "recipe") -> YamlFile:
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"Cannot read the {what} {path}{line}: {_meaning(error)}.") from error
     except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
-        raise UserError(f"Cannot read the {what} {path}: {one_line(error)}.") from error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(f"Cannot read the {what} {path}: {reason}.") from error
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -147,6 +147,12 @@ def _tabled(root: Path, splits: tuple[str, str], task: str, table: str) -> tuple
 
 
 def _from_table(train: Path, folder: Path, root: Path, task: str, table: str, known: list[str]) -> FolderSource:
-    """The images of a folder that a CSV file names."""
-    found = read_table(find_table(root, folder, table), root, folder, task, known)
+    """The images of a folder that a CSV file names. A warning counts the others."""
+    path = find_table(root, folder, table)
+    found = read_table(path, root, folder, task, known)
+    others = sorted(set(image_files(folder)) - set(found.files))
+    if others:
+        named = and_more([os.path.relpath(name, folder) for name in others])
+        text = f"{path} does not name {len(others):,} images of {folder}: {named}. They are left out."
+        warnings.warn(inert(text), stacklevel=2)
     return FolderSource(folder, found.files, found.targets)

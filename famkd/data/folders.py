@@ -56,9 +56,8 @@ def folder_in_memory(
             under the root for both. By default the only one in the folder, or beside it with its name.
     """
     path, size = path_and_size(root)
-    behind = colour(background)
     train, test, classes, read_more = read_folders(path, splits, task, table)
-    form = _Form(size or _common_size((train, test)), size is not None, behind, channels)
+    form = _Form(size or _common_size((train, test)), size is not None, colour(background), channels)
     total = len(train) + len(test)
     try:
         must_fit(channels * form.size[0] * form.size[1] * total)
@@ -78,7 +77,8 @@ def folder_in_memory(
         return pixels, labels
 
     pad = max(1, min(form.size) // 8)
-    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split)
+    files = [name for name in map(test.name, range(len(test))) if name not in failed_test]
+    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split, test_files=files)
 
 
 folder_in_memory.tasks = ALL  # pyright: ignore[reportFunctionMemberAccess]

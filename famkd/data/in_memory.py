@@ -59,7 +59,7 @@ class InMemory:
         self.size = (height, width)
         self._test, self._test_labels = self._on_device(images.x_test, images.y_test)
         self._val, self._val_labels = self._test[:0], self._test_labels[:0]
-        self._read_split = images.read_split
+        self._read_split, self._test_files = images.read_split, images.test_files
         self._balance: Balance = "none"
         self._class_weights: Tensor | None = None  # (classes,) in the student's own loss
         self._train_on(*self._on_device(images.x_train, images.y_train))
@@ -211,6 +211,10 @@ class InMemory:
             part = slice(start, min(start + batch_size, share.stop))
             index = torch.arange(part.start, part.stop, device=self.device)
             yield Batch(self._normalised(pixels[part]), labels[part], index)
+
+    def file(self, index: int, split: str = "test") -> str:
+        """Path of a test image; "" where the images are no files, and for held-out ones."""
+        return self._test_files[index] if split == "test" and self._test_files else ""
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions."""

@@ -3,7 +3,7 @@
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -28,6 +28,7 @@ class Images:
     Pixels are uint8 (N, H, W, C), labels int64 (N,). `mean` and `std` are per channel, for pixels in 0..1. Training
     crops from the image with a black border of `pad` pixels. `flip` is whether a mirrored image keeps its class.
     `read_split` reads the images and labels of a further split by its name, where the data set can have one.
+    `test_files` are the paths of the test images, where each is a file.
     """
 
     x_train: np.ndarray
@@ -40,6 +41,7 @@ class Images:
     pad: int = 4
     flip: bool = True
     read_split: Callable[[str], tuple[np.ndarray, np.ndarray]] | None = None
+    test_files: Sequence[str] = ()
 
 
 class _Arrays(NamedTuple):

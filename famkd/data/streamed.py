@@ -209,8 +209,7 @@ class Streamed:
 
     def take(self, piece: _Piece) -> Batch:
         """Normalise a piece: (B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
-        images = self._normalised(piece.pixels)
-        return Batch(images, piece.targets, piece.index, class_weights=self._class_weights)
+        return Batch(self._normalised(piece.pixels), piece.targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at most 64, for shapes and first statistics."""
@@ -233,13 +232,16 @@ class Streamed:
 
     def _in_order(self, items: FileImages, part: str, batch_size: int) -> Iterator[Batch]:
         share = distributed.shard(0, len(items.source))
-        rows = batches_of(range(share.start, share.stop), batch_size)
-        batches = [[(0, index) for index in row] for row in rows]
+        batches = [[(0, row) for row in rows] for rows in batches_of(range(share.start, share.stop), batch_size)]
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = self._piece(loaded, items, 0)
             if len(piece.index):
                 yield Batch(self._normalised(piece.pixels), piece.targets, piece.index)
         self._warn(items, part)
+
+    def file(self, index: int, split: str = "test") -> str:
+        """Path of a test image, or with `val` of a held-out one."""
+        return (self._val if split == "val" and self._val else self._test).source.name(index)
 
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, read in this process, without unreadable ones."""

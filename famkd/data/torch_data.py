@@ -163,6 +163,10 @@ class TorchData(Streamed):
             return super()._normalised(pixels)
         return pixels.permute(0, 3, 1, 2)
 
+    def file(self, index: int, split: str = "test") -> str:
+        """Nothing: whether a sample is a file is the Dataset's own matter."""
+        return ""
+
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Test images at some positions, read in this process."""
         piece = self._piece(self._test.__getitems__([(0, int(i)) for i in index]), self._test, 0)

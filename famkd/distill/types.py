@@ -229,6 +229,7 @@ class Task(Protocol):
 
     name: str
     usual_data: str  # data set of a bare checkpoint, unless another one is named
+    outputs: str  # what a network returns a number for, as a reader would call them: classes, labels or numbers
     models: Mapping[str, Callable[..., nn.Module]] | None  # None: `MODELS` and those of timm and torchvision
     engine: Engine  # the only engine that a step can run on; auto for any
     folds_teacher: bool  # whether the teacher's batch norms can be merged into its convolutions

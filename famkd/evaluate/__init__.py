@@ -118,6 +118,9 @@ def _evaluate(
     recorder = Recorder(network, teacher)
     figures = TASKS[task].evaluate(network, recorder.watch(batches)).figures
     answers = recorder.answers(names)
+    file = getattr(images, "file", None)
+    files = [file(index, split) for index in answers.index.tolist()] if file else []
+    answers = replace(answers, files=files if all(files) else ())
     return Evaluation(figures, dict(zip(names, answers.accuracy_by_class())), answers)
 
 

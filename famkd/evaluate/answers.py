@@ -1,6 +1,6 @@
 """What a classifier answered for each image, and what follows: accuracy by class, confusion, calibration, agreement."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ class Answers:
     labels: Tensor  # (N,) class indices
     index: Tensor  # (N,) position of each image in its split
     teacher: Tensor | None = None  # (N, classes) the teacher's logits
+    files: Sequence[str] = ()  # path of each image, where it is known
 
     @property
     def predicted(self) -> Tensor:

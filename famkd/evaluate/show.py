@@ -102,7 +102,7 @@ def write_confusion(answers: Answers, path: str | Path) -> None:
 def write_predictions(answers: Answers, path: str | Path) -> None:
     """Write what was predicted for each image: .npz with all logits, or CSV with class names.
 
-    An image is named by its position in the test set, counted from 0.
+    An image is named by its position in the test set, counted from 0, and by its file where there is one.
     """
     if _is_npz(path):
         tensors = {"index": answers.index, "labels": answers.labels, "predicted": answers.predicted}
@@ -110,6 +110,8 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
         if answers.teacher is not None:
             tensors["teacher_logits"] = answers.teacher
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        if answers.files:
+            arrays["files"] = np.array(answers.files)
         _write_arrays(path, **arrays, classes=np.array(answers.classes))
         return
     names = answers.classes
@@ -119,6 +121,9 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
     if answers.teacher is not None:
         header.append("teacher_predicted")
         columns.append(_named(names, answers.teacher.argmax(1)))
+    if answers.files:
+        header.append("file")
+        columns.append(list(answers.files))
     _write_csv(path, header, zip(*columns, strict=True))
 
 

@@ -34,7 +34,9 @@ def load_weights(model: nn.Module, path: str | Path, part: str = "") -> Notes:
     return load_checkpoint(model, path, part).notes
 
 
-def load_checkpoint(model: nn.Module, path: str | Path, part: str = "", *, any_classes: bool = False) -> Loaded:
+def load_checkpoint(
+    model: nn.Module, path: str | Path, part: str = "", *, any_classes: bool = False, called: str = "the model"
+) -> Loaded:
     """`load_weights`, which also says what was left out.
 
     Weights are found under any prefix and in any table of the file. Other modules beside the model's, and what tools
@@ -43,6 +45,7 @@ def load_checkpoint(model: nn.Module, path: str | Path, part: str = "", *, any_c
     Args:
         any_classes: whether the classifier may stay as it was drawn, where the checkpoint has none or one for another
             number of classes.
+        called: the model in an error, such as "the teacher resnet56".
     """
     path = Path(path)
     content, own = read_weights(path), model.state_dict()
@@ -57,9 +60,9 @@ def load_checkpoint(model: nn.Module, path: str | Path, part: str = "", *, any_c
     wrong = misfit(state, own)
     new_head = _only_the_head(wrong, state, own)
     if new_head and not any_classes:
-        raise UserError(f"{path} does not fit the model: {new_head}: {_cure(wrong, state)}.")
+        raise UserError(f"{path} does not fit {called}: {new_head}: {_cure(wrong, state)}.")
     if _does_not_fit(wrong) and not new_head:
-        raise UserError(f"{path} does not fit the model: {_complaint(wrong)}.{_other_architecture(path, model)}")
+        raise UserError(f"{path} does not fit {called}: {_complaint(wrong)}. {_other_architecture(path)}")
     taken = {name: value for name, value in state.items() if name in own and name not in wrong.misshapen}
     model.load_state_dict(taken, strict=False)
     if wrong.ignored:
@@ -146,15 +149,15 @@ def _complaint(wrong: Misfit) -> str:
     return f"it is of another architecture, with keys {', '.join(found)}"
 
 
-def _other_architecture(path: Path, model: nn.Module) -> str:
-    """What the config.json beside the weights says they are of."""
+def _other_architecture(path: Path) -> str:
+    """What to do: what the config.json beside the weights says they are of, if there is one."""
     config = hub_config(path)
     if isinstance(config.get("architecture"), str):
-        return f" Its config.json names timm:{config['architecture']}."
+        return f"Its config.json names timm:{config['architecture']}."
     kinds = config.get("architectures")
     if isinstance(kinds, list) and kinds:
-        return f" Its config.json names {kinds[0]}, a network of the package transformers, whose names differ."
-    return ""
+        return f"Its config.json names {kinds[0]}, a network of the package transformers, whose names differ."
+    return "Name the model that these weights are of, or other weights."
 
 
 def _layer_of(names: list[str]) -> str:

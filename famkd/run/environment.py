@@ -20,7 +20,8 @@ def environment_info(device: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         name = torch.cuda.get_device_name()
     else:
-        name = f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"{platform.machine()} CPU, {threads} thread{'s' * (threads > 1)}"
     return {
         "command": _command(),
         "device": name,

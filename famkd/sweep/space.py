@@ -51,7 +51,7 @@ class Space(NamedTuple):
 
 def read_space(path: Path) -> Space:
     """Read a search file. UserError for a file that varies nothing, or for a range that is none."""
-    tree = read_yaml(path, "search").tree
+    tree = read_yaml(path, "search file").tree
     if not isinstance(tree, dict) or not isinstance(tree.get("recipe"), str):
         raise UserError(f"{path} is no search: write `recipe: quickstart` and `optim.lr: {{low: 0.01, high: 0.3}}`.")
     if "plugins" in tree:
@@ -96,8 +96,10 @@ def _range(name: str, table: dict[str, Any], path: Path) -> Range:
     log = str(table.get("log", "false")).lower()
     if log not in ("true", "false"):
         raise UserError(f"{path}: log of {name} is true or false.")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high) or (log == "true" and low <= 0):
-        raise UserError(f"{path}: {name} has no range from {low:g} to {high:g}; with log, low is above 0.")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UserError(f"{path}: {name} has no range from {low:g} to {high:g}: low must be smaller than high.")
+    if log == "true" and low <= 0:
+        raise UserError(f"{path}: the range of {name} begins at {low:g}: with log: true, low must be above 0.")
     return Range(low, high, log == "true")
 
 

@@ -12,6 +12,7 @@ from famkd.features.taps import Tapped
 class ImageTask:
     """The parts of `Task` that all tasks but detection share."""
 
+    outputs = "classes"
     models: Mapping[str, Callable[..., nn.Module]] | None = None
     engine: Engine = "auto"
     folds_teacher = True

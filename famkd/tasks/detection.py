@@ -20,6 +20,7 @@ class Detection:
 
     name = "detection"
     usual_data = "coco"
+    outputs = "classes"
     models: Mapping[str, Callable[..., nn.Module]] | None = DETECTORS
     engine: Engine = "eager"  # images differ in size, so no step can be captured or compiled once
     folds_teacher = False

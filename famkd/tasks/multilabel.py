@@ -24,6 +24,7 @@ class Multilabel(ImageTask):
 
     name = "multilabel"
     usual_data = "folder"
+    outputs = "labels"
 
     def refuses(self, method: type[Method]) -> str:
         if "logits" in method.wants and not method.binary:

@@ -23,6 +23,7 @@ class Regression(ImageTask):
 
     name = "regression"
     usual_data = "folder"
+    outputs = "numbers"
 
     def __init__(self, loss: str = "smooth_l1"):
         self.loss = loss

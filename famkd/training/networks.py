@@ -32,6 +32,7 @@ class Built(NamedTuple):
     new_head: str = ""  # why its classifier has random weights; "" where it has trained ones
     remarks: tuple[str, ...] = ()
     head: dict[str, Tensor] | None = None  # state dict of a classifier that was trained for this run
+    parameters: int = 0  # before batch norms are merged into convolutions
 
 
 def load_network(
@@ -58,7 +59,7 @@ def load_network(
     model = _built(net, data, task, classes, weights and pretrained, hook)
     loaded = Loaded({})
     if file is not None:
-        loaded = load_checkpoint(model, file, part, any_classes=who != "model")
+        loaded = _loaded(model, net, file, part, who)
     elif weights and origin.classes not in (None, len(data.classes)):
         reason = f"its pretrained weights are for {origin.classes} classes, the data has {len(data.classes)}"
         loaded = Loaded({}, new_head=reason)
@@ -73,7 +74,8 @@ def load_network(
         wanted = Wanted(classes, net.output, who, "--output" if who == "model" else f"--{who}.output")
         find_answer(model, data.probe().images[:2], wanted, trains=who == "student").attach(model)
     remarks += _fit_classes(model, rows, origin, data, loaded.new_head)
-    return Built(model, pixels, loaded.new_head, tuple(remarks))
+    parameters = sum(each.numel() for each in model.parameters())
+    return Built(model, pixels, loaded.new_head, tuple(remarks), parameters=parameters)
 
 
 def _built(net: Net, data: Dataset, task: str, classes: int, pretrained: bool | str, hook: Prepare | None) -> nn.Module:
@@ -86,6 +88,20 @@ def _built(net: Net, data: Dataset, task: str, classes: int, pretrained: bool | 
     model = build_model(net.model, classes, pretrained, size, models, images.shape[1], options)
     initialize_lazy(model, (hook.images(images) if hook else images).cpu())
     return model
+
+
+def _loaded(model: nn.Module, net: Net, file: Path, part: str, who: str) -> Loaded:
+    """Load the weights of a file; where they do not fit and are of a run, the error names the network of the run."""
+    try:
+        called = f"the {who} {net.model}"
+        return load_checkpoint(model, file, part, any_classes=who != "model", called=called)
+    except UserError as error:
+        run = run_of(file)
+        theirs = run.recipe.student.model if run else net.model
+        if run is None or theirs == net.model:
+            raise
+        flag = "--model" if who == "model" else f"--{who}.model"
+        raise UserError(f"{run.path} has weights of {theirs}, not of {net.model}: pass {flag} {theirs}.") from error
 
 
 def _fit_classes(model: nn.Module, rows: list[int], origin: Origin, data: Dataset, new_head: str) -> list[str]:

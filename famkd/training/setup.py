@@ -34,7 +34,7 @@ def print_setup(
     console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.val:
         console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
-    if recipe.method_names:
+    if any(each.requires_grad for each in distiller.methods.parameters()):
         momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
         console.print(f"{title}  {_size_of(distiller.methods, momentum)}")
     for line in notices(recipe, data, distiller):

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from famkd import distributed
 from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, Dataset
 from famkd.features.prepare import Pixels
+from famkd.tasks import TASKS
 from famkd.training.networks import Built
 
 NAMES = 6  # classes that are named
@@ -24,10 +25,10 @@ def summary(
     recipe: Recipe, data: Dataset, networks: Sequence[Built | None], distiller: Distiller, fabric: Fabric
 ) -> list[str]:
     """Lines of two columns: what was found, and its values."""
-    rows = [*_data_rows(data)]
+    rows = [*_data_rows(data, TASKS[recipe.task].outputs)]
     for who, net, built in zip(("student", "teacher"), (recipe.student, recipe.teacher), networks):
         if built is not None:
-            rows.append((who, f"{net.model}, {_parameters(built.model)}; {_pixels(built.pixels)}"))
+            rows.append((who, f"{net.model}, {_parameters(built)}; {_pixels(built.pixels)}"))
     for name in distiller.methods:
         rows += _tap_rows(name, distiller)
     if spent := _estimate(recipe, data, distiller, fabric):
@@ -36,7 +37,7 @@ def summary(
     return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
-def _data_rows(data: Dataset) -> Iterator[Row]:
+def _data_rows(data: Dataset, outputs: str) -> Iterator[Row]:
     labels, classes = data.labels, data.classes
     numbers = {"training": data.n_train, "held out": data.n_val, "test": data.n_test}
     counts = [f"{number:,} {part}" for part, number in numbers.items() if number]
@@ -45,7 +46,7 @@ def _data_rows(data: Dataset) -> Iterator[Row]:
     size = f"{data.size[0]}x{data.size[1]}" if data.size else "of several sizes"
     yield "images", f"{', '.join(counts)}; {channels} channels, {size}"
     names = ", ".join(classes[:NAMES]) + (", …" if len(classes) > NAMES else "")
-    yield "classes", f"{len(classes)}: {names}{_balance(labels, len(classes))}"
+    yield outputs, f"{len(classes)}: {names}{_balance(labels, len(classes))}"
     yield "step", f"{data.batch_size} images, {data.steps:,} steps an epoch"
 
 
@@ -58,9 +59,8 @@ def _balance(labels: Tensor | None, classes: int) -> str:
     return f"; {least:,} training images each" if least == most else f"; {least:,} to {most:,} training images each"
 
 
-def _parameters(model: nn.Module) -> str:
-    numbers = [(each.numel(), each.requires_grad) for each in model.parameters()]
-    total, trained = sum(count for count, _ in numbers), sum(count for count, grad in numbers if grad)
+def _parameters(built: Built) -> str:
+    total, trained = built.parameters, sum(each.numel() for each in built.model.parameters() if each.requires_grad)
     if trained in (0, total):
         return f"{total:,} parameters"
     return f"{total:,} parameters, {trained:,} of them trained"

@@ -120,7 +120,13 @@ def filters_words(filters: Sequence[Filter], effects: Sequence[Effect] = ()) -> 
 
 
 def spectra_words(stages: Sequence[Stage], images: int) -> str:
-    """Where the spectra of the students are nearer to the reference's, or farther, than those of the student alone."""
+    """Where the spectra of the students are nearer to the reference's, or farther, than those of the student alone.
+
+    A stage of one ring is left out: beside its mean, a single ring says nothing.
+    """
+    stages = [stage for stage in stages if len(stage.frequency) > 2]
+    if not stages:
+        return ""
     parts = []
     for name in _students(stages[0].others):
         having = [stage for stage in stages if name in stage.others]

@@ -122,7 +122,7 @@ class AmplitudeExplorer(Explorer):
         """The images in which the band has the largest share of the chosen network's energy, the largest first."""
         positions = list(range(len(self.comparison)))
         share = band_share(self.store.spectra(self.look, self._at, positions)[self.network], self.band)
-        order = np.argsort(-share, kind="stable")[:count]
+        order = np.argsort(-share.round(6), kind="stable")[:count]  # equal shares differ by rounding errors
         return Table([{"image": positions[at], "share %": 100 * float(share[at])} for at in order])
 
     def rebuilt(self, position: int | None = None) -> dict[str, np.ndarray]:

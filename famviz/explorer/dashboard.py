@@ -45,9 +45,7 @@ class Dashboard(Explorer):
     _meta = traitlets.Dict().tag(sync=True)
     _runs = traitlets.List(traitlets.Dict()).tag(sync=True)  # what the log of each run says
 
-    figure = traitlets.Unicode("", help="A held-out figure, such as top5; empty for the one that ranks epochs.").tag(
-        sync=True
-    )
+    figure = traitlets.Unicode("", help="A figure, such as top5; empty for the one that ranks epochs.").tag(sync=True)
     loss = traitlets.Unicode("", help="One part of the loss, such as task.ce; empty for all.").tag(sync=True)
     log = traitlets.Bool(True, help="Draw losses on a logarithmic scale.").tag(sync=True)
     epoch = traitlets.Int(0, min=0, help="The epoch whose values and filters are shown; 0 for the newest.").tag(

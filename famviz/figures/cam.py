@@ -35,9 +35,9 @@ WRONG = "#b00020"
 LETTERS = 13  # of a title in an inch
 NAME = 22  # letters of a line of a network's name
 BARS = {
-    "network": "evidence, of the network's largest",
+    "network": "evidence, as a share of the network's largest",
     "shared": "evidence, units of the class score",
-    "own": "evidence, of the map's largest",
+    "own": "evidence, as a share of the map's largest",
 }
 RANGES = {
     "network": "each network on its own range",
@@ -151,7 +151,7 @@ def _draw_column(axes: Sequence[Axes], shown: Comparison, name: str, scale: Scal
 def _draw_bar(figure: Figure, axes: np.ndarray, shown: Comparison, scale: Scale) -> None:
     top = shown.highest if scale == "shared" else 1.0
     colours = ScalarMappable(Normalize(0, top or 1.0), MAP)
-    bar = figure.colorbar(colours, ax=axes, shrink=0.6, pad=0.01)
+    bar = figure.colorbar(colours, ax=axes, shrink=0.6, pad=0.02)
     bar.set_label(BARS[scale])
     bar.outline.set_visible(False)
 
@@ -175,12 +175,13 @@ def _highest(shown: Comparison, result: CamResult, row: int, scale: Scale) -> fl
 
 
 def draw_input(ax: Axes, shown: Comparison, row: int) -> None:
-    """An image, with its mask outlined and its class beside it."""
+    """An image, with its mask outlined and its class beside it; without labels, the class that its maps are of."""
     ax.imshow(shown.pixels[row])
     _outline(ax, shown, row)
     first = next(iter(shown.results.values()))
-    labels = first.classes if shown.labels is None else shown.labels
-    ax.set_ylabel(_called(shown, labels[row]), fontsize=8)
+    known = shown.labels is not None
+    label = shown.labels[row] if known else first.classes[row]
+    ax.set_ylabel(("" if known else "evidence for\n") + _called(shown, label), fontsize=8)
 
 
 def draw_map(ax: Axes, shown: Comparison, result: CamResult, row: int, highest: float, over: bool) -> None:

@@ -114,8 +114,11 @@ def students_of_runs(sources: Source | Sequence[Source]) -> dict[str, Run]:
         if run.path.resolve() in seen:
             continue
         seen.add(run.path.resolve())
-        name = f"student by {run.recipe.method}" if run.recipe.method_names else "student alone"
-        found[f"{name}, {run.path.name}" if name in found else name] = run
+        method, folder = run.recipe.method, run.path.name
+        name = f"student by {method}" if run.recipe.method_names else "student alone"
+        if name in found:
+            name = f"student by {folder}" if folder.startswith(f"{method}-") else f"{name}, {folder}"
+        found[name] = run
     return found
 
 

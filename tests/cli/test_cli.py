@@ -306,7 +306,7 @@ BAD = {  # the command -> what its one sentence says
     "eval model": (("eval", "--model", "resnet9", *BARE[3:]), r"no model 'resnet9'\. Did you mean resnet"),
     "eval data": ((*BARE[:-1], "digitss"), r"no data set 'digitss'\. Did you mean digits"),
     "eval classes": (BARE, r"the checkpoint has 3 classes, the model 10"),
-    "eval architecture": (("eval", "--model", "vgg8", *BARE[3:]), r"does not fit the model: it is of another archit"),
+    "eval architecture": (("eval", "--model", "vgg8", *BARE[3:]), r"not fit the model vgg8: it is of another archit"),
     "eval damaged": ((*BARE[:4], "broken.yaml", *BARE[5:]), r"broken\.yaml cannot be read as weights: it is a text"),
     "eval root": ((*BARE[:-1], "npz", "--root", "gone.npz"), r"no file gone\.npz: point --data\.root"),
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -87,6 +88,12 @@ def test_colours_are_on_a_terminal_unless_no_color_is_set(python_path, argv):
     plain = on_a_terminal(python_path, "-m", "famkd", *argv, NO_COLOR="1")
     assert "usage: famkd" in plain
     assert "\x1b[" not in plain
+
+
+@pytest.mark.skipif(not shutil.which("script"), reason="script(1) makes a terminal")
+def test_a_dumb_terminal_gets_whole_lines(python_path):
+    program = "from famkd.console import console; console.print('word ' * 40)"
+    assert on_a_terminal(python_path, "-c", shlex.quote(program), TERM="dumb").count("\n") == 1
 
 
 @pytest.fixture

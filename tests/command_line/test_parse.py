@@ -13,6 +13,8 @@ from famkd.errors import RecipeError, UserError
 @dataclass(frozen=True)
 class Inner:
     lr: Annotated[float, tyro.conf.arg(aliases=["--lr"])] = 0.1
+    """The rate of
+    learning."""
     steps: tuple[int, ...] = (3,)
     decay: bool = True
 
@@ -60,7 +62,9 @@ def test_help_goes_to_stdout(capsys):
     with pytest.raises(SystemExit) as ended:
         parse(Outer, ["--help"], prog="p", default=Outer(name="mine"))
     assert ended.value.code == 0
-    assert "default: mine" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "default: mine" in out
+    assert "The rate of learning." in out  # which has a line break in the source
 
 
 def test_other_flags_are_returned():

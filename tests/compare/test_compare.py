@@ -58,6 +58,18 @@ def test_the_paired_test_is_students_t_on_the_differences(runs):
     assert float(row["ci_high"]) == pytest.approx(mean + 4.302653 * error, rel=1e-4)
 
 
+def test_runs_of_several_tasks_name_the_figure_of_each_row_and_are_not_tested_against_each_other(runs):
+    assert "top-1 %" in compare([runs])
+    write_run(runs / "tags", "--method", "dkd", "--task", "multilabel", figure="mAP", last=25.0)
+    text = compare([runs], against="kd")
+    assert re.search(r"dkd +1 +mAP +25\.00", text)
+    assert re.search(r"none +3 +top-1 % +51\.00", text)
+    rows = table(compare([runs], format="csv", against="kd"))
+    assert [rows[name]["figure"] for name in ("none", "kd", "dkd")] == ["top1", "top1", "mAP"]
+    assert rows["none"]["difference"]
+    assert not rows["dkd"]["difference"]
+
+
 def test_seeds_are_paired_and_those_of_one_group_alone_left_out():
     test = paired({0: 1.0, 1: 3.0, 7: 100.0}, {1: 1.0, 0: 0.0, 8: -100.0})
     assert test.n == 2

@@ -180,7 +180,7 @@ def test_the_environment_names_plugins_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("text", "words"), [
     ("1 / 0", r"The plug-in bad\.py cannot be imported: ZeroDivisionError: division by zero\."),
     ("def", r"cannot be imported: SyntaxError"),
-    (None, r"The plug-in bad\.py is not a Python file"),
+    (None, r"There is no plug-in bad\.py: name a Python file"),
 ])  # fmt: skip
 def test_plugins_that_are_none_are_told(tmp_path, monkeypatch, text, words):
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,8 @@ PAIR = ("--student.model", "resnet8", "--teacher.model", "timm:resnet50", "--tea
     ((*PAIR, "--method", "kd"), "cifar100/timm_resnet50-resnet8", "kd"),
     ((*PAIR, "--method=none", "--name", "mine"), "mine", "none"),
     (("--student.model=resnet8", "--data", "digits"), "digits/resnet8", "none"),
+    (("--student.model=resnet8", "--data", "digits", "--teacher.store", "s"), "digits/resnet8", "fam_review"),
+    (("--student.model=resnet8", "--data", "digits", "--teacher.weights", "w.pt"), "digits/resnet8", "fam_review"),
 ])  # fmt: skip
 def test_a_recipe_of_flags_alone(flags, name, method):
     recipe = load_recipe("", *flags)
@@ -36,6 +38,13 @@ def test_the_written_file_is_the_same_recipe(flags, tmp_path):
     (tmp_path / "mine.yaml").write_text(commented(recipe))
     assert replace(load_recipe(tmp_path / "mine.yaml"), name=recipe.name) == recipe
     assert idle_settings(recipe) == []
+
+
+def test_a_store_without_a_method_is_said_to_have_no_effect():
+    recipe = load_recipe(
+        "", "--student.model", "resnet8", "--data", "digits", "--teacher.store", "s", "--method", "none"
+    )
+    assert "The teacher s has no effect without a method: pass --method to learn from it." in idle_settings(recipe)
 
 
 def test_init_writes_a_file_and_overwrites_none(tmp_path, monkeypatch, capsys):

@@ -2,14 +2,17 @@
 
 import csv
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from famkd.cli import main
 from famkd.cli.eval import eval_command
+from famkd.config.load import load_recipe
 from famkd.errors import UserError
 from famkd.evaluate import evaluate_run
 from famkd.evaluate.answers import Answers
@@ -128,6 +131,25 @@ def test_predictions_and_confusions_in_files_bear_the_class_names_of_the_run(tau
     assert arrays["logits"].shape == arrays["teacher_logits"].shape == (32, 3)
     assert arrays["logits"].argmax(1).tolist() == arrays["predicted"].tolist()
     assert np.load("c.npz")["counts"].tolist() == [[int(cell) for cell in row[1:]] for row in counts]
+
+
+@pytest.mark.filterwarnings("ignore:.*broken")
+@pytest.mark.parametrize("data", [("folder", "photos"), ("imagenet", "photos", "--data.size", "8")])
+def test_predictions_name_the_files_of_the_images(tmp_path, monkeypatch, data):
+    monkeypatch.chdir(tmp_path)
+    for split, number in product(("train", "test"), range(3)):
+        path = Path(f"photos/{split}/{'ab'[number % 2]}/{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(path)
+    Path("photos/test/a/broken.png").write_bytes(b"no image")  # it is left out of the rows and of the names
+    flags = ("--student.model", "resnet8x0.5", "--data.unreadable", "skip", "--epochs", "1")
+    train(load_recipe("", *flags, "--data", data[0], "--root", *data[1:]), out="run")
+    main(["eval", "run", "--predictions", "p.csv"])
+    main(["eval", "run", "--predictions", "p.npz"])
+    rows = list(csv.DictReader(Path("p.csv").read_text().splitlines()))
+    named = [f"photos/test/{name}.png" for name in ("a/0", "a/2", "b/1")]
+    assert [row["file"] for row in rows] == np.load("p.npz")["files"].tolist() == named
+    assert [row["class"] for row in rows] == ["a", "a", "b"]
 
 
 def test_a_teacher_that_has_moved_is_named(taught):

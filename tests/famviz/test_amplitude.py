@@ -17,6 +17,7 @@ from famkd.tasks import Classification
 from famviz.analysis.amplitude import bootstrap_band, compare_stage, image_spectra
 from famviz.figures.amplitude import amplitude_difference, differences_figure, differences_table, network_spectra
 from famviz.networks import networks, networks_of_runs, run_images, student_alone, trained_distiller
+from famviz.networks.runs import students_of_runs
 
 pytest_plugins = ("helpers.famviz_trained",)
 
@@ -193,6 +194,12 @@ def test_a_student_without_a_teacher_is_listed_once(runs):
     assert list(networks_of_runs([*runs.values(), alone])) == everyone
     assert sorted(networks_of_runs([alone, runs["fam"]])) == everyone[1:3] + everyone[:1]
     assert list(networks_of_runs(alone)) == ["student alone"]
+
+
+def test_runs_of_one_method_are_called_by_their_folders(trained_runs, tmp_path):
+    folders = ["fam-seed0", "fam-grid=4-seed0", "mine"]
+    runs = [shutil.copytree(trained_runs["fam"].path, tmp_path / folder) for folder in folders]
+    assert list(students_of_runs(runs)) == ["student by fam", "student by fam-grid=4-seed0", "student by fam, mine"]
 
 
 @pytest.mark.slow

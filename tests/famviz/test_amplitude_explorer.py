@@ -195,6 +195,8 @@ def test_the_kernel_answers_what_the_page_shows(explorer, shown):
     stage = explorer.spectra()
     wanted = oracle(shown, "student", [3])[1][0]
     np.testing.assert_allclose(stage.planes["student"] + stage.loudness["student"], wanted, atol=1e-4)
+    explorer.rings = explorer.angles = []
+    assert [row["image"] for row in explorer.most(5).rows] == [0, 1, 2, 3, 4]  # every share is 1
 
 
 @pytest.mark.parametrize(

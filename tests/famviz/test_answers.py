@@ -98,6 +98,14 @@ def test_where_spectra_moved(shift, where):
     assert answers.moved(found, "student alone") == 0
 
 
+def test_a_stage_of_one_ring_is_left_out():
+    rng = np.random.default_rng(0)
+    planes = {name: rng.normal(size=(20, 2, 2)) for name in ("teacher", "student alone", "student by fam")}
+    small = compare_stage("layer3", "teacher", planes)
+    assert answers.spectra_words([stage(1.0), small], 20) == answers.spectra_words([stage(1.0)], 20)
+    assert answers.spectra_words([small], 20) == ""
+
+
 def test_without_a_student_alone_the_distance_is_said():
     rng = np.random.default_rng(0)
     plane = rng.normal(size=(5, 8, 8))

@@ -225,6 +225,13 @@ def test_maps_of_unlike_sizes_compare_at_the_size_of_the_pixels(shown):
     assert [each.method for each in mixed.results.values()] == ["HiResCAM", "GradCAM"]
 
 
+def test_a_class_beside_an_image_is_its_own_or_said_to_be_that_of_the_maps(shown):
+    unlabelled = famviz.compare_networks(shown.models, PIXELS, names=NAMES)
+    said = NAMES[logits_of(shown, "teacher")[0].argmax()]
+    assert grid_figure(shown, 1).axes[0].get_ylabel() == "ant"
+    assert grid_figure(unlabelled, 1).axes[0].get_ylabel() == f"evidence for\n{said}"
+
+
 def test_spectra_are_those_of_each_networks_own_images(shown):
     stages = shown.spectra(5, draws=10)
     inputs = shown.inputs(range(5))

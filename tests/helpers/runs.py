@@ -9,12 +9,12 @@ from famkd.files import write_rows
 FAM = ("--method", "fam_review", "--teacher.model", "resnet8", "--teacher.weights", "teacher.pt")  # for fixture `pair`
 
 
-def write_run(path: Path, *flags: str, recipe="quickstart", last=50.0, best=60.0, epochs=5) -> Path:
+def write_run(path: Path, *flags: str, recipe="quickstart", last=50.0, best=60.0, epochs=5, figure="top1") -> Path:
     """A finished run whose first epoch is the best one."""
     path.mkdir(parents=True)
     (path / "recipe.yaml").write_text(_text(recipe, flags))
     scores = [best, *[last] * (epochs - 1)]
-    rows = [{"epoch": n + 1, "task.ce": 1.0, "top1": score, "top5": 99.0, "lr": 0.1} for n, score in enumerate(scores)]
+    rows = [{"epoch": n + 1, "task.ce": 1.0, figure: score, "top5": 99.0, "lr": 0.1} for n, score in enumerate(scores)]
     clocks = [{"epoch": n + 1, "seconds": 2.0 + n, "images_per_s": 1.0, "peak_mib": None} for n in range(epochs)]
     write_rows(path / "metrics.jsonl", rows)
     write_rows(path / "timing.jsonl", clocks)

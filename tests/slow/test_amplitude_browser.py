@@ -447,6 +447,14 @@ def test_every_key_press_is_painted_before_the_page_is_idle(opened, page):
         assert trait(page, "rings") == [ring, ring]
 
 
+def test_without_a_band_there_are_images_in_order_and_no_shares(opened, page):
+    opened(stage="layer2")
+    assert page.locator(".fv-shares tbody tr").count() == 0
+    assert page.locator(".fv-shares b").inner_text().startswith("Drag over a spectrum or a curve")
+    images = page.locator(".fv-most button").evaluate_all("(nodes) => nodes.map((n) => n.innerText.trim())")
+    assert images == [str(position) for position in range(len(images))] != []
+
+
 def test_the_oracles_of_this_file_agree_with_one_another(shown):
     explorer = famviz.AmplitudeExplorer(shown, rings=[3, 5])
     planes = explorer.store.spectra(Look(), 1, range(COUNT))["student"]

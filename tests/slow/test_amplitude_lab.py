@@ -36,7 +36,7 @@ def known(page) -> None:
     page.wait_for_function("() => document.querySelector('.fv-amplitude:not(.fv-wait)')")
     page.wait_for_function("() => document.querySelector('.fv-amplitude progress').hidden")
     page.wait_for_function("() => document.querySelectorAll('.fv-diagram .fv-band').length > 1")
-    page.wait_for_function("() => document.querySelectorAll('.fv-shares tbody tr').length > 1")
+    page.wait_for_function("() => document.querySelectorAll('.fv-most button').length > 1")
     settled(page)
 
 

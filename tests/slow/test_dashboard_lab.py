@@ -80,7 +80,7 @@ def shown(page, run: int = 0) -> int:
 
 
 def points(page, at: int) -> int:
-    """How many points the curve of a run has in the diagram of held-out figures."""
+    """How many points the curve of a run has in the diagram of figures."""
     path = page.locator(f"{LINES} .fv-curve-line").nth(at).get_attribute("d")
     return len(re.findall("[ML]", path))
 

@@ -52,8 +52,8 @@ def test_values_are_kept_chosen_or_in_a_range(space):
         ("optim: {lr: 0.1}", "write the range as optim: "),
         ("optim.lr: {low: 0.1}", "write the range as optim.lr: "),
         ("optim.lr: {low: 0.1, high: 0.2, stepp: 2}", "write the range as optim.lr: "),
-        ("optim.lr: {low: 0, high: 1, log: true}", "with log, low is above 0"),
-        ("optim.lr: {low: 1, high: 1}", "no range from 1 to 1"),
+        ("optim.lr: {low: 0, high: 1, log: true}", "begins at 0: with log: true, low must be above 0"),
+        ("optim.lr: {low: 1, high: 1}", "no range from 1 to 1: low must be smaller than high"),
         ("optim.lr: {low: a, high: 1}", "the ends of the range of optim.lr are numbers"),
         ("optim.lr: {low: 1, high: 2, log: maybe}", "log of optim.lr is true or false"),
         ("optim.lr: [0.1]", "two different values or more"),
@@ -66,6 +66,11 @@ def test_files_that_say_nothing_to_vary_are_refused(tmp_path, line, sentence):
     path.write_text(f"recipe: quickstart\n{line}\n")
     with pytest.raises(UserError, match=re.escape(sentence)):
         read_space(path)
+
+
+def test_a_missing_search_file_is_told_without_the_words_of_the_system():
+    with pytest.raises(UserError, match=r"^There is no search file nowhere\.yaml\.$"):
+        read_space(Path("nowhere.yaml"))
 
 
 @pytest.mark.parametrize(

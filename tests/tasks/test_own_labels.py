@@ -157,6 +157,16 @@ def test_one_table_may_hold_all_splits(tmp_path):
     assert torch.equal(targets, torch.from_numpy(truth("test", "multilabel")).float())
 
 
+def test_images_that_a_table_does_not_name_are_counted(tmp_path):
+    write_folder(tmp_path, "multilabel")
+    table = tmp_path / "train" / "labels.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:1] + lines[3:]))
+    with pytest.warns(UserWarning, match=r"labels\.csv does not name 2 images of .*train: 00\.png, 01\.png\."):
+        data = build_data("folder", str(tmp_path), 6, task="multilabel")
+    assert data.n_train == COUNT["train"] - 2
+
+
 TABLES = {
     "a word": ("file_name,a,b\n00.png,1,x\n", "holds 'x' in a column of labels"),
     "two": ("file_name,a\n00.png,2\n", "labels.csv holds 2 to 2: each label of an image is 0 or 1"),

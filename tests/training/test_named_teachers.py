@@ -63,7 +63,10 @@ def test_the_baseline_is_trained_once_and_first(pair, monkeypatch):
 
 REFUSED = {  # flags in place of a good teacher's -> words of the error
     "no such file": (("--teacher.weights", "nowhere.pt"), r"no file of weights at nowhere\.pt"),
-    "another architecture": (("--teacher.model", "resnet14"), r"teacher\.pt does not fit .*another architecture.*keys"),
+    "another architecture": (
+        ("--teacher.model", "resnet14"),
+        r"teacher\.pt does not fit the teacher resnet14: .*another architecture.*keys.*Name the model",
+    ),
     "no such recipe": (("--teacher.weights", "recipe:cifar100/resnet65"), r"cifar100/resnet65.*mean cifar100/resnet"),
     "no weights": (("--teacher.weights", ""), r"teacher has no weights: pass --teacher\.weights"),
     "no teacher": (("--teacher.model", ""), r"method fam_review needs a teacher: pass --teacher\.model"),

@@ -83,7 +83,7 @@ def test_what_was_found_is_printed_before_the_first_epoch(small, capsys):
     lines = capsys.readouterr().err.splitlines()
     first = next(place for place, line in enumerate(lines) if "epoch 1/2" in line)
     told = [line.removeprefix("small fam  ") for line in lines[:first]]
-    count = sum(p.numel() for p in build_model("resnet8x0.5", 3).parameters())
+    count, taught = (sum(p.numel() for p in build_model(name, 3).parameters()) for name in ("resnet8x0.5", "resnet8"))
     facts = run.facts["student"]
     mean, std = (" ".join(f"{value:.4g}" for value in facts[key]) for key in ("mean", "std"))
     for line in (
@@ -91,6 +91,7 @@ def test_what_was_found_is_printed_before_the_first_epoch(small, capsys):
         "classes      3: 0, 1, 2; 12 training images each",
         "step         16 images, 2 steps an epoch",
         f"student      resnet8x0.5, {count:,} parameters; 8x8, mean {mean}, std {std}",
+        f"teacher      resnet8, {taught:,} parameters; 8x8, mean {mean}, std {std}",
         "taps of fam  student: layer1 8x8x8, layer2 16x4x4, layer3 32x2x2",
         "taps of fam  teacher: layer1 16x8x8, layer2 32x4x4, layer3 64x2x2",
     ):
@@ -98,6 +99,14 @@ def test_what_was_found_is_printed_before_the_first_epoch(small, capsys):
     assert any(
         re.fullmatch(r"time         about [\d.]+ s for 2 epochs: .* s a step, uncompiled", line) for line in told
     )
+
+
+def test_the_size_of_a_method_is_printed_where_it_has_parameters(small, capsys):
+    torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
+    train(small(*TAUGHT, "kd", "--epochs", "1"), out="kd")
+    assert "method: " not in capsys.readouterr().err
+    train(small(*TAUGHT, "fam", "--epochs", "1"), out="fam")
+    assert "small fam  method: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["fam_review", "crd", "ofd", "simkd"])

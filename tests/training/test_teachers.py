@@ -42,6 +42,14 @@ def other_data(small, name: str, **changed: np.ndarray) -> tuple[str, str]:
     return "--data.root", name
 
 
+def test_a_run_of_another_network_is_named(small, school):
+    words = r"^teacher has weights of resnet8, not of resnet14: pass --teacher\.model resnet8\.$"
+    with pytest.raises(UserError, match=words):
+        train(small("--method", "kd", "--teacher.model", "resnet14", "--teacher.weights", "teacher"), out="run")
+    with pytest.raises(UserError, match=r"pass --model resnet8\.$"):
+        evaluate_checkpoint("resnet14", "teacher", "npz", small().data.root)
+
+
 # another number of classes ----------------------------------------------------------------------------------------
 
 

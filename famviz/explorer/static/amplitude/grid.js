@@ -69,6 +69,9 @@ export function isInside({ rings, angles }, ring, direction) {
 export const insideOf = (grid, band) => (n) => isInside(band, grid.ring[n], grid.direction[n]);
 
 // A band in words.
+// Whether no band is chosen.
+export const isWhole = ({ rings, angles }) => !rings.length && !angles.length;
+
 export function bandWords({ rings, angles }) {
   const words = [];
   if (rings.length) words.push(rings[0] === rings[1] ? `ring ${rings[0]}` : `rings ${rings[0]} to ${rings[1]}`);

@@ -4,10 +4,12 @@ import { onStep } from "../shared/keyboard.js";
 import { clamp, num } from "../shared/numbers.js";
 import { put } from "../shared/widget.js";
 import { styleOf } from "./curves.js";
+import { isWhole } from "./grid.js";
 import { ALL, bandShares, most } from "./state.js";
 
 export const COUNT = 12; // images in the list
 const SIDE = 56; // px of a thumbnail
+const CHOOSE = "Drag over a spectrum or a curve to choose frequencies: their share of the energy is shown here.";
 
 // A row for each network: share of the band, as a bar and in figures.
 export function showShares(app, s) {
@@ -15,7 +17,10 @@ export function showShares(app, s) {
   const key = JSON.stringify([s.look, s.stage, s.band, s.image, s.reference, s.network, found?.images.length]);
   if (shares.dataset.key === key) return;
   shares.dataset.key = key;
-  if (!found) return shares.replaceChildren();
+  if (!found || isWhole(s.band)) {
+    sharesOf.textContent = found ? CHOOSE : "";
+    return shares.replaceChildren();
+  }
   const at = found.images.indexOf(s.image), one = s.image !== ALL && at >= 0;
   const valueOf = (own) => (one ? own.each[at] : own.mean);
   const longest = Math.max(1e-9, ...Object.values(found.shares).map(valueOf));
@@ -49,19 +54,21 @@ export function buildMost(app) {
 
 // Thumbnails in the order of the band's share; those of images that have not come are empty.
 export function showMost(app, s) {
-  const { root, buttons } = app.ui.most, list = most(app, s, COUNT);
+  const { root, buttons } = app.ui.most, list = most(app, s, COUNT), whole = isWhole(s.band);
   const nodes = list.map(([image, share]) => {
     if (!buttons.has(image)) buttons.set(image, buildThumb(app, image));
     const { button, canvas, words } = buttons.get(image), thumb = app.thumbs.get(image);
-    words.textContent = `${num(100 * share, 1)} %`;
+    words.textContent = whole ? `${image}` : `${num(100 * share, 1)} %`;
     button.setAttribute("aria-pressed", image === s.image);
-    button.title = `image ${image}${thumb?.label ? `, ${thumb.label}` : ""}: ${num(100 * share)} % of the energy`;
+    const said = whole ? "" : `: ${num(100 * share)} % of the energy`;
+    button.title = `image ${image}${thumb?.label ? `, ${thumb.label}` : ""}${said}`;
     if (thumb?.bitmap && !canvas.dataset.seq) drawThumb(canvas, thumb.bitmap);
     return button;
   });
   const same = nodes.length === root.children.length && nodes.every((node, at) => node === root.children[at]);
   if (!same) replaceKeepingFocus(root, nodes);
-  app.ui.mostOf.textContent = list.length ? `Images with most of it in ${s.network}: the first ${list.length}` : "";
+  const of = whole ? "Images" : `Images with most of it in ${s.network}`;
+  app.ui.mostOf.textContent = list.length ? `${of}: the first ${list.length}` : "";
   return list.map(([image]) => image);
 }
 

@@ -3,7 +3,7 @@ import { decode, pixelsOf } from "../shared/bitmap.js";
 import { decodeTables } from "../shared/colour.js";
 import { clamp } from "../shared/numbers.js";
 import { bytesOf } from "../shared/widget.js";
-import { angularCurve, gridOf, radialCurve } from "./grid.js";
+import { angularCurve, gridOf, isWhole, radialCurve } from "./grid.js";
 import { interval, largestFirst, mean, sharesOf } from "./shares.js";
 
 export const ALL = -1; // of the images
@@ -101,11 +101,12 @@ export function bandShares(app, s) {
   });
 }
 
-// Images in which the band has the largest share of the network's energy, as [image, share].
+// Images in which the band has the largest share of the network's energy, as [image, share]; without a band in order.
 export function most(app, s, count) {
   const found = bandShares(app, s), own = found?.shares[s.network]?.each;
   if (!own) return [];
-  const order = remembered(app, "order", [s.look, s.stage, s.band, s.network, own.length], () => largestFirst(own));
+  const sorted = () => (isWhole(s.band) ? [...own.keys()] : largestFirst(own));
+  const order = remembered(app, "order", [s.look, s.stage, s.band, s.network, own.length], sorted);
   return order.slice(0, count).map((at) => [found.images[at], own[at]]);
 }
 

@@ -23,7 +23,7 @@ export function buildCharts(app, events) {
     return { name, chart, legend, root };
   };
   const charts = [
-    build("scores", "held-out figures, %", labelled("figure", "", figure)),
+    build("scores", "figures, %", labelled("figure", "", figure)),
     build("losses", "losses", labelled("loss", "", loss), labelled("log", "log", log)),
     build("lr", "learning rate"),
     build("speed", "images per second"),

@@ -4,7 +4,7 @@ import { onStep } from "./keyboard.js";
 import { clamp } from "./numbers.js";
 
 const CELL = 26, CHARACTER = 5.6, PAD = 8; // px: a cell, the mean width of a letter, the space around names
-const LONGEST = 16; // letters of a name; the read-out has all of them
+const LONGEST = 24; // letters of a name; the read-out has all of them
 
 // `tell(i, j)` is called for the cell under the pointer or the keys, `forget()` when there is none, `choose(i, j)` on a
 // click or Enter.
