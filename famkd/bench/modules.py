@@ -68,7 +68,7 @@ def costs(
         times = timer.medians(list(calls.values()), steps)
         for (name, module), ms in zip(built.items(), times):
             size = {"channels": channels, "side": side}
-            rows.append({"module": name, **size, "ms": ms, "parameters": count_parameters(module)})
+            rows.append({"module": name, **size, "ms": ms, "parameters": count_real_numbers(module)})
     return rows
 
 
@@ -85,7 +85,7 @@ def _call(name: str, module: nn.Module, x: Tensor, engine: Engine) -> Call:
     return lambda: run(*inputs).sum().backward()
 
 
-def count_parameters(module: nn.Module) -> int:
+def count_real_numbers(module: nn.Module) -> int:
     """Real numbers in a module's parameters: a complex number counts twice."""
     return sum(parameter.numel() * (2 if parameter.is_complex() else 1) for parameter in module.parameters())
 

@@ -147,7 +147,7 @@ def _layers_of_timm(network: Any) -> list[list[Tensor]]:
 
 def _layers(network: nn.Module) -> list[list[Tensor]]:
     """Parameters of each layer, from input to output."""
-    half = sum(parameter.numel() for parameter in network.parameters()) / 2
+    half = _numbers(network.parameters()) / 2
     direct: list[Tensor] = list(network.parameters(recurse=False))
     layers = [direct] if direct else []
     for child in network.children():

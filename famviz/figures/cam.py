@@ -179,9 +179,8 @@ def draw_input(ax: Axes, shown: Comparison, row: int) -> None:
     ax.imshow(shown.pixels[row])
     _outline(ax, shown, row)
     first = next(iter(shown.results.values()))
-    known = shown.labels is not None
-    label = shown.labels[row] if known else first.classes[row]
-    ax.set_ylabel(("" if known else "evidence for\n") + _called(shown, label), fontsize=8)
+    labels, title = (first.classes, "evidence for\n") if shown.labels is None else (shown.labels, "")
+    ax.set_ylabel(title + _called(shown, labels[row]), fontsize=8)
 
 
 def draw_map(ax: Axes, shown: Comparison, result: CamResult, row: int, highest: float, over: bool) -> None:
