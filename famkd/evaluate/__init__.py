@@ -3,9 +3,10 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import torch
+from annotated_types import Ge
 from torch import nn
 
 from famkd.config.load import with_data
@@ -20,6 +21,7 @@ from famkd.evaluate.show import Evaluation
 from famkd.evaluate.teacher import teacher_of
 from famkd.methods import METHODS
 from famkd.models import load_weights
+from famkd.ranges import check_values
 from famkd.run.directory import Run
 from famkd.run.kept import file_name, kept_epochs
 from famkd.run.scores import result
@@ -102,14 +104,14 @@ def _evaluate(
     network: nn.Module,
     images: Dataset,
     task: str,
-    batch_size: int,
+    batch_size: Annotated[int, Ge(0)],
     split: Split = "test",
     *,
     names: list[str] | None = None,
     teacher: nn.Module | None = None,
 ) -> Evaluation:
-    if batch_size < 0:
-        raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
+    given = {"batch_size": batch_size, "split": split}
+    check_values(given, get_type_hints(_evaluate, include_extras=True))
     batches = images.val(batch_size) if split == "val" else images.test(batch_size)
     names = names or images.classes
     if not TASKS[task].has_single_class:
