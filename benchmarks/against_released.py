@@ -8,19 +8,21 @@ trainer does with a batch that is ready: forward pass of both networks, the loss
 top-k accuracy and loss back for its meters. Its data loader is left out; ours is inside our step.
 """
 
-import argparse
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import torch
 import yaml
+from tyro.conf import Positional
 
 from famkd.bench.step import as_text, noise_images, prepared_step, save_csv
-from famkd.bench.timer import Call, Timer
+from famkd.bench.timer import Call, Timer, processor_seconds
+from famkd.command_line.main import run_script
 from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
+from famkd.errors import UserError
 from famkd.run.environment import environment_info
 from famkd.training.build import build_fabric
 
@@ -31,8 +33,10 @@ WARM_UP = 3  # steps before the timed ones
 
 def released_step(root: Path, pair: str, device: torch.device, batch_size: int) -> Call:
     """One step of the released code, as a function without arguments."""
+    if not (root / "distillers" / "FAM_KD.py").is_file():
+        raise UserError(f"{root} is no clone of the released code: it holds no distillers/FAM_KD.py.")
     sys.path.insert(0, str(root))
-    from distillers.FAM_KD import FAM_KD  # of the released repository
+    from distillers.FAM_KD import FAM_KD
     from models.cifar import cifar_model_dict
 
     tree = yaml.safe_load((root / "configs/cifar100/FAM_KD" / f"{CONFIGS[pair]}.yaml").read_text())
@@ -56,29 +60,26 @@ def released_step(root: Path, pair: str, device: torch.device, batch_size: int) 
     return step
 
 
-def processor_time(call: Call) -> float:
-    """Milliseconds of all threads of this process, without the time in which other programs ran."""
-    start = time.process_time()
-    call()
-    return 1000 * (time.process_time() - start)
+def against_released(
+    released: Positional[Path], pair: Literal["resnet56-resnet20", "resnet32x4-resnet8x4"] = "resnet56-resnet20",
+    steps: int = 10, engine: str = "auto", precision: str = "auto", processor: bool = False, save: Path | None = None,
+) -> None:  # fmt: skip
+    """Time both steps in turn, and print the medians and their ratio.
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("released", type=Path, help="folder of the released code")
-    parser.add_argument("--pair", choices=CONFIGS, default="resnet56-resnet20")
-    parser.add_argument("--steps", type=int, default=10, help="timed steps; medians are printed")
-    parser.add_argument("--engine", default="auto", help="of our step")
-    parser.add_argument("--precision", default="auto", help="of our step; the released step is timed as it is")
-    parser.add_argument("--processor", action="store_true", help="time the processor, for a CPU that others use too")
-    parser.add_argument("--save", type=Path, help="folder of tables; append a row to the one of this machine")
-    args = parser.parse_args()
-    recipe = load_recipe(f"cifar100/{args.pair}", "--engine", args.engine, "--precision", args.precision)
+    Args:
+        released: folder of the released code.
+        steps: timed steps.
+        engine: of our step.
+        precision: of our step; the released step is timed as it is.
+        processor: time the processor, for a CPU that others use too.
+        save: folder of tables; append a row to the one of this machine.
+    """
+    recipe = load_recipe(f"cifar100/{pair}", "--engine", engine, "--precision", precision)
     fabric = build_fabric(recipe)
+    theirs = released_step(released, pair, fabric.device, recipe.data.batch_size)
     data = InMemory(noise_images(), recipe.data.batch_size, fabric.device)
     step, _ = prepared_step(recipe, data, fabric)
     piece = next(data.epoch(1))
-    theirs = released_step(args.released, args.pair, fabric.device, data.batch_size)
 
     def ours() -> None:
         step(piece)
@@ -86,19 +87,22 @@ def main() -> None:
     for _ in range(WARM_UP):
         ours()
         theirs()
-    once = processor_time if args.processor else Timer(fabric.device).once
-    rounds = [(once(ours), once(theirs)) for _ in range(args.steps)]
-    middle = args.steps // 2
+    timer = Timer(fabric.device)
+    rounds = [
+        tuple(1000 * processor_seconds(call) if processor else timer.once(call) for call in (ours, theirs))
+        for _ in range(steps)
+    ]
+    middle = steps // 2
     own_ms, released_ms = (sorted(times)[middle] for times in zip(*rounds))
     ratios = sorted(released / own for own, released in rounds)
     machine = environment_info(str(fabric.device))
     figures = {
-        "pair": args.pair,
+        "pair": pair,
         "device": machine["device"],
         "torch": machine["torch"],
         "engine": step.engine,
-        "precision": args.precision,
-        "n": args.steps,
+        "precision": precision,
+        "n": steps,
         "ms_per_step": own_ms,
         "released_ms_per_step": released_ms,
         "ratio": ratios[middle],
@@ -106,9 +110,9 @@ def main() -> None:
         "ratio_max": ratios[-1],
     }
     print(as_text(figures))
-    if args.save:
-        print(f"saved in {save_csv(figures, args.save / 'against_released')}")
+    if save:
+        print(f"saved in {save_csv(figures, save / 'against_released')}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(against_released)

@@ -6,11 +6,13 @@ FOLDER has one folder of images per class. The files are read once before the fi
 timed. Prints microseconds per image, median and range.
 """
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 
+from tyro.conf import Positional
+
+from famkd.command_line.main import run_script
 from famkd.data import unreadable
 from famkd.data.folder_source import FolderSource, of_classes
 from famkd.data.tree import class_folders
@@ -24,21 +26,17 @@ def microseconds(source: FolderSource, workers: int) -> float:
     return 1e6 * (time.perf_counter() - start) / len(source)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    source = of_classes(options.folder, list(class_folders(options.folder)))
+def check_files(folder: Positional[Path], workers: int = 0, repeats: int = 5) -> None:
+    """Time both checks of the images in a folder with one folder per class."""
+    source = of_classes(folder, list(class_folders(folder)))
     size = sum(len(source.read(index)) for index in range(len(source)))
-    print(f"{len(source):,} images, {size / 2**20:.1f} MiB, {options.workers} workers")
+    print(f"{len(source):,} images, {size / 2**20:.1f} MiB, {workers} workers")
     for name, limit in (("headers and ends", 0), ("decoded whole", 1 << 62)):
         unreadable.WHOLE = limit
-        times = [microseconds(source, options.workers) for _ in range(options.repeats)]
+        times = [microseconds(source, workers) for _ in range(repeats)]
         median, low, high = statistics.median(times), min(times), max(times)
-        print(f"{name}: {median:.0f} microseconds per image ({low:.0f} to {high:.0f}, n {options.repeats})")
+        print(f"{name}: {median:.0f} microseconds per image ({low:.0f} to {high:.0f}, n {repeats})")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(check_files)

@@ -1,23 +1,25 @@
 """Train detectors with and without frequency attention until they overfit a sample of COCO, and print a table.
 
-python benchmarks/coco_overfit.py --root ../shared/data/coco            16 images, half an hour on two busy cores
+python benchmarks/coco_overfit.py --root DIR                            16 images, half an hour on two busy cores
 python benchmarks/coco_overfit.py --root DIR --images 128 --passes 20   an hour of one core
 python benchmarks/coco_overfit.py --root DIR --images 128 --side 320 \\
     --student fasterrcnn_resnet18 --teacher fasterrcnn_resnet50         on a GPU
 
-By default it takes the first 16 images and trains for 800 steps of 4 images; 128 images take eight times the steps.
+DIR is the folder of COCO. By default the first 16 images are taken and trained on for 800 steps of 4 images; 128 images
+take eight times the steps.
 Training and test images are the same, so average precision shows what was memorised and nothing about new images.
 `small` and `smaller` are residual networks of 18 and 10 layers under a pyramid of 64 channels. Those of torchvision
 have 256 channels, which two cores cannot train in that time. All networks start from random weights; the teacher is
 trained first.
 """
 
-import argparse
 import json
 import multiprocessing
 import resource
+import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,10 @@ from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from famkd.command_line.main import exiting
+from famkd.command_line.parse import parse
 from famkd.config.load import load_recipe
-from famkd.files import write_csv
+from famkd.files import read_json, write_csv
 from famkd.models.detection import DETECTORS
 from famkd.models.faster_rcnn import adapt_detector
 from famkd.tables import write_table
@@ -57,6 +61,33 @@ COLUMNS: tuple[str, ...] = (
     "torch",
     "minutes",
 )
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is trained, and how."""
+
+    root: Path
+    """Folder of COCO."""
+    methods: tuple[str, ...] = ("none", "fam")
+    student: str = "smaller"
+    teacher: str = "small"
+    weight: float = 0.1
+    """Weight of every method's loss; not tuned."""
+    images: int = 16
+    side: int = 96
+    """Shorter side of the images, in pixels."""
+    batch: int = 4
+    lr: float = 0.005
+    looks: int = 4
+    """Evaluations of average precision."""
+    passes: int = 50
+    """Passes over the images before each evaluation."""
+    seed: int = 0
+    threads: int = 1
+    jobs: int = 2
+    """Students trained at once."""
+    csv: Path | None = None
 
 
 def small(layers: tuple[int, ...], classes: int, pretrained: bool = False) -> nn.Module:
@@ -85,7 +116,7 @@ def prepare(root: Path, to: Path, passes: int, images: int) -> int:
 
     An epoch lists each of them `passes` times. They are the test images too.
     """
-    content = json.loads((root / "annotations" / "instances_train2017.json").read_text())
+    content = read_json(root / "annotations" / "instances_train2017.json")
     content["images"] = content["images"][:images]
     kept = {image["id"] for image in content["images"]}
     content["annotations"] = [note for note in content["annotations"] if note["image_id"] in kept]
@@ -103,7 +134,7 @@ def prepare(root: Path, to: Path, passes: int, images: int) -> int:
     return len(content["images"])
 
 
-def train_one(method: str, options: argparse.Namespace, folder: Path, images: int) -> dict[str, Any]:
+def train_one(method: str, options: Options, folder: Path, images: int) -> dict[str, Any]:
     """Train one student, or the teacher; returns a row of the table.
 
     Each runs in a process of its own, so that the peak memory is its own.
@@ -142,7 +173,7 @@ def train_one(method: str, options: argparse.Namespace, folder: Path, images: in
     }
 
 
-def _recipe(model: str, method: str, options: argparse.Namespace, folder: Path) -> str:
+def _recipe(model: str, method: str, options: Options, folder: Path) -> str:
     """A recipe for `model`; without a teacher if `method` is ""."""
     text = RECIPE.format(
         student=model,
@@ -159,24 +190,8 @@ def _recipe(model: str, method: str, options: argparse.Namespace, folder: Path) 
     return text
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, default=Path("../shared/data/coco"))
-    parser.add_argument("--methods", nargs="*", default=["none", "fam"])
-    parser.add_argument("--student", default="smaller")
-    parser.add_argument("--teacher", default="small")
-    parser.add_argument("--weight", type=float, default=0.1, help="weight of every method's loss; not tuned")
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--side", type=int, default=96, help="shorter side of the images, in pixels")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=0.005)
-    parser.add_argument("--looks", type=int, default=4, help="evaluations of average precision")
-    parser.add_argument("--passes", type=int, default=50, help="passes over the images before each evaluation")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="students trained at once")
-    parser.add_argument("--csv", type=Path)
-    options = parser.parse_args()
+def coco_overfit(options: Options) -> None:
+    """Train the teacher, then the students, and print the table."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -193,4 +208,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exiting("coco_overfit.py"):
+        coco_overfit(parse(Options, sys.argv[1:], prog="python benchmarks/coco_overfit.py"))

@@ -8,7 +8,6 @@ where constant costs matter least. `expected` is the slope of the data: a dense 
 and a map side x side pixels.
 """
 
-import argparse
 import math
 import os
 import sys
@@ -17,21 +16,24 @@ from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import growth_parts as parts
 import torch
 
+from famkd.command_line.main import run_script
+from famkd.errors import UserError
 from famkd.files import write_csv
 from famkd.run.environment import environment_info
 
 Point = dict[str, Any]
+Part = Literal["methods", "compare", "report", "explorer", "crd", "store"]
 
 
 class Sweep(NamedTuple):
     """A quantity that grows: what is measured against what, and the slope of the data."""
 
-    part: str
+    part: Part
     name: str
     axis: str
     measure: Callable[[int], parts.Measured]
@@ -73,7 +75,7 @@ def in_own_process(measure: Callable[[int], parts.Measured], size: int) -> parts
     try:
         return receiving.recv()
     except EOFError:
-        raise SystemExit(f"{measure} of {size} ended without a result.") from None
+        raise UserError(f"{measure} of {size} ended without a result.") from None
     finally:
         process.join()
 
@@ -116,19 +118,19 @@ def table(found: list[tuple[Sweep, list[Point]]]) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="two small points of each")
-    parser.add_argument("--only", nargs="+", default=[], help="parts to measure: methods, compare, report, ...")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/growth"), help="folder of the CSV files")
-    args = parser.parse_args()
-    out = args.out.resolve()
+def growth(tiny: bool = False, only: tuple[Part, ...] = (), out: Path = Path("benchmarks/results/growth")) -> None:
+    """Measure how time and memory grow, print the slopes, and write a CSV file for each part.
+
+    Args:
+        tiny: two small points of each.
+        only: parts to measure; by default all.
+        out: folder of the CSV files.
+    """
+    out = out.resolve()
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
-        wanted = [sweep for sweep in sweeps(Path(place)) if not args.only or sweep.part in args.only]
-        if not wanted:
-            raise SystemExit("No part has such a name: methods, compare, report, explorer, crd or store.")
-        found = [(sweep, measured(sweep, args.tiny)) for sweep in wanted]
+        wanted = [sweep for sweep in sweeps(Path(place)) if not only or sweep.part in only]
+        found = [(sweep, measured(sweep, tiny)) for sweep in wanted]
     machine = environment_info("cpu")
     print(f"{machine['device']}, torch {machine['torch']}, Python {machine['python']}, one thread\n")
     print(table(found))
@@ -139,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(growth)

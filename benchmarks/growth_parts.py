@@ -1,7 +1,6 @@
 """What `growth.py` measures. Each class is called with a size and returns processor seconds, MiB and MiB written."""
 
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd.bench.step import noise_images
+from famkd.bench.timer import processor_seconds
 from famkd.compare import compare
 from famkd.config.load import load_recipe
 from famkd.distill.types import Batch, Probe, View
@@ -45,14 +45,9 @@ class Measured(NamedTuple):
     written_mib: float = float("nan")
 
 
-def processor_seconds(call: Callable[[], object], repeats: int = 1) -> float:
-    """The median over some calls."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return median(times)
+def median_seconds(call: Callable[[], object]) -> float:
+    """Processor seconds, the median over some calls."""
+    return median(processor_seconds(call) for _ in range(REPEATS))
 
 
 def with_memory(call: Callable[[], object]) -> Measured:
@@ -93,7 +88,7 @@ class MethodStep:
             head = nn.Linear(feats[-1].shape[1], sizes["classes"])
             step = self._step(module, head, feats, sizes)
             step()  # the gradients of weights stay allocated
-        return Measured(processor_seconds(step, REPEATS), live.peak / MIB)
+        return Measured(median_seconds(step), live.peak / MIB)
 
     def _step(self, module: nn.Module, head: nn.Module, feats: list[Tensor], sizes: dict[str, int]) -> Callable:
         labels = torch.arange(sizes["batch"]) % sizes["classes"]
@@ -209,7 +204,7 @@ class CrdMemory:
         with live:
             crd = CRD(Probe(view, view, labels), negatives=256)
         batch = Batch(torch.zeros(64), labels[:64], index)
-        seconds = processor_seconds(lambda: add_up(crd(view, view, batch).values()).backward(), REPEATS)
+        seconds = median_seconds(lambda: add_up(crd(view, view, batch).values()).backward())
         return Measured(seconds, live.peak / MIB)
 
 

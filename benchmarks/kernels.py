@@ -7,15 +7,14 @@ Processor time on one thread, so that other programs hardly disturb the figures.
 the forward pass of the teacher and without the student's own loss and backward pass.
 """
 
-import argparse
 import statistics
-import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 from famkd.bench.step import noise_images, prepared_step
+from famkd.bench.timer import Call, processor_seconds
+from famkd.command_line.main import run_script
 from famkd.config.load import load_recipe
 from famkd.data.in_memory import InMemory
 from famkd.distill.distiller import total_loss
@@ -40,7 +39,7 @@ class Times(NamedTuple):
         return (self.step - self.student - self.teacher) / self.student
 
 
-def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ...]:
+def parts_of_a_step(pair: str, precision: str) -> tuple[Call, ...]:
     """A step, the student's part and the teacher's part."""
     recipe = load_recipe(f"cifar100/{pair}", "--engine", "compile", "--precision", precision)
     fabric = build_fabric(recipe)
@@ -65,41 +64,29 @@ def parts_of_a_step(pair: str, precision: str) -> tuple[Callable[[], object], ..
     return whole, student, teacher
 
 
-def seconds(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
-def times(parts: tuple[Callable[[], object], ...], kernels: bool) -> Times:
+def times(parts: tuple[Call, ...], kernels: bool) -> Times:
     native.use(kernels)
-    return Times(*map(seconds, parts))
+    return Times(*map(processor_seconds, parts))
 
 
 def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pair", default="resnet56-resnet20")
-    parser.add_argument("--precision", default="32-true")
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
+def kernels(pair: str = "resnet56-resnet20", precision: str = "32-true", rounds: int = 9) -> None:
+    """Time a step and its parts in both forms, and print medians, ranges and ratios."""
     torch.set_num_threads(1)
-    parts = parts_of_a_step(args.pair, args.precision)
-    rounds = [(times(parts, True), times(parts, False)) for _ in range(WARM_UP + args.rounds)][WARM_UP:]
+    parts = parts_of_a_step(pair, precision)
+    timed = [(times(parts, True), times(parts, False)) for _ in range(WARM_UP + rounds)][WARM_UP:]
     capability = torch.backends.cpu.get_cpu_capability()
-    print(
-        f"{environment_info('cpu')['device']}, {capability}, torch {torch.__version__}, {args.pair}, {args.precision}"
-    )
+    print(f"{environment_info('cpu')['device']}, {capability}, torch {torch.__version__}, {pair}, {precision}")
     for name in Times._fields:
-        own, before = ([1000 * getattr(each, name) for each in form] for form in zip(*rounds))
+        own, before = ([1000 * getattr(each, name) for each in form] for form in zip(*timed))
         ratios = [without / with_them for with_them, without in zip(own, before)]
         print(f"{name:7} {spread(own)} ms with the kernels, {spread(before)} ms without, ratio {spread(ratios)}")
-    own, before = ([each.method for each in form] for form in zip(*rounds))
+    own, before = ([each.method for each in form] for form in zip(*timed))
     print(f"method by student, {spread(own)} with the kernels, {spread(before)} without")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(kernels)

@@ -9,7 +9,6 @@ programs do not disturb the figures; with more workers it is wall-clock time, an
 With --rate, the images per second that a GPU trains on (`famkd bench`), the cores that would feed it are printed.
 """
 
-import argparse
 import itertools
 import statistics
 import time
@@ -23,7 +22,9 @@ from PIL import features
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
+from tyro.conf import Positional
 
+from famkd.command_line.main import run_script
 from famkd.data import streamed
 from famkd.data.folder_source import of_classes
 from famkd.data.loader import TrainTest
@@ -63,7 +64,7 @@ def our_batches(folder: Path, workers: int) -> Callable[[], Iterable]:
     return lambda: map(data.take, data.epoch(next(epochs)))
 
 
-def rate(batches: Iterable, clock: Callable[[], float]) -> float:
+def images_per_second(batches: Iterable, clock: Callable[[], float]) -> float:
     """Images per second of one pass."""
     start, count = clock(), 0
     for images, *_ in batches:
@@ -71,33 +72,32 @@ def rate(batches: Iterable, clock: Callable[[], float]) -> float:
     return count / (clock() - start)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rate", type=float, default=0, help="images/s of a GPU")
-    args = parser.parse_args()
+def compare_loaders(folder: Positional[Path], workers: int = 0, rounds: int = 5, rate: float = 0) -> None:
+    """Time the loaders in turn, and print images per second and core.
+
+    Args:
+        rate: images/s of a GPU, to print the cores that would feed it.
+    """
     torch.set_num_threads(1)
-    kinds = {"torchvision": torchvision_batches, "timm": timm_batches, "famkd": our_batches}
-    loaders = {name: make(args.folder, args.workers) for name, make in kinds.items()}
-    clock = time.perf_counter if args.workers else time.process_time
+    kinds = {"famkd": our_batches, "timm": timm_batches, "torchvision": torchvision_batches}
+    loaders = {name: make(folder, workers) for name, make in kinds.items()}
+    clock = time.perf_counter if workers else time.process_time
     for batches in loaders.values():
-        rate(batches(), clock)  # the files are read once before the first timing
-    rates = [{name: rate(batches(), clock) for name, batches in loaders.items()} for _ in range(args.rounds)]
+        images_per_second(batches(), clock)  # the files are read once before the first timing
+    rates = [{name: images_per_second(batches(), clock) for name, batches in loaders.items()} for _ in range(rounds)]
     machine = environment_info("cpu")
     turbo = "libjpeg-turbo" if features.check_feature("libjpeg_turbo") else "another libjpeg"
     print(f"{machine['device']}, torch {machine['torch']}, timm {timm.__version__}, Pillow with {turbo}")
-    cores = max(1, args.workers)
+    cores = max(1, workers)
     for name in loaders:
         own = sorted(each[name] / cores for each in rates)
         ratios = sorted(each[name] / each["torchvision"] for each in rates)
         middle = statistics.median(own)
-        feeding = f"; {args.rate / middle:.0f} cores feed {args.rate:.0f} images/s" if args.rate else ""
+        feeding = f"; {rate / middle:.0f} cores feed {rate:.0f} images/s" if rate else ""
         against = f"{statistics.median(ratios):.2f} times torchvision ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        spread = f"{own[0]:.1f} to {own[-1]:.1f}, n {args.rounds}"
+        spread = f"{own[0]:.1f} to {own[-1]:.1f}, n {rounds}"
         print(f"{name:12} {middle:6.1f} images/s and core ({spread}), {against}{feeding}")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(compare_loaders)

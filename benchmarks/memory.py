@@ -7,6 +7,7 @@ import sys
 
 import torch
 
+from famkd.command_line.main import exiting
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
 from famkd.config.sections import method_arguments
@@ -54,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exiting("memory.py"):
+        main()

@@ -8,7 +8,6 @@ time of reading and decoding without augmentation, in this process, in turn. Res
 of an epoch to the first image after its middle.
 """
 
-import argparse
 import io
 import statistics
 import tarfile
@@ -21,7 +20,9 @@ import numpy as np
 import torch
 import webdataset
 from PIL import Image
+from tyro.conf import Positional
 
+from famkd.command_line.main import run_script
 from famkd.data.pixels import decoded
 from famkd.data.webdataset import ShardSource
 from famkd.run.environment import environment_info
@@ -79,34 +80,27 @@ def first_after(make: Callable[..., Iterator[str]], folder: Path, done: int) -> 
     return time.process_time() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=4000)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
+def shards(folder: Positional[Path], images: int = 4000, rounds: int = 5) -> None:
+    """Read the shards of a folder in turn, which are made if there are none, and print speeds."""
     torch.set_num_threads(1)
-    if not list(args.folder.glob("*.tar")):
-        write_shards(args.folder, args.images)
+    if not list(folder.glob("*.tar")):
+        write_shards(folder, images)
     kinds = {"famkd": ours, "webdataset": theirs}
     for make in kinds.values():
-        rate(make(args.folder, 1))
-    rates = [{name: rate(make(args.folder, 1)) for name, make in kinds.items()} for _ in range(args.rounds)]
-    resumed = [
-        {name: first_after(make, args.folder, args.images // 2) for name, make in kinds.items()}
-        for _ in range(args.rounds)
-    ]
+        rate(make(folder, 1))
+    rates = [{name: rate(make(folder, 1)) for name, make in kinds.items()} for _ in range(rounds)]
+    resumed = [{name: first_after(make, folder, images // 2) for name, make in kinds.items()} for _ in range(rounds)]
     machine = environment_info("cpu")
-    print(f"{machine['device']}, torch {machine['torch']}, webdataset {webdataset.__version__}, {args.images} images")
+    print(f"{machine['device']}, torch {machine['torch']}, webdataset {webdataset.__version__}, {images} images")
     for name, make in kinds.items():
         own, late = ([each[name] for each in rows] for rows in (rates, resumed))
-        again = list(make(args.folder, 1)) == list(make(args.folder, 1))
+        again = list(make(folder, 1)) == list(make(folder, 1))
         print(
-            f"{name:12} {statistics.median(own):6.0f} images/s ({min(own):.0f} to {max(own):.0f}, n {args.rounds}), "
+            f"{name:12} {statistics.median(own):6.0f} images/s ({min(own):.0f} to {max(own):.0f}, n {rounds}), "
             f"middle of an epoch after {statistics.median(late):.3f} s ({min(late):.3f} to {max(late):.3f}), "
             f"the same order again: {again}"
         )
 
 
 if __name__ == "__main__":
-    main()
+    run_script(shards)

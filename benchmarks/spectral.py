@@ -5,13 +5,12 @@ The limits MATRIX_PIXELS_CPU and MATRIX_PIXELS_CUDA in famkd/layers/fourier.py c
 python benchmarks/spectral.py [--steps 9]
 """
 
-import argparse
-
 import torch
 from torch import Tensor
 
 from famkd.bench.modules import SIZES
 from famkd.bench.timer import Call, Timer
+from famkd.command_line.main import run_script
 from famkd.layers.fourier import FourierFilter, dft_matrices
 
 
@@ -19,10 +18,12 @@ def forward_and_backward(module: FourierFilter, x: Tensor) -> Call:
     return lambda: module(x).sum().backward()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=9, help="timed steps; the median is printed")
-    steps = parser.parse_args().steps
+def spectral(steps: int = 9) -> None:
+    """Time both forms in turn at several sizes.
+
+    Args:
+        steps: timed steps; the median is printed.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     timer = Timer(device)
     print(f"torch {torch.__version__}, {device}, forward and backward at batch 64, median of {steps}")
@@ -39,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(spectral)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from famkd.bench.step import noise_images, prepared_step
 from famkd.bench.timer import Timer
+from famkd.command_line.main import exiting
 from famkd.config.load import load_recipe, parse_known
 from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
@@ -117,4 +118,5 @@ def report(recipe: Recipe, own: Flags, times: list[list[float]], bytes_per_image
 
 
 if __name__ == "__main__":
-    main()
+    with exiting("store.py"):
+        main()

@@ -10,7 +10,6 @@ computes for an image that it has not seen: reading, the forward passes, Grad-CA
 are random, which changes no time. Prints median, quartiles, range and n.
 """
 
-import argparse
 import os
 import platform
 import statistics
@@ -25,6 +24,7 @@ import torch
 from torchvision.models import resnet18, resnet34
 
 import famviz
+from famkd.command_line.main import run_script
 from famviz.analysis.cam_store import CamStore, Choice
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -120,23 +120,23 @@ def print_key_times(folder: Path, presses: int) -> None:
         print(f"amplitude explorer, a key to its drawing: {summary(times, 'ms')}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presses", type=int, default=60, help="of keys, at most 120 for the filter explorer")
-    parser.add_argument("--images", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+def widgets(presses: int = 60, images: int = 20, threads: int = 2) -> None:
+    """Time the maps of new images, then key presses on saved pages.
+
+    Args:
+        presses: of keys, at most 120 for the filter explorer.
+    """
+    torch.set_num_threads(threads)
     load = os.getloadavg()[0]
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, torch {torch.__version__}, "
-          f"{options.threads} threads")  # fmt: skip
+          f"{threads} threads")  # fmt: skip
     for names in (("resnet18",), ("resnet34", "resnet18")):
-        times, worked = map_times(names, options.images)
+        times, worked = map_times(names, images)
         print(f"maps of a new image at 224 px, {' and '.join(names)}: {summary(times, 's')}")
         print(f"    time of the processor, which other programs do not lengthen much: {summary(worked, 's')}")
     with tempfile.TemporaryDirectory() as folder:
-        print_key_times(Path(folder), options.presses)
+        print_key_times(Path(folder), presses)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(widgets)

@@ -23,6 +23,12 @@ def one_line(error: BaseException, most: int = 300) -> str:
     return " ".join(str(error).split())[:most].rstrip(".") or type(error).__name__
 
 
+def as_sentence(error: BaseException) -> str:
+    """`one_line` with a full stop, for a message that stands alone."""
+    words = one_line(error)
+    return words if words.endswith("?") else f"{words}."
+
+
 class UserError(Exception):
     """An error that the user can fix: printed as one sentence, exit code 2. Control characters are escaped."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from famviz.explorer.amplitude import AmplitudeExplorer
     from famviz.explorer.cams import CamExplorer
     from famviz.explorer.dashboard import Dashboard
-    from famviz.explorer.widget import FilterExplorer
+    from famviz.explorer.filters import FilterExplorer
     from famviz.filter import Filter
     from famviz.load import LoadedRun
     from famviz.load import open_runs as open
@@ -32,7 +32,7 @@ _PLACES = {
     "CamExplorer": ("explorer.cams", "CamExplorer"),
     "Dashboard": ("explorer.dashboard", "Dashboard"),
     "Filter": ("filter", "Filter"),
-    "FilterExplorer": ("explorer.widget", "FilterExplorer"),
+    "FilterExplorer": ("explorer.filters", "FilterExplorer"),
     "LoadedRun": ("load", "LoadedRun"),
     "NetworkComparison": ("analysis.network_comparison", "NetworkComparison"),
     "compare_networks": ("analysis.compare_networks", "compare_networks"),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from famviz.survey import Survey
 
 __all__ = ["Filter", "LoadedRun", "Source", "open_runs"]
 
-Source = str | Path | Run
+Item = TypeVar("Item")
 KINDS = ("dense", "separable", "lowrank")
 LARGE = 8 << 20  # bytes of a response: a larger one stays in its file
 # Of a level after one epoch: amplitude (H, W // 2 + 1), energy (C_out, C_in), and the filters that were kept alone, the
@@ -60,6 +60,12 @@ class LoadedRun:
         names = [f"{at} ({each.student})" if each.student else f"{at}" for at, each in enumerate(self.filters)]
         raise UserError(f"{self.name} has no filter {where!r}. Its filters: {', '.join(names) or 'none'}.")
 
+    def same_level(self, each: Filter) -> int | None:
+        """Position of the filter at the place of another run's filter: of the same module, else of the same level."""
+        by_path = {own.path: at for at, own in enumerate(self.filters)}
+        by_level = {own.index: at for at, own in enumerate(self.filters)}
+        return by_path.get(each.path, by_level.get(each.index))
+
     def metrics(self) -> list[dict[str, Any]]:
         """One row per epoch of training; [] for a bare checkpoint."""
         return self.run.metrics() if self.run else []
@@ -77,9 +83,7 @@ class LoadedRun:
         if self.run is None:
             return [], []
         saved = self.run.filter_epochs()
-        if most and len(saved) > most:
-            chosen = np.linspace(0, len(saved) - 1, most).round().astype(int)
-            saved = [saved[at] for at in chosen]
+        saved = evenly(saved, most) if most else saved
         epochs, summaries = [], []
         for epoch in saved:
             summary = _saved_summary(self.run, each, epoch)
@@ -93,6 +97,16 @@ class LoadedRun:
         if self.run is None or epoch not in self.run.filter_epochs():
             return None
         return _saved_summary(self.run, each, epoch)
+
+
+Source = str | Path | Run | LoadedRun
+
+
+def evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """At most so many of the items, evenly spaced from the first to the last."""
+    if len(items) <= most:
+        return items
+    return [items[at] for at in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def _saved_summary(run: Run, each: Filter, epoch: int) -> Summary | None:
@@ -115,28 +129,25 @@ def _single_filters(each: Filter, found: dict[str, torch.Tensor]) -> Summary:
 
 # a str is a Sequence as well, but the first signature that fits counts
 @overload
-def open_runs(source: Source | LoadedRun) -> LoadedRun: ...  # pyright: ignore[reportOverlappingOverload]
+def open_runs(source: Source) -> LoadedRun: ...  # pyright: ignore[reportOverlappingOverload]
 @overload
-def open_runs(source: Sequence[Source | LoadedRun]) -> list[LoadedRun]: ...
-def open_runs(source: Source | LoadedRun | Sequence[Source | LoadedRun]) -> LoadedRun | list[LoadedRun]:
+def open_runs(source: Sequence[Source]) -> list[LoadedRun]: ...
+def open_runs(source: Source | Sequence[Source]) -> LoadedRun | list[LoadedRun]:
     """Open a run directory (also while it trains), a released FAM-KD .pth file, or a list of these.
 
     Errors: UserError, one sentence, for anything else.
     """
-    if isinstance(source, LoadedRun):
-        return source
-    if isinstance(source, str | Path | Run):
-        return _open(source)
-    return [each if isinstance(each, LoadedRun) else _open(each) for each in source]
+    return _open(source) if isinstance(source, Source) else [_open(each) for each in source]
 
 
-def open_all(source: Source | LoadedRun | Sequence[Source | LoadedRun]) -> list[LoadedRun]:
+def open_all(source: Source | Sequence[Source]) -> list[LoadedRun]:
     """The same as a list, also of a single run."""
-    opened = open_runs(source)
-    return opened if isinstance(opened, list) else [opened]
+    return [_open(each) for each in ([source] if isinstance(source, Source) else source)]
 
 
 def _open(source: Source) -> LoadedRun:
+    if isinstance(source, LoadedRun):
+        return source
     path = source.path if isinstance(source, Run) else Path(source)
     if not os.path.exists(path):
         raise UserError(f"There is nothing at {path}: pass a run directory or a .pth file.")

@@ -152,13 +152,14 @@ def half_radii(height: int, width: int) -> np.ndarray:
     return np.hypot(ky / (height / 2), kx / (width / 2))
 
 
-def global_share(half: np.ndarray, width: int, local: np.ndarray, gamma: tuple[float, float]) -> np.ndarray:
-    """Share 0..1 of gamma1 * global in the sum of both branches' energies on white input, (...)."""
-    return share_of_energy(energy(half, width), local, gamma)
-
-
 def share_of_energy(energy: np.ndarray, local: np.ndarray, gamma: tuple[float, float]) -> np.ndarray:
-    """The same of a filter with some energy."""
+    """Share 0..1 of the global branch in the sum of both branches' energies on white input, (...).
+
+    Args:
+        energy: of the filter, before gamma.
+        local: weight of the 1x1 convolution.
+        gamma: weights of the global and of the local branch.
+    """
     far = gamma[0] ** 2 * energy
     near = gamma[1] ** 2 * np.square(local)
     return far / np.maximum(far + near, LOWEST)

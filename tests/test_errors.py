@@ -2,6 +2,8 @@
 
 import pytest
 
+from famkd.errors import as_sentence
+
 NO_FILE = "There is no file data.npz: pass --root."
 
 
@@ -14,3 +16,16 @@ def test_a_notebook_shows_the_sentence_without_a_traceback(capsys):
     finally:
         shells.InteractiveShell.clear_instance()
     assert capsys.readouterr().out.strip() == f"UserError: {NO_FILE}"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("a\n  b"), "a b."),
+        (ValueError("Read to its end."), "Read to its end."),
+        (ValueError("No layr1. Did you mean layer1?"), "No layr1. Did you mean layer1?"),
+        (KeyError(), "KeyError."),
+    ],
+)
+def test_any_exception_can_be_told_as_a_sentence(error, sentence):
+    assert as_sentence(error) == sentence

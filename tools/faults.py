@@ -7,7 +7,6 @@ A training survives a fault if no finished epoch is lost, if an error is one sen
 same bits as a training without faults.
 """
 
-import argparse
 import contextlib
 import multiprocessing
 import os
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from famkd.command_line.main import run_script
 
 ROOT = Path(__file__).parents[1]
 HANG = 300  # seconds; only a process that hangs takes this long
@@ -340,7 +341,7 @@ def undisturbed(place: Path) -> tuple[dict[str, object], float]:
     return bits(place), time.monotonic() - began
 
 
-def short(whole: dict) -> list[Fault]:
+def few(whole: dict) -> list[Fault]:
     """The faults that the slow tests inject."""
     kills = [("step", 3), ("step", 19), ("evaluation", 6), ("write", 9), ("rename", 40)]
     faults = [Fault(f"kill in {part} {n}", partial(killed_in, part, n, whole)) for part, n in kills]
@@ -379,16 +380,18 @@ def everything(whole: dict, seconds: float, place: Path) -> Iterator[Fault]:
             yield Fault(f"{how} {name}", partial(damaged, name, how, whole))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="only the faults that the slow tests inject")
-    options = parser.parse_args()
+def faults(short: bool = False) -> None:
+    """Inject faults into trainings, and print what each one survived.
+
+    Args:
+        short: only the faults that the slow tests inject.
+    """
     injected, survived = 0, 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         (place / "whole").mkdir()
         whole, seconds = undisturbed(place / "whole")
-        for n, fault in enumerate(short(whole) if options.short else everything(whole, seconds, place)):
+        for n, fault in enumerate(few(whole) if short else everything(whole, seconds, place)):
             own = place / str(n)
             own.mkdir()
             prepare(own)
@@ -407,4 +410,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(faults)

@@ -3,7 +3,6 @@
 python tools/long_run.py --epochs 2000      a few minutes on a CPU; with --accelerator cuda the device's memory too
 """
 
-import argparse
 import gc
 import os
 import tempfile
@@ -13,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from famkd.command_line.main import run_script
 
 STUDENT = """student: {{model: resnet8x0.5}}
 data: {{name: npz, root: {root}, batch_size: 16}}
@@ -71,21 +72,18 @@ def watched(folder: Path, epochs: int, every: int, *flags: str) -> list[Taken]:
     return seen
 
 
-def main() -> None:
+def long_run(epochs: int = 2000, accelerator: str = "cpu") -> None:
+    """Train a small student, and print what the process holds ten times."""
     import faults
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=2000)
-    parser.add_argument("--accelerator", default="cpu")
-    options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         faults.prepare(Path(name))
-        seen = watched(Path(name), options.epochs, options.epochs // 10, "--accelerator", options.accelerator)
+        seen = watched(Path(name), epochs, epochs // 10, "--accelerator", accelerator)
     print("".join(f"{key:>12}" for key in Taken._fields))
     for row in seen:
         print("".join(f"{value:12.1f}" if isinstance(value, float) else f"{value:12}" for value in row))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(long_run)

@@ -12,9 +12,11 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
+from tyro.conf import Positional
 
 import famkd
 import famviz
+from famkd.command_line.main import run_script
 from famviz import plots
 from famviz.analysis import filters as values
 from famviz.analysis import studies
@@ -153,9 +155,14 @@ def shrink(path: Path) -> None:
         picture.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
 
 
-def main() -> None:
-    os.environ["FAMKD_RUNS"] = runs = str(Path(sys.argv[1] if len(sys.argv) > 1 else "runs").resolve())
-    run = famkd.train(famkd.load_recipe("bands/student", "--method", "fam"), runs=runs, resume=True)
+def pictures(runs: Positional[Path] = Path("runs")) -> None:
+    """Draw all pictures again.
+
+    Args:
+        runs: folder of the run that they show, which is trained if it is missing.
+    """
+    os.environ["FAMKD_RUNS"] = str(runs.resolve())
+    run = famkd.train(famkd.load_recipe("bands/student", "--method", "fam"), runs=runs.resolve(), resume=True)
     draw_figure(cost_figure(studies.study("methods"), studies.study_costs("methods")), DOCS / "truth.png")
     draw_figure(features.differences_figure(run), DOCS / "differences.png")
     draw_figure(cam.grid_figure(run, 6), DOCS / "cams.png")
@@ -169,4 +176,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(pictures)

@@ -1,7 +1,6 @@
 """Run every notebook into notebooks/executed/, whose outputs the site then shows: `make docs-notebooks`."""
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,7 +9,9 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from tyro.conf import Positional
 
+from famkd.command_line.main import run_script
 from notebooks import NOTEBOOKS, SOURCES, paired
 
 EXECUTED = NOTEBOOKS / "executed"
@@ -55,7 +56,7 @@ def widget_page(stem: str, cell: int, place: int) -> str:
     return f"{stem}-{cell}-{place}.html"
 
 
-def main(wanted: list[str]) -> None:
+def run_notebooks(wanted: Positional[tuple[str, ...]] = ()) -> None:
     """Run the notebooks whose names begin with these words, all without any, in one folder that keeps their runs.
 
     The folder also holds the run that comes with the notebooks and, where the checkout has a folder data, its data.
@@ -65,11 +66,11 @@ def main(wanted: list[str]) -> None:
         if DATA.exists():
             (Path(folder) / "data").symlink_to(DATA)
         for source in SOURCES:
-            if not wanted or source.stem.startswith(tuple(wanted)):
+            if not wanted or source.stem.startswith(wanted):
                 start = time.monotonic()
                 run(source, Path(folder))
                 print(f"{source.stem}: {time.monotonic() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(run_notebooks)

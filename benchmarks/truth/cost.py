@@ -8,9 +8,6 @@ random, and so are the weights.
 """
 
 import statistics
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +15,8 @@ import torch
 from tyro.conf import Positional
 
 from famkd.bench.step import noise_images, prepared_step
-from famkd.command_line.parse import call
+from famkd.bench.timer import Call, processor_seconds
+from famkd.command_line.main import run_script
 from famkd.compare.groups import group_scores
 from famkd.compare.saved import read_results
 from famkd.config.recipe import Recipe
@@ -43,7 +41,7 @@ def cost(study: Positional[Path], rounds: int = 9) -> None:
     steps = {group.label: training_step(group.recipe) for group in groups}
     if ALONE not in steps:
         raise UserError(f"{study} has no group {ALONE!r} to compare with.")
-    times = [{name: seconds(step) for name, step in steps.items()} for _ in range(WARM_UP + rounds)][WARM_UP:]
+    times = [{name: processor_seconds(step) for name, step in steps.items()} for _ in range(WARM_UP + rounds)][WARM_UP:]
     machine = environment_info("cpu")
     rows = []
     for name in steps:
@@ -61,7 +59,7 @@ def cost(study: Positional[Path], rounds: int = 9) -> None:
     write_csv(study / "costs.csv", rows, digits=4)
 
 
-def training_step(recipe: Recipe) -> Callable[[], None]:
+def training_step(recipe: Recipe) -> Call:
     """A training step of a recipe, on random images."""
     recipe = replace(recipe, accelerator="cpu")
     fabric = build_fabric(recipe)
@@ -71,12 +69,5 @@ def training_step(recipe: Recipe) -> Callable[[], None]:
     return lambda: step(piece)
 
 
-def seconds(step: Callable[[], None]) -> float:
-    """Processor time of a step, which other programs hardly disturb."""
-    start = time.process_time()
-    step()
-    return time.process_time() - start
-
-
 if __name__ == "__main__":
-    call(cost, sys.argv[1:], prog="python benchmarks/truth/cost.py")
+    run_script(cost)

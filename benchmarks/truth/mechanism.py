@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from torch import nn
 from tyro.conf import Positional
 
-from famkd.command_line.parse import call
+from famkd.command_line.main import run_script
 from famkd.compare.find import find_runs, read_scores
 from famkd.compare.groups import RunResult, group_scores
 from famkd.compare.stats import spread
@@ -144,4 +144,4 @@ def by(rows: list[Row], key: str) -> dict[str, list[Row]]:
 
 
 if __name__ == "__main__":
-    call(mechanism, sys.argv[1:], prog="python benchmarks/truth/mechanism.py")
+    run_script(mechanism)

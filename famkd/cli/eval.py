@@ -30,6 +30,8 @@ class EvalFlags:
     """Data set, from `famkd ls data`. For a run, by default the one that it was trained on."""
     root: Place = ""
     """Folder or file of the data set."""
+    task: str = ""
+    """What a bare checkpoint does with an image, as in `famkd train --task`. By default what its model is for."""
     output: str = ""
     """Where the logits are in what a bare checkpoint's model returns, such as `logits` or `1`. Found automatically
     where only one part can be the logits."""
@@ -63,7 +65,8 @@ class EvalFlags:
     teacher_weights: Place = ""
     """Where the teacher's weights are, if they have moved since the training."""
     predictions: Place = ""
-    """File for what was predicted for each image: FILE.csv with class names, or FILE.npz with all logits."""
+    """File for what was predicted for each image: FILE.csv with class names, or FILE.npz with all logits. For several
+    labels or numbers: a probability of each label, or the numbers."""
     confusion: Place = ""
     """File for the whole confusion matrix: FILE.csv with class names, or FILE.npz."""
     plugins: Plugins = ()
@@ -72,27 +75,32 @@ class EvalFlags:
 def eval_command(argv: list[str]) -> None:
     flags = parse(EvalFlags, argv, prog="famkd eval")
     import_plugins(flags.plugins)
-    from famkd.evaluate.show import as_json, as_text, must_be_table_or_arrays, write_confusion, write_predictions
+    from famkd.evaluate import show
 
     if bool(flags.run) == bool(flags.model or flags.weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
-    must_be_table_or_arrays("predictions", flags.predictions)
-    must_be_table_or_arrays("confusion", flags.confusion)
+    show.must_be_table_or_arrays("predictions", flags.predictions)
+    show.must_be_table_or_arrays("confusion", flags.confusion)
     found = _of_run(flags) if flags.run else _of_checkpoint(flags)
-    if (flags.predictions or flags.confusion) and found.answers is None:
-        raise UserError("Only classifiers have predictions by class: leave --predictions and --confusion out.")
+    if flags.confusion and found.answers is None:
+        raise UserError("Only classifiers confuse classes: leave --confusion out.")
+    if flags.predictions and found.answers is None and found.numbers is None:
+        raise UserError("There is no file of predictions without labels, or for boxes: leave --predictions out.")
     if found.answers is not None and flags.predictions:
-        write_predictions(found.answers, flags.predictions)
+        show.write_predictions(found.answers, flags.predictions)
+    if found.numbers is not None and flags.predictions:
+        show.write_numbers(found.numbers, flags.predictions)
     if found.answers is not None and flags.confusion:
-        write_confusion(found.answers, flags.confusion)
-    print(as_json(found) if flags.format == "json" else as_text(found, flags.rows), end="")
+        show.write_confusion(found.answers, flags.confusion)
+    print(show.as_json(found) if flags.format == "json" else show.as_text(found, flags.rows), end="")
 
 
 def _of_run(flags: EvalFlags) -> "Evaluation":
     """What a run's student scores."""
     from famkd.evaluate import evaluate_run
 
-    _refuse({"output": flags.output, **_images(flags)}, "A run knows how its student takes images and returns logits")
+    of_checkpoints = {"task": flags.task, "output": flags.output, **_images(flags)}
+    _refuse(of_checkpoints, "A run knows its task, how its student takes images, and where the logits are")
     names = ("best", "ema", "epoch", "split", "batch_size", "accelerator", "teacher_weights")
     chosen: dict[str, Any] = {name: getattr(flags, name) for name in names}
     agreement = flags.agreement or bool(flags.teacher_weights)
@@ -105,7 +113,7 @@ def _of_checkpoint(flags: EvalFlags) -> "Evaluation":
 
     of_runs = {"split": flags.split != "test", "agreement": flags.agreement, "teacher_weights": flags.teacher_weights}
     _refuse(of_runs, "Only a run knows its teacher and its held-out images")
-    chosen = {name: getattr(flags, name) for name in ("output", "batch_size", "accelerator")}
+    chosen = {name: getattr(flags, name) for name in ("task", "output", "batch_size", "accelerator")}
     return evaluate_checkpoint(flags.model, flags.weights, flags.data, flags.root, **chosen, **_images(flags))
 
 

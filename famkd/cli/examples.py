@@ -25,7 +25,10 @@ EXAMPLES = {
         "famkd sweep mine.yaml --on ray --gpus 0.5",
     ),
     "tune": ("famkd tune search.yaml --trials 50", "famkd tune search.yaml --trials 80 --pruner hyperband"),
-    "store": ("famkd store cifar100/resnet56-resnet20 --root DATA --views 4 --features stages embed",),
+    "store": (
+        "famkd store cifar100/resnet56-resnet20 --root DATA --views 4 --features stages embed",
+        "famkd store mine.yaml --views 4",
+    ),
     "export": (
         "famkd export runs/quickstart/fam_review-seed0 --to onnx",
         "famkd export RUN --to onnx --input bytes --best --out student.onnx --format json",

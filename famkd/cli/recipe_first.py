@@ -13,7 +13,7 @@ Own = TypeVar("Own")
 
 
 def read_recipe(argv: list[str], own: type[Own], *, prog: str, example: str, method: str) -> "tuple[Own, Recipe]":
-    """The command's own flags and the recipe. `--help` prints and exits.
+    """The command's own flags and the recipe, which may be one of flags alone. `--help` prints and exits.
 
     Args:
         own: a dataclass of the command's own flags.
@@ -21,16 +21,24 @@ def read_recipe(argv: list[str], own: type[Own], *, prog: str, example: str, met
         example: a command line, for the error without a recipe.
         method: the method whose options `--help` shows without a recipe.
 
-    Errors: UserError for a command line that does not begin with a recipe.
+    Errors: UserError for a command line that neither begins with a recipe nor names a student.
     """
-    if argv and argv[0] not in ("-h", "--help"):
-        find_recipe(argv[0])  # before torch is imported
+    source = argv[0] if argv and not argv[0].startswith("-") else ""
+    if source:
+        find_recipe(source)  # before torch is imported
     from famkd.config.load import load_recipe, parse_recipe
 
-    if not argv or argv[0].startswith("-"):
+    if not source and not names_a_student(argv):
         if not {"-h", "--help"} & {*argv}:
-            raise UserError(f"Name a recipe or a file: {example}, or one of `famkd ls recipes`.")
+            raise UserError(
+                f"Name a recipe or a file: {example}, or one of `famkd ls recipes`; or networks of your own by "
+                "--student.model, --teacher.model and --teacher.weights, as for famkd train."
+            )
         parse_recipe({"method": method}, ["--help"], name="recipe", prog=f"{prog} RECIPE", own=own)
-    source, *rest = argv
-    parsed, flags = parse_known(own, rest, prog=f"{prog} {source}")
+    parsed, flags = parse_known(own, argv[1:] if source else argv, prog=f"{prog} {source}".rstrip())
     return parsed, load_recipe(source, *flags, prog=prog, own=own)
+
+
+def names_a_student(argv: list[str]) -> bool:
+    """Whether flags name a student, so that no recipe is needed."""
+    return any(word.partition("=")[0] in ("--student.model", "--student-model") for word in argv)

@@ -9,6 +9,7 @@ import tyro
 from annotated_types import Ge
 
 from famkd.cli.flags import Place
+from famkd.cli.recipe_first import names_a_student
 from famkd.cli.sweep import print_sweep
 from famkd.command_line.parse import parse_known
 from famkd.config.builtin import builtin_recipes, find_recipe
@@ -39,7 +40,7 @@ def train_command(argv: list[str]) -> None:
         find_recipe(source)  # before torch is imported
     from famkd.config.load import load_recipe, parse_recipe
 
-    if not source and not _names_a_student(rest):
+    if not source and not names_a_student(rest):
         parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", own=TrainFlags)
     own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}".rstrip())
     if "--seeds" in rest and not own.seeds:
@@ -67,7 +68,7 @@ def recipe_first(argv: list[str]) -> tuple[str, list[str]]:
     if argv and not argv[0].startswith("-"):
         return argv[0], argv[1:]
     places = [place for place, word in enumerate(argv) if place and _is_recipe(word)]
-    if _names_a_student(argv):  # a run directory may be a value, as of --teacher.weights
+    if names_a_student(argv):  # a run directory may be a value, as of --teacher.weights
         places = [place for place in places if argv[place] in builtin_recipes() and argv[place - 1][:2] != "--"]
         if not places:
             return "", argv
@@ -83,10 +84,6 @@ def recipe_first(argv: list[str]) -> tuple[str, list[str]]:
     place = builtin[0] if builtin else places[-1]
     reordered = [argv[place], *argv[:place], *argv[place + 1 :]]
     raise UserError(f"The recipe comes first: {shlex.join(['famkd', 'train', *reordered])}")
-
-
-def _names_a_student(argv: list[str]) -> bool:
-    return any(word.partition("=")[0] in ("--student.model", "--student-model") for word in argv)
 
 
 def _is_recipe(text: str) -> bool:

@@ -1,11 +1,15 @@
-"""Run one command of a program: what it prints and with which code it exits when it cannot go on."""
+"""Run a command or a script: what it prints and with which code it exits when it cannot go on."""
 
+import contextlib
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-from famkd.errors import TrainingStopped, UserError, is_first_process, nearest, quiet_on_closed_pipe
+from famkd.errors import TrainingStopped, UserError, inert, is_first_process, nearest, quiet_on_closed_pipe
 
 Commands = Mapping[str, Callable[[list[str]], None]]
 
@@ -30,6 +34,7 @@ def run_command(
     """
     argv = sys.argv[1:] if argv is None else argv
     _write_any_character()
+    _write_warnings_as_sentences(program)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(usage, end="")
         sys.exit(0 if argv else 2)
@@ -37,10 +42,27 @@ def run_command(
         print(f"{program} {version('famkd')}")
         return
     command, *rest = argv
-    try:
+    with exiting(program, after_ctrl_c.get(command, "")):
         if command not in commands:
             raise UserError(f"There is no command {command!r}.{nearest(command, commands)} See {program} --help.")
         _run(commands[command], rest, examples.get(command, ()))
+
+
+@quiet_on_closed_pipe()
+def run_script(function: Callable[..., object]) -> None:
+    """Call a function with the arguments of this process, which is a script. Errors end it as in `run_command`."""
+    from famkd.command_line.parse import call  # imports tyro, which `famkd --help` does not need
+
+    _write_any_character()
+    with exiting(Path(sys.argv[0]).name):
+        call(function, sys.argv[1:], prog=f"python {sys.argv[0]}")
+
+
+@contextlib.contextmanager
+def exiting(program: str, after_ctrl_c: str = "") -> Iterator[None]:
+    """Print an error inside the block as one sentence, and exit with its code."""
+    try:
+        yield
     except UserError as error:
         print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -50,7 +72,7 @@ def run_command(
         sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         if is_first_process():
-            print(f"{program}: interrupted{after_ctrl_c.get(command, '')}", file=sys.stderr)
+            print(f"{program}: interrupted{after_ctrl_c}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -69,3 +91,15 @@ def _write_any_character() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="backslashreplace")
+
+
+def _write_warnings_as_sentences(program: str) -> None:
+    """Write a warning that is meant for the user without the line of code that it comes from."""
+    usual = warnings.formatwarning
+
+    def sentence(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        if category is not UserWarning:
+            return usual(message, category, *place, **more)
+        return f"{program}: warning: {inert(str(message))}\n"
+
+    warnings.formatwarning = sentence

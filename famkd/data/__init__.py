@@ -17,7 +17,7 @@ from famkd.data.small import Images, cifar10, cifar100, digits
 from famkd.data.targets import ALL
 from famkd.data.torch_data import Datasets, TorchData
 from famkd.distill.types import Dataset
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, nearest, one_line
 
 # Each builder is called as (root, batch_size, device, seed, augment, **options) and returns a `Dataset`. Its
 # keyword-only arguments are its options. An attribute `task` names the only task that it is for, or `tasks` several,
@@ -79,7 +79,7 @@ def build_data(
     if "batch_size" in parameters:
         data = build(root, batch_size, device, seed, augment, **options)
     else:
-        data = _from_plugin(name, build(root, **options), batch_size, device, seed, augment, task)
+        data = _from_plugin(name, _called(name, build, root, options), batch_size, device, seed, augment, task)
     if task == "unlabelled":
         data.classes = [str(number) for number in range(classes)]
     if val:
@@ -111,6 +111,17 @@ def _ability(name: str, data: Any, method: str) -> Callable[..., None]:
         what, option = ABILITIES[method]
         raise UserError(f"The data set {name} cannot {what}: leave --data.{option} out.")
     return getattr(data, method)
+
+
+def _called(name: str, build: Callable[..., Any], root: str, options: dict[str, Any]) -> Any:
+    """What a plug-in's function of a root returns; UserError for whatever it raises."""
+    try:
+        return build(root, **options)
+    except UserError:
+        raise
+    except Exception as error:  # a user's function can raise anything
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"The data set {name} cannot be read from {root}: {reason}.") from error
 
 
 def _from_plugin(

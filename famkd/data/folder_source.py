@@ -83,6 +83,15 @@ def read_folders(
         train, test, classes = _tabled(root, splits, task, table)
         more = partial(_from_table, root=root, task=task, table=table, known=classes)
 
+    if train.folder == test.folder:
+        warnings.warn(
+            inert(
+                f"{train.folder} holds the training images and the test images: figures on the test set say nothing "
+                "about other images. Pass --data.val 0.2, and look at the figures of held-out images."
+            ),
+            stacklevel=2,
+        )
+
     def read_split(name: str) -> FolderSource:
         folder = find_further(root, name)
         if str(folder) in (train.folder, test.folder):

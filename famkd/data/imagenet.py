@@ -10,6 +10,7 @@ from famkd.data.folder_source import read_folders
 from famkd.data.loader import TrainTest
 from famkd.data.pixels import colour
 from famkd.data.shard_cache import ShardCache
+from famkd.data.shard_files import reachable
 from famkd.data.streamed import SIZE, Streamed
 from famkd.data.targets import ALL
 from famkd.data.transforms import Interpolation, Preprocessing, size_from
@@ -85,7 +86,8 @@ def read_imagenet(
     if "://" in root or has_shards(root, splits[0]):
         if task not in ("classification", "unlabelled"):
             raise UserError(f"Shards are read for classification and unlabelled, not for {task}: unpack them.")
-        return read_shards(root, splits, Reading(label_key, task == "classification", cache))
+        with reachable(root):
+            return read_shards(root, splits, Reading(label_key, task == "classification", cache))
     if cache:
         raise UserError("--data.cache keeps copies of shards, and these images lie in folders: leave it out.")
     return read_folders(root, splits, task, table)

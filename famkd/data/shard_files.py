@@ -93,6 +93,20 @@ def file_system(root: str) -> tuple[Any, str]:
         raise UserError(f"{root} cannot be read: {one_line(error)}.") from error
 
 
+@contextlib.contextmanager
+def reachable(root: str) -> Iterator[None]:
+    """Turn what a server or its package raises into a UserError; errors of folders on this machine stay as they are."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # every file system raises its own
+        if "://" not in root:
+            raise
+        reason = one_line(error)
+        raise UserError(f"{root} cannot be read: {reason}. Check the address, the network and your account.") from error
+
+
 def find_tars(files: Any, root: str, pattern: str) -> dict[str, int]:
     """Name under the root and bytes of each tar of a pattern, in alphabetical order; UserError for missing ones."""
     found: dict[str, int] = {}

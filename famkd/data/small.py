@@ -1,5 +1,6 @@
 """Small images held whole in memory: `Images`, and functions that load them from a root."""
 
+import contextlib
 import math
 import os
 import zipfile
@@ -14,6 +15,7 @@ from famkd.errors import UserError, one_line
 from famkd.files import must_fit
 
 MOST_CHANNELS = 64  # of an image: a larger last axis is its width
+MOST_NAMED = 8  # arrays of a file in a message
 MOST_CLASSES = 100_000  # larger labels are some other numbers, and would make a classifier of gigabytes
 # Mean and deviation of the training images, cut to 4 digits; for CIFAR-10 the values in common use.
 CIFAR_MEAN, CIFAR_STD = (0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)
@@ -140,10 +142,13 @@ def _cifar(path: Path, name: str) -> _Arrays:
 
     from torchvision import datasets
 
-    kind = getattr(datasets, name)
+    kind, made = getattr(datasets, name), not path.exists()
     try:
         train, test = (kind(str(path), train=part, download=True) for part in (True, False))
     except (OSError, RuntimeError) as error:
+        if made:  # by the download; an empty folder PATH@64 would hide that PATH is meant
+            with contextlib.suppress(OSError):
+                path.rmdir()
         reason = one_line(error)
         raise UserError(
             f"{name.replace('CIFAR', 'CIFAR-')} is not under {path} and could not be downloaded ({reason}): "
@@ -179,8 +184,17 @@ def stored_arrays(path: Path, needed: tuple[str, ...], *optional: str) -> dict[s
     if missing:
         *first, last = needed
         unlabelled = ", or pass --task unlabelled" if all(key.startswith("y_") for key in missing) else ""
-        raise UserError(f"{path} lacks {', '.join(missing)}: it needs {', '.join(first)} and {last}{unlabelled}.")
+        raise UserError(
+            f"{path} lacks {', '.join(missing)}: it needs {', '.join(first)} and {last}{unlabelled}. It holds "
+            f"{_names_in(path)}."
+        )
     return stored
+
+
+def _names_in(path: Path) -> str:
+    """What an .npz file calls its arrays."""
+    with zipfile.ZipFile(path) as archive:
+        return ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:MOST_NAMED]) or "nothing"
 
 
 def names_of_classes(path: Path, names: np.ndarray, count: int) -> list[str]:

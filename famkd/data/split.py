@@ -44,6 +44,8 @@ def read_split(val: str, seed: int = 0) -> Split:
     try:
         fraction = float(val)
     except ValueError:
+        if val.endswith("%"):
+            raise UserError(f"--data.val is {val}: write it as a fraction, such as 0.1 for 10 %.") from None
         return Split(name=val)
     if not 0 < fraction < 1:
         raise UserError(f"--data.val is {val}: pass a fraction between 0 and 1, or the name of a split.")

@@ -87,8 +87,10 @@ def class_folders(split: Path) -> dict[str, Path]:
     """The folders of a split by the names of their classes, in alphabetical order of the folders.
 
     Names are in Unicode's composed form (NFC), as systems differ in how they store an accent. Links that lead back
-    to a folder above them are left out.
+    to a folder above them are left out. UserError if there is no such folder.
     """
+    if not split.is_dir():
+        raise UserError(f"There is no folder {split}.")
     above = _above(split)
     folders: dict[str, Path] = {}
     for entry in sorted(entries(split), key=lambda entry: entry.name):
@@ -130,14 +132,16 @@ def match_classes(train: Path, test: Path) -> list[str]:
     unknown = [name for name in tested if name not in classes]
     if unknown:
         hint = nearest(unknown[0], classes)
-        raise UserError(f"{test} has classes that {train} lacks: {and_more(unknown)}.{hint} Sort both alike.")
+        raise UserError(
+            f"{test} has classes that {train} lacks: {and_more(unknown)}.{hint} Give both the same classes."
+        )
     return list(classes)
 
 
 def without_images(split: Path, classes: list[str]) -> str:
     """The error for classes whose folders hold no images: their names, and what lies there instead."""
     folders = class_folders(split)
-    found = [f"{name} ({_contents(folders[name])})" for name in classes]
+    found = [f"{name} (the folder holds {_contents(folders[name])})" for name in classes]
     return f"{split} has no images of {and_more(found)}. Add images, or remove these folders."
 
 

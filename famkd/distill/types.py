@@ -258,6 +258,10 @@ class Task(Protocol):
         """The teacher's view."""
         ...
 
+    def predicted(self, logits: Tensor) -> Tensor:
+        """What a reader takes from logits (N, labels), where an image has no single class: probabilities or numbers."""
+        ...
+
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
         """Figures on held-out data, summed over all processes."""
         ...

@@ -14,7 +14,7 @@ from famkd.config.recipe import Net, Recipe
 from famkd.data import build_data
 from famkd.distill.types import Dataset, Method
 from famkd.errors import UserError
-from famkd.evaluate.answers import Recorder
+from famkd.evaluate.answers import Answers, Recorder
 from famkd.evaluate.closing import closing_table as closing_table
 from famkd.evaluate.noise import Noise
 from famkd.evaluate.show import Evaluation
@@ -66,6 +66,8 @@ def evaluate_run(
     device = one_device(accelerator).device
     network, images = load_deployed(run, device, data=data, root=root, best=best, ema=ema, epoch=epoch)
     task = TASKS[run.recipe.task]
+    if agreement and not (task.has_single_class or task.judged_by_teacher):
+        raise UserError(f"Agreement is of classes, and {run.recipe.task} has none: leave --agreement out.")
     teacher = teacher_of(run, images, teacher_weights) if agreement or task.judged_by_teacher else None
     images = judged(task, images, teacher)
     names = _class_names(run, images)
@@ -78,6 +80,7 @@ def evaluate_checkpoint(
     data: str = "",
     root: str = "",
     *,
+    task: str = "",
     output: str = "",
     batch_size: int = 0,
     accelerator: str = "auto",
@@ -87,15 +90,19 @@ def evaluate_checkpoint(
 
     Args:
         weights: a checkpoint file, a run directory, `recipe:NAME` or `pretrained`.
-        data, root: the data set; by default the usual one of the model's task, in the folder `data`.
+        data, root: the data set; by default the usual one of the task, in the folder `data`.
+        task: what the model does with an image; by default what it is for.
         output: where the logits are in what the model returns, such as `logits` or `1`.
         images: mean, std, size and interpolation, as in the section `teacher` of a recipe.
     """
     if not weights:
         raise UserError("A model needs --weights: a checkpoint file, a run, recipe:NAME or pretrained.")
-    task = task_of_model(model)
+    task = task or task_of_model(model)
+    if task not in TASKS or TASKS[task].judged_by_teacher:
+        known = [name for name, each in TASKS.items() if not each.judged_by_teacher]
+        raise UserError(f"--task {task} has no figures of a checkpoint alone: pass {', '.join(known)}.")
     device = one_device(accelerator).device
-    chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False)
+    chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False, task=task)
     network = load_network(Net(model, weights, output=output, **images), chosen, task).model.eval()
     return _evaluate(network, chosen, task, batch_size)
 
@@ -114,16 +121,24 @@ def _evaluate(
     check_values(given, get_type_hints(_evaluate, include_extras=True))
     batches = images.val(batch_size) if split == "val" else images.test(batch_size)
     names = names or images.classes
-    if not TASKS[task].has_single_class:
-        figures, by_class = TASKS[task].evaluate(network, batches)
+    known = TASKS[task]
+    if not known.returns_logits:
+        figures, by_class = known.evaluate(network, batches)
         return Evaluation(figures, dict(zip(names, by_class, strict=True)) if by_class else {})
-    recorder = Recorder(network, teacher)
-    figures = TASKS[task].evaluate(network, recorder.watch(batches)).figures
-    answers = recorder.answers(names)
+    recorder = Recorder(network, teacher if known.has_single_class else None)
+    figures, by_label = known.evaluate(network, recorder.watch(batches))
+    answers = _with_files(recorder.answers(names), images, split)
+    if known.has_single_class:
+        return Evaluation(figures, dict(zip(names, answers.accuracy_by_class())), answers)
+    numbers = None if known.judged_by_teacher else replace(answers, logits=known.predicted(answers.logits))
+    return Evaluation(figures, dict(zip(names, by_label or ())), numbers=numbers)
+
+
+def _with_files(answers: Answers, images: Dataset, split: Split) -> Answers:
+    """Answers with the file of each image, where the data set knows it."""
     file = getattr(images, "file", None)
     files = [file(index, split) for index in answers.index.tolist()] if file else []
-    answers = replace(answers, files=files if all(files) else ())
-    return Evaluation(figures, dict(zip(names, answers.accuracy_by_class())), answers)
+    return replace(answers, files=files if all(files) else ())
 
 
 def _class_names(run: Run, images: Dataset) -> list[str]:

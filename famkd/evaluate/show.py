@@ -22,6 +22,7 @@ class Evaluation(NamedTuple):
     figures: dict[str, float]  # in percent, the leading one first
     by_class: dict[str, float]  # the leading figure of each class; -1 for a class without images
     answers: Answers | None = None  # of a classifier
+    numbers: Answers | None = None  # of several labels or numbers for each image, in place of logits and labels
 
 
 def as_text(found: Evaluation, rows: int) -> str:
@@ -91,9 +92,9 @@ def _finite(value: Any) -> Any:
 
 def write_confusion(answers: Answers, path: str | Path) -> None:
     """Write the number of images by class (row) and predicted class (column): .npz, or CSV with class names."""
-    counts = answers.confusion().numpy()
+    counts = answers.confusion()
     if _is_npz(path):
-        _write_arrays(path, counts=counts, classes=np.array(answers.classes))
+        _write_arrays(path, {"counts": counts}, classes=answers.classes)
         return
     rows = [[name, *row] for name, row in zip(answers.classes, counts.tolist())]
     _write_csv(path, ["class", *answers.classes], rows)
@@ -109,10 +110,7 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
         tensors["logits"] = answers.logits
         if answers.teacher is not None:
             tensors["teacher_logits"] = answers.teacher
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        if answers.files:
-            arrays["files"] = np.array(answers.files)
-        _write_arrays(path, **arrays, classes=np.array(answers.classes))
+        _write_arrays(path, tensors, files=answers.files, classes=answers.classes)
         return
     names = answers.classes
     columns = [answers.index.tolist(), _named(names, answers.labels), _named(names, answers.predicted)]
@@ -124,6 +122,24 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
     if answers.files:
         header.append("file")
         columns.append(list(answers.files))
+    _write_csv(path, header, zip(*columns, strict=True))
+
+
+def write_numbers(answers: Answers, path: str | Path) -> None:
+    """Write what was predicted for each image and label, a probability or a number, beside what is true."""
+    if _is_npz(path):
+        tensors = {"index": answers.index, "targets": answers.labels, "predicted": answers.logits}
+        _write_arrays(path, tensors, files=answers.files, labels=answers.classes)
+        return
+    columns: list[Sequence[Any]] = [answers.index.tolist()]
+    header = ["image"]
+    for place, name in enumerate(answers.classes):
+        header += [name, f"{name} predicted"]
+        columns.append([f"{value:g}" for value in answers.labels[:, place].tolist()])
+        columns.append([f"{value:.4g}" for value in answers.logits[:, place].tolist()])
+    if answers.files:
+        header.append("file")
+        columns.append(answers.files)
     _write_csv(path, header, zip(*columns, strict=True))
 
 
@@ -141,7 +157,10 @@ def _named(names: list[str], places: Tensor) -> list[str]:
     return [names[place] for place in places.tolist()]
 
 
-def _write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+def _write_arrays(path: str | Path, tensors: dict[str, Tensor], **words: Sequence[str]) -> None:
+    """Write tensors and lists of words as .npz; empty lists are left out."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    arrays |= {name: np.array(each) for name, each in words.items() if each}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]  (it takes any arrays)
     write_atomically(Path(path), buffer.getbuffer())

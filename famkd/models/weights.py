@@ -61,6 +61,8 @@ def load_checkpoint(
     new_head = _only_the_head(wrong, state, own)
     if new_head and not any_classes:
         raise UserError(f"{path} does not fit {called}: {new_head}: {_cure(wrong, state)}.")
+    if channels := _channels(wrong, state, own):
+        raise UserError(f"{path} does not fit {called}: {channels}.")
     if _does_not_fit(wrong) and not new_head:
         raise UserError(f"{path} does not fit {called}: {_complaint(wrong)}. {_other_architecture(path)}")
     taken = {name: value for name, value in state.items() if name in own and name not in wrong.misshapen}
@@ -130,6 +132,20 @@ def _only_the_head(wrong: Misfit, state: Mapping[str, Tensor], own: Mapping[str,
     if head and [head] == last and whole and beside and not wrong.misshapen:
         return f"the checkpoint has no classifier {head}"
     return ""
+
+
+def _channels(wrong: Misfit, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """What to say where the first convolution is for images of another number of channels, or ""."""
+    first = next((name for name, value in own.items() if value.ndim == 4), "")
+    if first not in wrong.misshapen or wrong.missing or wrong.unexpected:
+        return ""
+    theirs, ours = state[first].shape, own[first].shape
+    if theirs[1:2] == ours[1:2] or theirs[:1] + theirs[2:] != ours[:1] + ours[2:]:
+        return ""
+    return (
+        f"it is for images of {theirs[1]} channels, and these have {ours[1]}: pass --data.channels {theirs[1]}, or "
+        f"weights for images of {ours[1]}"
+    )
 
 
 def _cure(wrong: Misfit, state: Mapping[str, Tensor]) -> str:

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
-from famkd.errors import UserError, one_line
+from famkd.errors import UserError, nearest, one_line
 from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.alike import with_own_seed
 from famkd.run.environment import environment_info
@@ -71,7 +71,8 @@ class Run:
         """An existing run; UserError if the path is not a run directory."""
         run = cls(path)
         if not run.exists:
-            raise UserError(f"{path} is no run directory: it holds no recipe.yaml.")
+            near = (*run.path.glob("*-seed*"), *run.path.parent.glob("*-seed*"))
+            raise UserError(f"{path} is no run directory: it holds no recipe.yaml.{nearest(str(path), map(str, near))}")
         return run
 
     # reading ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ class Detection:
     judged_by_teacher = False
     has_single_class = False
 
+    def predicted(self, logits: Tensor) -> Tensor:
+        raise NotImplementedError  # a detector returns no logits
+
     def refuses(self, method: type[Method]) -> str:
         if method.wants.startswith(("stages", "preact")) and not method.relates_images:
             return ""

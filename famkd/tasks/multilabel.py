@@ -42,6 +42,10 @@ class Multilabel(ImageTask):
         logits, feats = net(batch.images)
         return View(two_classes(logits), feats, net.head)
 
+    def predicted(self, logits: Tensor) -> Tensor:
+        """The probability of each label."""
+        return logits.sigmoid()
+
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Scores:
         """mAP over the labels that some image has, F1 of all labels at a probability of 0.5, and AP of each label."""

@@ -18,6 +18,7 @@ from famkd.models import build_model
 from famkd.models.heads import select_classes
 from famkd.models.options import BuildOptions
 from famkd.models.origin import UNKNOWN, Origin, file_origin, library_origin
+from famkd.models.strided import skip_pixels_first
 from famkd.models.weights import Loaded, load_checkpoint
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
@@ -66,6 +67,8 @@ def load_network(
     if loaded.new_head and who == "model":
         raise UserError(f"The classifier of {net.model} would have random weights, because {loaded.new_head}.")
     model = model.to(memory_format=torch.channels_last).to(data.device)
+    if data.device.type == "cpu":
+        skip_pixels_first(model)
     remarks = [*loaded.remarks]
     if hook and hook.needed:
         model.register_forward_pre_hook(hook)

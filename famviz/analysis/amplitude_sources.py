@@ -4,17 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from famkd.distill.distiller import Distiller
 from famkd.errors import UserError, nearest
-from famkd.features.taps import Tapped, default_taps
+from famkd.features.taps import default_taps
 from famviz.analysis.compare_networks import Sources, compare_networks
 from famviz.analysis.network_comparison import NetworkComparison
 from famviz.analysis.stage_spectra import level_maps, method_of
-from famviz.networks import Source, students_of_runs, trained_distiller, untouched
+from famviz.networks import Source, students_of_runs, tapping, trained_distiller
 from famviz.networks.checkpoints import Checkpoints, best_checkpoint, network_at
 
 Inputs = Mapping[str, Tensor]  # normalised images by network
@@ -60,18 +59,12 @@ def maker_of(name: str, model: nn.Module, taps: Sequence[str] = ()) -> Callable[
     """A function from images to the maps of a network's stages, or of its `taps`. The network is left as it was."""
     known = list(taps)
 
-    @torch.no_grad()
     def make(inputs: Inputs) -> Maps:
         images = inputs[name]
-        with untouched(model):
-            if not known:
-                known.extend(default_taps(model.eval(), "stages", images[:2]))
-            tapped = Tapped(model.eval(), known)
-            try:
-                maps = tapped(images)[1]
-            finally:
-                tapped.remove()
-        return with_frequencies(known, maps)
+        if not known:
+            known.extend(default_taps(model, "stages", images[:2]))
+        with tapping(model, known) as tapped:
+            return with_frequencies(known, tapped(images)[1])
 
     return make
 
@@ -111,9 +104,7 @@ def _output(distiller: Distiller, method: str, reference: str) -> Callable[[Inpu
     """The maps that a method compares with the teacher."""
 
     def make(inputs: Inputs) -> Maps:
-        images = inputs[reference]
-        labels = torch.from_numpy(np.zeros(len(images), np.int64))
-        names, chunks = level_maps(distiller, method, images, labels)
+        names, chunks = level_maps(distiller, method, inputs[reference])
         return with_frequencies(names, [torch.cat(parts) for parts in zip(*chunks)])
 
     return make

@@ -12,7 +12,7 @@ from famkd.run.directory import Run
 from famkd.run.scores import leading, result
 from famviz.analysis.amplitude import Stage
 from famviz.analysis.cam_compare import Comparison
-from famviz.analysis.cam_scores import mean
+from famviz.analysis.cam_scores import mean, standard_error
 from famviz.analysis.effect import Effect
 from famviz.analysis.filter_tables import against_noise
 from famviz.filter import Filter
@@ -62,7 +62,7 @@ def _seeds_beside(run: Run) -> SeedGroup | None:
 def _group_words(group: SeedGroup) -> tuple[str, int]:
     """Accuracy of a group with its difference from the student alone, and from how many seeds that is."""
     last = group.last()
-    name = _figure(next(iter(group.scores.values())).figure)
+    name = figure_name(next(iter(group.scores.values())).figure)
     who = f"the student by {group.label}" if group.recipe.method_names else "the student alone"
     words = f"{who} has {name} {spread(list(last.values()))} %"
     if not group.recipe.method_names:
@@ -85,7 +85,7 @@ def _unfinished(run: Run) -> str:
         return "No epoch is done yet."
     figure = leading(rows[-1])
     done = f"{rows[-1]['epoch']} of {run.recipe.optim.epochs} epochs"
-    return f"The training has done {done}; {_figure(figure)} is {rows[-1][figure]:.2f} % so far."
+    return f"The training has done {done}; {figure_name(figure)} is {rows[-1][figure]:.2f} % so far."
 
 
 def difference_words(test: Paired, unit: str = " points") -> str:
@@ -195,9 +195,7 @@ def maps_words(shown: Comparison) -> str:
 def _change(shown: Comparison, name: str, key: str) -> str:
     """The mean change of a figure from the student alone to a student, image by image, with its standard error."""
     change = shown.figures[name][key] - shown.figures[ALONE][key]
-    known = change[~np.isnan(change)]
-    error = known.std(ddof=1) / len(known) ** 0.5 if len(known) > 1 else np.nan
-    return f"{mean(change):+.3f} ± {error:.3f}"
+    return f"{mean(change):+.3f} ± {standard_error(change):.3f}"
 
 
 def joined(words: Sequence[str]) -> str:
@@ -210,7 +208,8 @@ def _students(names: Sequence[str]) -> list[str]:
     return [name for name in names if name != ALONE and OUTPUT not in name]
 
 
-def _figure(name: str) -> str:
+def figure_name(name: str) -> str:
+    """The name of a figure in words: top-1 for `top1`."""
     return name.replace("top1", "top-1")
 
 

@@ -53,7 +53,6 @@ def output_correlations(source: Source, *, count: int = 200, root: str = "") -> 
     """
     run = run_of(source)
     images, labels = task_images(run, count, root)
-    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else torch.as_tensor(labels)
     distiller = trained_distiller(run, root)
     rows = []
     for name in distiller.methods:

@@ -26,6 +26,7 @@ from famviz.analysis.cam_place import (
     only_class_token,
 )
 from famviz.analysis.cam_rollout import rollout
+from famviz.analysis.predictions import called
 from famviz.networks import logits_of, returning_logits, untouched
 
 METHODS = ("GradCAM", "GradCAM++", "HiResCAM", "LayerCAM", "EigenCAM", "ScoreCAM", "AblationCAM")
@@ -160,8 +161,11 @@ def _classes(target: Target, logits: Tensor) -> Tensor:
     """The class (B,) that each map is about."""
     if isinstance(target, str):
         return logits.argmax(1)
-    classes = torch.as_tensor(target, device=logits.device)
-    return classes.long().expand(len(logits))
+    classes = torch.as_tensor(target, device=logits.device).long()
+    wrong = classes[(classes < 0) | (classes >= logits.shape[1])].tolist()
+    if wrong:
+        raise UserError(f"There is no class {wrong[0]}: the network has {logits.shape[1]}, counted from 0.")
+    return classes.expand(len(logits))
 
 
 def _result(parts: Sequence[_Evidence], images: Tensor, method: str, names: Sequence[str]) -> CamResult:
@@ -173,8 +177,7 @@ def _result(parts: Sequence[_Evidence], images: Tensor, method: str, names: Sequ
     first = parts[0]
     why_empty = []
     for each, label in zip(evidence, classes.tolist()):
-        called = str(names[label]) if len(names) > label else f"class {label}"
-        why_empty.append(_why_empty(each, method, first.layer, called, first.remedy))
+        why_empty.append(_why_empty(each, method, first.layer, called(names, label), first.remedy))
     return CamResult(
         enlarged(evidence.cpu().numpy(), (images.shape[-2], images.shape[-1])),
         evidence.cpu().numpy(),

@@ -14,7 +14,6 @@ from famviz.analysis.cam_sanity import randomisation
 from famviz.networks.prepare import as_bytes
 from famviz.tables import Rows
 
-TOP = 0.2  # share of the pixels that an IoU is about
 Figures = dict[str, np.ndarray]  # name of a figure to its values (B,)
 
 
@@ -136,16 +135,8 @@ def _about(
 
 def _figures(shown: _Shown, first: np.ndarray, masks: np.ndarray | None, steps: int) -> Figures:
     """Figures about the maps of one network; `first` are the maps of the reference."""
-    figures = {
-        "rank correlation": cam_scores.rank_correlation(shown.maps, first),
-        "IoU": cam_scores.top_iou(shown.maps, first, TOP),
-    }
-    if steps:
-        figures |= _areas(shown, shown.result.maps, steps)
-    if masks is not None:
-        figures["energy inside"] = cam_scores.energy_inside(shown.maps, masks)
-        figures["pointing"] = cam_scores.pointing_hits(shown.maps, masks)
-    return figures
+    figures = cam_scores.agreement(shown.maps, first, masks)
+    return figures | (_areas(shown, shown.result.maps, steps) if steps else {})
 
 
 def _random_figures(shown: _Shown) -> Figures:

@@ -38,8 +38,7 @@ def default_layer(model: nn.Module, images: Tensor) -> str:
     Of a vision transformer whose classifier reads only the class token, the patch tokens of the last block have no
     gradient. There it is the input of the first norm of that block, `blocks.11.norm1:in`.
     """
-    with torch.no_grad():
-        stages = default_taps(model, "maps", images[:2])
+    stages = default_taps(model, "maps", images[:2])
     for layer in reversed(stages):
         layout, gradient = _probe(model, layer, images[:1])
         if min(layout.grid) <= 1:
@@ -133,10 +132,8 @@ def _hooked(place: Place, use: Any) -> Iterator[None]:
         return use(value)
 
     if place.entering:
-        handle = place.module.register_forward_pre_hook(lambda module, args: change(args))
+        hook = place.module.register_forward_pre_hook(lambda module, args: change(args))
     else:
-        handle = place.module.register_forward_hook(lambda module, args, out: change(out))
-    try:
+        hook = place.module.register_forward_hook(lambda module, args, out: change(out))
+    with hook:
         yield
-    finally:
-        handle.remove()

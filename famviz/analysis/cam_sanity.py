@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from famkd.features.taps import default_taps
 from famviz.analysis import cam_scores
 from famviz.analysis.cam import ROLLOUT, CamResult, Target, cam
-from famviz.networks import untouched
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +88,7 @@ def parts(model: nn.Module, images: Tensor) -> list[tuple[str, list[str]]]:
 
     A part begins behind the stage before it, so that together they hold every parameter.
     """
-    with untouched(model), torch.no_grad():
-        stages = default_taps(model.eval(), "stages", images[:2])
+    stages = default_taps(model, "stages", images[:2])
     owners = [
         path for path, module in model.named_modules() if next(module.parameters(recurse=False), None) is not None
     ]

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from famviz.networks import logits_of, untouched
 
+TOP = 0.2  # share of the pixels that an IoU is about
+
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Spearman's correlation over pixels, -1..1; equal values share their mean rank."""
@@ -28,7 +30,7 @@ def _centred_ranks(maps: np.ndarray) -> np.ndarray:
     return ranks - ranks.mean(1, keepdims=True)
 
 
-def top_pixels(maps: np.ndarray, share: float = 0.2) -> np.ndarray:
+def top_pixels(maps: np.ndarray, share: float = TOP) -> np.ndarray:
     """The pixels (B, H, W) bool in the top `share` by value, and above 0."""
     flat = maps.reshape(len(maps), -1)
     count = max(1, round(share * flat.shape[1]))
@@ -36,7 +38,7 @@ def top_pixels(maps: np.ndarray, share: float = 0.2) -> np.ndarray:
     return (maps >= least[:, None, None]) & (maps > 0)
 
 
-def top_iou(one: np.ndarray, other: np.ndarray, share: float = 0.2) -> np.ndarray:
+def top_iou(one: np.ndarray, other: np.ndarray, share: float = TOP) -> np.ndarray:
     """Intersection over union of the top `share` of the pixels, 0..1."""
     a, b = top_pixels(one, share), top_pixels(other, share)
     both = (a & b).sum((1, 2))
@@ -56,6 +58,16 @@ def pointing_hits(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """The pointing game: 1 if the largest value is inside the mask, or the share of ties inside; 0 for a constant."""
     top = maps == maps.max((1, 2), keepdims=True)
     return np.where(_constant(maps), 0.0, (top & masks).sum((1, 2)) / top.sum((1, 2)))
+
+
+def agreement(maps: np.ndarray, first: np.ndarray | None, masks: np.ndarray | None) -> dict[str, np.ndarray]:
+    """`rank correlation` and `IoU` with other maps, if there are any, and `energy inside` and `pointing` with masks."""
+    found = {}
+    if first is not None:
+        found |= {"rank correlation": rank_correlation(maps, first), "IoU": top_iou(maps, first)}
+    if masks is not None:
+        found |= {"energy inside": energy_inside(maps, masks), "pointing": pointing_hits(maps, masks)}
+    return found
 
 
 def masks_of_boxes(boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
@@ -105,12 +117,21 @@ def mean(scores: np.ndarray) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
+def standard_error(scores: np.ndarray) -> float:
+    """Standard error of the mean over the images that have a score; NaN for fewer than two."""
+    known = scores[~np.isnan(scores)]
+    return float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else float("nan")
+
+
 def _constant(maps: np.ndarray) -> np.ndarray:
     return np.ptp(maps.reshape(len(maps), -1), axis=1) == 0
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
-    """A Gaussian blur with a standard deviation of `sigma` pixels; edges are reflected."""
+    """A Gaussian blur with a standard deviation of `sigma` pixels; edges are reflected.
+
+    torchvision's blur convolves once with a kernel of both dimensions, here up to 169 x 169 pixels.
+    """
     radius = min(int(3 * sigma), min(images.shape[-2:]) - 1)
     line = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, device=images.device) / sigma) ** 2)
     line = (line / line.sum()).to(images.dtype).expand(images.shape[1], 1, -1)

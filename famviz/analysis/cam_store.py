@@ -16,7 +16,6 @@ from famviz.analysis.network_comparison import NetworkComparison
 from famviz.networks import untouched
 
 TARGETS = ("true", "reference", "each")
-TOP = 0.2  # share of the pixels that an IoU is about
 
 
 class Choice(NamedTuple):
@@ -76,8 +75,7 @@ class CamStore:
         """Taps of the stages of a network, shallow to deep."""
         if name not in self._stages:
             model, images = self.comparison.models[name], self.comparison.inputs([0])[name]
-            with untouched(model), torch.no_grad():
-                self._stages[name] = default_taps(model.eval(), "stages", images)
+            self._stages[name] = default_taps(model, "stages", images)
         return self._stages[name]
 
     def layer(self, name: str, layer: str) -> str:
@@ -140,16 +138,7 @@ class CamStore:
         maps = {name: enlarged(each.evidence, size) for name, each in found.items() if isinstance(each, CamResult)}
         masks = None if self.comparison.masks is None else self.comparison.masks[positions]
         first = maps.get(self.comparison.reference)
-        figures: dict[str, dict[str, np.ndarray]] = {}
-        for name, own in maps.items():
-            figures[name] = {}
-            if first is not None:
-                figures[name]["rank correlation"] = cam_scores.rank_correlation(own, first)
-                figures[name]["IoU"] = cam_scores.top_iou(own, first, TOP)
-            if masks is not None:
-                figures[name]["energy inside"] = cam_scores.energy_inside(own, masks)
-                figures[name]["pointing"] = cam_scores.pointing_hits(own, masks)
-        return figures
+        return {name: cam_scores.agreement(own, first, masks) for name, own in maps.items()}
 
     def _faithful(self, shown: ImageMap, position: int, name: str, steps: int) -> tuple[float, float]:
         images = self.comparison.inputs([position])[name]

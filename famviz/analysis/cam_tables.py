@@ -26,10 +26,7 @@ def with_errors(shown: Comparison, keys: Sequence[str] = ("rank correlation", "e
         for key in keys:
             if key not in figures:
                 continue
-            values = figures[key]
-            known = values[~np.isnan(values)]
-            error = known.std(ddof=1) / len(known) ** 0.5 if len(known) > 1 else np.nan
-            row |= {key: cam_scores.mean(values), f"{key} ±": float(error)}
+            row |= {key: cam_scores.mean(figures[key]), f"{key} ±": cam_scores.standard_error(figures[key])}
             if key in shown.chance[name]:
                 row[f"{key} by chance"] = cam_scores.mean(shown.chance[name][key])
         rows.append(row)

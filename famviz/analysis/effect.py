@@ -6,13 +6,13 @@ is one amplitude, the teacher's root mean square over all frequencies but DC; |H
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from famkd.distill.distiller import Distiller
 from famkd.layers.fourier import FAM, FourierFilter
@@ -103,8 +103,6 @@ def effects(
         return []
     if images is None:
         images, labels = task_images(run, count, root)
-    if labels is None:
-        labels = torch.zeros(len(images), dtype=torch.long)
     distiller = trained_distiller(run, root)
     paths = {id(module): path for path, module in distiller.methods.named_modules()}
     found = []
@@ -187,13 +185,16 @@ class Level:
         assert norm.running_var is not None
         return (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None, None]
 
-    def watch(self) -> Iterator[RemovableHandle]:
-        """Hooks that keep what enters the level, the output of each branch, and the output of the level."""
-        yield self.fam.register_forward_pre_hook(self._keep_input)
-        yield self.layers.register_forward_hook(self._keeper("output"))
-        yield self.filter.register_forward_hook(self._keeper("global"))
-        if self.fam.local is not None:
-            yield self.fam.local.register_forward_hook(self._keeper("local"))
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Inside the block hooks keep what enters the level, the output of each branch, and that of the level."""
+        named = {"output": self.layers, "global": self.filter, "local": self.fam.local}
+        with ExitStack() as hooks:
+            hooks.enter_context(self.fam.register_forward_pre_hook(self._keep_input))
+            for name, module in named.items():
+                if module is not None:
+                    hooks.enter_context(module.register_forward_hook(self._keeper(name)))
+            yield
 
     def _keep_input(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self.seen["enters"] = args[0]
@@ -218,19 +219,17 @@ class Level:
             self.energy[name] = self.energy.get(name, 0.0) + _energy(maps) / images
 
 
-def _measured(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> list[Level]:
+def _measured(distiller: Distiller, name: str, images: Tensor, labels: Tensor | None) -> list[Level]:
     """The levels of a method that have a filter, measured on all images."""
     levels = filter_levels(method_of(distiller, name).compared())
     if not levels:
         return []
-    hooks = [hook for level in levels for hook in level.watch()]
-    try:
+    with ExitStack() as watched:
+        for level in levels:
+            watched.enter_context(level.watched())
         for teacher in walk(distiller, name, images, labels):
             for level in levels:
                 level.add(teacher.feats[level.back], len(images))
-    finally:
-        for hook in hooks:
-            hook.remove()
     return levels
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from famviz.analysis.effect import Level, Maps, filter_levels
 from famviz.analysis.filters import Pair
+from famviz.analysis.predictions import called
 from famviz.analysis.stage_spectra import method_of, walk
 from famviz.networks import Source, run_images, trained_distiller
 
@@ -91,13 +92,9 @@ class ImageEffects:
         levels = filter_levels(method_of(distiller, name).compared())
         paths = {id(module): each for each, module in distiller.methods.named_modules()}
         level = next(each for each in levels if paths[id(each.filter)] == path)
-        hooks = list(level.watch())
-        try:
+        with level.watched():
             (teacher,) = walk(distiller, name, images, labels)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        label = classes[int(labels[0])] if classes else f"class {int(labels[0])}"
+        label = called(classes, int(labels[0]))
         seen = {each: maps.detach() for each, maps in level.seen.items()}
         return level, seen, teacher.feats[level.back], ImageEffect(image, label, pixels[0], [])
 

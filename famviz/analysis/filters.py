@@ -19,11 +19,6 @@ OVERVIEW = 256  # blocks along a side of an overview of energies, at most
 WEAK = 0.02  # share of all amplitudes that lie below an automatic floor
 
 
-def largest(each: Filter) -> float:
-    """The largest |H| of a level."""
-    return each.largest()
-
-
 def amplitude(each: Filter, pair: Pair | None) -> np.ndarray:
     """|H| of a filter, or the root mean square over all filters, on the full centred plane (H, W)."""
     half = each.amplitude() if pair is None else np.abs(each.half(pair))

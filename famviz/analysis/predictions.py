@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 
-from famkd.features.taps import Tapped, default_taps
-from famviz.networks import logits_of, untouched
+from famkd.features.taps import default_taps
+from famviz.networks import logits_of, tapping
 from famviz.tables import Rows
 
 BINS = 10  # of confidence
@@ -26,14 +26,10 @@ class Answers:
 
     def show(self, positions: Sequence[int], images: Tensor) -> None:
         """Show normalised images (B, 3, H, W) at their positions to the network; it is left as it was."""
-        with untouched(self.model), torch.no_grad():
-            if self._taps is None:
-                self._taps = default_taps(self.model.eval(), "embed", images[:2])[-1:]
-            tapped = Tapped(self.model.eval(), self._taps)
-            try:
-                out, embeddings = tapped(images)
-            finally:
-                tapped.remove()
+        if self._taps is None:
+            self._taps = default_taps(self.model, "embed", images[:2])[-1:]
+        with tapping(self.model, self._taps) as tapped:
+            out, embeddings = tapped(images)
         logits = logits_of(out)
         self.logits = _placed(self.logits, positions, logits)
         self.embeddings = _placed(self.embeddings, positions, _flat(embeddings[0]) if embeddings else logits)
@@ -42,7 +38,7 @@ class Answers:
     @property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, (N, classes)."""
-        return softmax(self.logits)
+        return softmax(self.logits, axis=-1)
 
 
 def _flat(embeddings: Tensor) -> Tensor:
@@ -57,12 +53,6 @@ def _placed(values: np.ndarray, positions: Sequence[int], found: Tensor) -> np.n
         values = np.zeros((len(values), rows.shape[1]), np.float32)
     values[list(positions)] = rows
     return values
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of logits, over the last axis."""
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)
 
 
 def agreement(

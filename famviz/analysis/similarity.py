@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.linalg import orthogonal_procrustes
 from torch import Tensor, nn
 
 from famkd.errors import UserError
-from famkd.features.taps import Tapped, default_taps
-from famviz.networks import untouched
+from famkd.features.taps import default_taps
+from famviz.networks import tapping
 from famviz.tables import Rows
 
 GRID = 7  # pixels of the side that maps are averaged to
@@ -39,16 +40,11 @@ class Similarity(Rows):
         return f"Similarity({self.one} and {self.other}: {sizes} stages, CKA on {self.images} images)"
 
 
-@torch.no_grad()
 def stage_features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Features (N, D) of each stage; maps are averaged to at most 7 x 7 pixels. The network is left as it was."""
-    with untouched(model):
-        stages = default_taps(model.eval(), "stages", images[:2])
-        tapped = Tapped(model.eval(), stages)
-        try:
-            chunks = [[_pooled(each) for each in tapped(part)[1]] for part in images.split(CHUNK)]
-        finally:
-            tapped.remove()
+    stages = default_taps(model, "stages", images[:2])
+    with tapping(model, stages) as tapped:
+        chunks = [[_pooled(each) for each in tapped(part)[1]] for part in images.split(CHUNK)]
     return {stage: torch.cat(parts) for stage, parts in zip(stages, zip(*chunks))}
 
 
@@ -95,5 +91,5 @@ def turned_to(points: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
     Principal components have no sign and may swap, so maps of two networks compare only after this.
     """
-    u, _, v = np.linalg.svd(points.T @ reference)
-    return points @ u @ v
+    turn, _ = orthogonal_procrustes(points, reference)
+    return points @ turn

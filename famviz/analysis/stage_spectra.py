@@ -1,6 +1,7 @@
 """Spectra of the stages of networks, and of what a method compares with the teacher."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -12,23 +13,18 @@ from famkd.errors import UserError
 from famkd.features.taps import Tapped, default_taps
 from famkd.run.directory import Run
 from famviz.analysis.amplitude import image_spectra
-from famviz.networks import student_alone, trained_distiller, untouched
+from famviz.networks import student_alone, tapping, trained_distiller
 
 CHUNK = 100  # images in one forward pass
 FEW = 4  # the same of a detector, whose images are larger
 Spectra = list[tuple[str, np.ndarray]]  # name and (N, H, W) dB of each map that has frequencies, shallow to deep
 
 
-@torch.no_grad()
 def network_spectra(model: nn.Module, images: Tensor, taps: Sequence[str] = (), window: bool = False) -> Spectra:
     """Spectra of a network's stages, or of its `taps`. The network is left as it was."""
-    with untouched(model):
-        taps = taps or default_taps(model, "stages", images[:2])
-        tapped = Tapped(model.eval(), taps)
-        try:
-            chunks = [tapped(part)[1] for part in images.split(CHUNK)]
-        finally:
-            tapped.remove()
+    taps = taps or default_taps(model, "stages", images[:2])
+    with tapping(model, taps) as tapped:
+        chunks = [tapped(part)[1] for part in images.split(CHUNK)]
     return _joined(taps, chunks, window)
 
 
@@ -37,23 +33,21 @@ def spectra_in(task: Task, model: nn.Module, images: Tensor, taps: Sequence[str]
     if task.returns_logits:
         return network_spectra(model, images, taps, window)
     taps = taps or default_taps(model, "stages", images)
-    with untouched(model), torch.no_grad():
-        tapped = Tapped(model.eval(), taps)
-        try:
-            parts = images.split(FEW)
-            chunks = [task.teach(tapped, Batch(part, None, torch.arange(len(part)))).feats for part in parts]
-        finally:
-            tapped.remove()
+    with tapping(model, taps) as tapped:
+        parts = images.split(FEW)
+        chunks = [task.teach(tapped, Batch(part, None, torch.arange(len(part)))).feats for part in parts]
     return _joined(taps, chunks, window)
 
 
-def level_spectra(distiller: Distiller, name: str, images: Tensor, labels: Tensor, window: bool = False) -> Spectra:
+def level_spectra(
+    distiller: Distiller, name: str, images: Tensor, labels: Tensor | None, window: bool = False
+) -> Spectra:
     """Spectra of the outputs that a method compares with the feature maps of the teacher."""
     return _joined(*level_maps(distiller, name, images, labels), window)
 
 
 def level_maps(
-    distiller: Distiller, name: str, images: Tensor, labels: Tensor
+    distiller: Distiller, name: str, images: Tensor, labels: Tensor | None = None
 ) -> tuple[Sequence[str], list[list[Tensor]]]:
     """Taps of the teacher, and the outputs that a method compares with the maps there, for each chunk of the images."""
     teacher_taps = distiller.taps(name)[1]
@@ -62,22 +56,17 @@ def level_maps(
     def keep(at: int):
         return lambda module, args, out: seen.__setitem__(at, out)
 
-    modules = method_of(distiller, name).compared()
-    hooks = [module.register_forward_hook(keep(at)) for at, module in enumerate(modules)]
     chunks = []
-    try:
+    with ExitStack() as hooks:
+        for at, module in enumerate(method_of(distiller, name).compared()):
+            hooks.enter_context(module.register_forward_hook(keep(at)))
         for _ in walk(distiller, name, images, labels):
             chunks.append([seen[at] for at in sorted(seen)])
-    finally:
-        for hook in hooks:
-            hook.remove()
     return teacher_taps[-len(seen) :], chunks
 
 
 def run_spectra(run: Run, images: Tensor, labels: Tensor | None, root: str, window: bool = False) -> dict[str, Spectra]:
     """Spectra of the teacher, the student alone, the student and the method's outputs, at the taps of the training."""
-    if labels is None:
-        labels = torch.zeros(len(images), dtype=torch.long)
     distiller = trained_distiller(run, root)
     names = [name for name in distiller.methods if method_of(distiller, name).compared()]
     own_taps, teacher_taps = distiller.taps(names[0]) if names else ((), ())
@@ -94,13 +83,15 @@ def run_spectra(run: Run, images: Tensor, labels: Tensor | None, root: str, wind
     return found
 
 
-def walk(distiller: Distiller, name: str, images: Tensor, labels: Tensor) -> Iterator[View]:
+def walk(distiller: Distiller, name: str, images: Tensor, labels: Tensor | None) -> Iterator[View]:
     """Run a method over all images, a chunk at a time, for hooks to see; yields the teacher's view of each chunk.
 
-    Images are what the task of the run takes: normalised for classification, in 0..1 for detection.
+    Images are what the task of the run takes: normalised for classification, in 0..1 for detection. Without labels all
+    are of class 0: no map depends on them.
     """
     if distiller.teacher is None:
         raise UserError("This run has no teacher, so its method compares nothing.")
+    labels = torch.zeros(len(images), dtype=torch.long) if labels is None else labels
     own_taps, teacher_taps = distiller.taps(name)
     method = method_of(distiller, name)
     size = CHUNK if distiller.task.returns_logits else FEW

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from famkd.run.scores import measured_on
-from famviz.load import LoadedRun
+from famviz.load import LoadedRun, evenly
 
 __all__ = ["columns_of", "loss_names", "measured_on", "score_names", "seconds_left", "training_facts"]
 
@@ -33,8 +33,7 @@ def score_names(rows: Sequence[dict]) -> list[str]:
 
 def columns_of(rows: Sequence[dict], most: int = MOST_POINTS) -> dict[str, list[float | None]]:
     """Each column as a list, None where a row lacks it; of more than `most` rows evenly spaced ones."""
-    if len(rows) > most:
-        rows = [rows[at] for at in np.linspace(0, len(rows) - 1, most).round().astype(int)]
+    rows = evenly(rows, most)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [_number(row.get(name)) for row in rows] for name in names}
 

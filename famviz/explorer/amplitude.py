@@ -1,7 +1,6 @@
 """The amplitude explorer: spectra of the stages of several networks side by side, and what a band of them holds."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +13,10 @@ from famviz.analysis.amplitude_sources import compared
 from famviz.analysis.amplitude_store import AmplitudeStore, Look
 from famviz.analysis.bands import Band, band_of, band_share, rebuilt
 from famviz.analysis.compare_networks import Sources
-from famviz.explorer.amplitude_messages import Messages, PageBudget
+from famviz.explorer.amplitude_messages import TABLES, Messages, PageBudget
 from famviz.explorer.base import Explorer
-from famviz.explorer.page import css, fragment, module, page
-from famviz.figures import style
+from famviz.explorer.page import Message, css, fragment, module
+from famviz.explorer.pictures import colour_tables
 from famviz.figures.amplitude import differences_figure
 from famviz.networks.checkpoints import Checkpoints
 from famviz.networks.prepare import CROP
@@ -138,17 +137,8 @@ class AmplitudeExplorer(Explorer):
         maps = self.store.maps_of_stage(position, self._at, self.epoch)
         return {**found, **{name: rebuilt(each, self.band) for name, each in maps.items()}}
 
-    def to_png(self, path: str | Path | None = None) -> bytes:
-        """A still picture of the stage, drawn by matplotlib; also written to `path` if one is given.
-
-        Of the mean it shows the images that are known so far, at least 32 if there are as many.
-        """
-        data = style.to_bytes(self._still(), "png")
-        if path:
-            Path(path).write_bytes(data)
-        return data
-
-    def _still(self) -> Figure:
+    def to_figure(self) -> Figure:
+        """A figure of the stage. A mean is of the images that are known, at least of 32 if there are as many."""
         known = self.store.known(self.look)
         if self.image == ALL and len(known) < FEW:
             known = self.comparison.positions(FEW)
@@ -156,18 +146,10 @@ class AmplitudeExplorer(Explorer):
         relative = cast(Relative, self.relative)
         return differences_figure([self.store.stage(self.look, self._at, self.reference, relative, positions)])
 
-    def to_html(
-        self, path: str | Path | None = None, *, images: int | Sequence[int] | None = None, budget: int = PAGE_BUDGET
-    ) -> str:
-        """A page with this explorer that works without network and kernel; also written to `path` if one is given.
-
-        Args:
-            images, budget: what the page holds, as in `to_fragment`.
-        """
-        text = page("famviz: " + ", ".join(self.comparison.names), self.to_fragment(images, budget))
-        if path:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+    @property
+    def title(self) -> str:
+        """The names of the networks."""
+        return ", ".join(self.comparison.names)
 
     def to_fragment(self, images: int | Sequence[int] | None = None, budget: int = PAGE_BUDGET) -> str:
         """This explorer as a part of a page: its data and its place, without module and style.
@@ -212,14 +194,13 @@ class AmplitudeExplorer(Explorer):
             "of_epoch": {str(epoch): list(made) for epoch, made in store.checkpoints.items()},
             "count": len(self.comparison),
             "images": list(range(len(self.comparison))),
-            "tables": self.messages.tables(),
+            "tables": colour_tables(TABLES),
             "alone": False,
         }
 
-    def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
-        """Answer a question of the page."""
-        reply, parts = self.messages.answer(content)
-        self.send(reply, parts)
+    def answer(self, question: dict[str, Any]) -> Message:
+        """The answer to a question of the page."""
+        return self.messages.answer(question)
 
     @traitlets.validate("stage")
     def _is_stage(self, proposal: Any) -> str:

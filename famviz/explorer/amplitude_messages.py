@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from famkd.errors import one_line
-from famviz import spectra
+from famkd.errors import as_sentence
 from famviz.analysis.amplitude import Relative, without_dc
 from famviz.analysis.amplitude_store import AmplitudeStore, Look
 from famviz.analysis.bands import cell_shares
-from famviz.explorer.page import Message, base64_text
+from famviz.analysis.predictions import called
+from famviz.explorer.page import Message
 from famviz.explorer.pictures import encoded, thumbnail
 from famviz.figures import style
 
@@ -22,7 +22,6 @@ SECONDS = 0.8  # that an answer about all images may take before it tells what i
 CHANNELS = 8  # whose maps are sent, those with the most energy apart from their mean
 SHARE, VALUE, SMALL = 65535, 32767, 127  # the largest codes
 TABLES = {"amplitude": style.AMPLITUDE, "signed": style.SIGNED, "map": style.ENERGY}
-
 
 Names = Collection[str] | None  # of networks; None for all
 
@@ -60,7 +59,7 @@ class Messages:
             self.store.advance(look, SECONDS)
             return self.spectra(look)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            return {"kind": "failed", "words": one_line(error), "question": question}, []
+            return {"kind": "failed", "words": as_sentence(error), "question": question}, []
 
     def spectra(self, look: Look) -> Message:
         """Mean spectra of all stages over the images that are known, nothing taken out, with loudness and DC."""
@@ -125,7 +124,7 @@ class Messages:
     def thumbs(self, positions: Sequence[int]) -> Message:
         """Small pictures, and the classes where they are known."""
         labels = [self.comparison.images.label(at) for at in positions]
-        names = [self._called(label) for label in labels]
+        names = ["" if label is None else called(self.comparison.classes, label) for label in labels]
         pictures = [thumbnail(each) for each in self.comparison.pixels(positions)]
         return {"kind": "thumbs", "positions": list(positions), "labels": names}, pictures
 
@@ -160,19 +159,8 @@ class Messages:
         """The networks that are not as at the end; None for the end itself."""
         return list(self.store.checkpoints[look.epoch]) if look.epoch else None
 
-    def tables(self) -> dict[str, str]:
-        """Colour tables as base64 of (256, 3) bytes."""
-        tables = {name: np.rint(spectra.colour_table(colours) * 255) for name, colours in TABLES.items()}
-        return {name: base64_text(table.astype(np.uint8).tobytes()) for name, table in tables.items()}
-
     def _about(self, kind: str, look: Look, **more: Any) -> dict[str, Any]:
         return {"kind": kind, "window": look.window, "epoch": look.epoch, **more}
-
-    def _called(self, label: int | None) -> str:
-        if label is None:
-            return ""
-        classes = self.comparison.classes
-        return classes[label] if label < len(classes) else f"class {label}"
 
 
 def _only(found: Mapping[str, Any], names: Names) -> dict[str, Any]:

@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from famkd.errors import one_line
-from famviz import spectra
+from famkd.errors import as_sentence
 from famviz.analysis.cam_store import CamStore, Choice, ImageMap, Shown
 from famviz.analysis.similarity import FEWEST
-from famviz.explorer.page import Message, base64_text
+from famviz.explorer.page import Message
 from famviz.explorer.pictures import encoded, thumbnail
 
 STEPS = 8  # of insertion and deletion
 CKA_IMAGES = 64  # that a similarity of stages is computed on
-TABLES = {"map": "inferno"}
 
 
 class Messages:
@@ -40,7 +38,7 @@ class Messages:
                 return self.areas(question["position"], question["network"], choice)
             return self.maps(question["positions"], choice)
         except Exception as error:  # a damaged file or an unusual network fails in any way; the page shows the reason
-            return {"kind": "failed", "words": one_line(error), "question": question}, []
+            return {"kind": "failed", "words": as_sentence(error), "question": question}, []
 
     def facts(self, positions: Sequence[int]) -> Message:
         """Thumbnails, labels, and what each network predicts with which probability."""
@@ -110,11 +108,6 @@ class Messages:
         if len(kept) >= FEWEST:
             messages += [self.similarity(name, kept[:CKA_IMAGES]) for name in self.comparison.others]
         return kept, [*messages, self.embedding()]
-
-    def tables(self) -> dict[str, str]:
-        """Colour tables as base64 of (256, 3) bytes."""
-        tables = {name: np.rint(spectra.colour_table(colours) * 255) for name, colours in TABLES.items()}
-        return {name: base64_text(table.astype(np.uint8).tobytes()) for name, table in tables.items()}
 
 
 def _of_network(shown: Sequence[Shown], name: str) -> tuple[dict[str, Any], bytes]:

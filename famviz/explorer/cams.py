@@ -1,7 +1,6 @@
 """The CAM explorer: a wall of images, and for the chosen one the maps of every network side by side."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,13 +9,14 @@ from matplotlib.figure import Figure
 
 from famkd.errors import UserError
 from famviz.analysis.cam import METHODS, ROLLOUT, enlarged
-from famviz.analysis.cam_store import TARGETS, TOP, CamStore, Choice
+from famviz.analysis.cam_scores import TOP
+from famviz.analysis.cam_store import TARGETS, CamStore, Choice
 from famviz.analysis.compare_networks import Sources, compare_networks
 from famviz.explorer.base import Explorer
 from famviz.explorer.cam_messages import STEPS, Messages
-from famviz.explorer.page import css, fragment, module, page
-from famviz.figures import style
-from famviz.figures.cam import grid_figure
+from famviz.explorer.page import Message, css, fragment, module
+from famviz.explorer.pictures import colour_tables
+from famviz.figures.cam import MAP, grid_figure
 from famviz.networks.prepare import CROP
 from famviz.tables import Table
 
@@ -130,15 +130,8 @@ class CamExplorer(Explorer):
         """The rows of `disagreement` as a pandas DataFrame, or as a list of dicts where pandas is not installed."""
         return self.disagreement().frame()
 
-    def to_png(self, path: str | Path | None = None) -> bytes:
-        """A still picture of the chosen image and its maps, drawn by matplotlib; also written to `path` if given."""
-        data = style.to_bytes(self._still(), "png")
-        if path:
-            Path(path).write_bytes(data)
-        return data
-
-    def _still(self) -> Figure:
-        """A matplotlib figure of the choice: of the networks that have maps, the reference first."""
+    def to_figure(self) -> Figure:
+        """A matplotlib figure of the chosen image and the maps of the networks that have one, the reference first."""
         shown = self.store.maps([self.image], self.choice)[0]
         having = {name: each for name, each in shown.items() if not isinstance(each, str)}
         if not having:
@@ -153,19 +146,10 @@ class CamExplorer(Explorer):
     def _target_of_figure(self) -> Any:
         return {"each": "predicted"}.get(self.target, int(self.target) if self.target.isdigit() else self.target)
 
-    def to_html(
-        self, path: str | Path | None = None, *, images: int | Sequence[int] | None = None,
-        choices: Sequence[Choice] = (), budget: int = PAGE_BUDGET,
-    ) -> str:  # fmt: skip
-        """A page with this explorer that works without network and kernel; also written to `path` if one is given.
-
-        Args:
-            images, choices, budget: what the page holds, as in `to_fragment`.
-        """
-        text = page("famviz: " + ", ".join(self.comparison.names), self.to_fragment(images, choices, budget))
-        if path:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+    @property
+    def title(self) -> str:
+        """The names of the networks."""
+        return ", ".join(self.comparison.names)
 
     def to_fragment(
         self, images: int | Sequence[int] | None = None, choices: Sequence[Choice] = (), budget: int = PAGE_BUDGET
@@ -214,14 +198,13 @@ class CamExplorer(Explorer):
             "only": [*(ONLY if comparison.labelled else ()), *(() if comparison.labelled else ANY)],
             "masks": comparison.masks is not None,
             "top": TOP,
-            "tables": self.messages.tables(),
+            "tables": colour_tables({"map": MAP}),
             "alone": False,
         }
 
-    def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
-        """Answer a question of the page."""
-        reply, parts = self.messages.answer(content)
-        self.send(reply, parts)
+    def answer(self, question: dict[str, Any]) -> Message:
+        """The answer to a question of the page."""
+        return self.messages.answer(question)
 
     @traitlets.validate("image")
     def _is_image(self, proposal: Any) -> int:

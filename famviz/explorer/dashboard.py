@@ -3,20 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import traitlets
+from matplotlib.figure import Figure
 
 from famkd.errors import UserError
 from famviz.analysis.training import training_facts
-from famviz.explorer.base import Explorer
-from famviz.explorer.encode import colour_tables, unique
-from famviz.explorer.page import Message, css, fragment, module, page
-from famviz.figures import style
+from famviz.explorer.base import Explorer, unique
+from famviz.explorer.page import Message, css, fragment, module
+from famviz.explorer.pictures import colour_tables
 from famviz.figures.progress import progress_figure
-from famviz.load import LoadedRun, Source, open_all, open_runs
+from famviz.load import LoadedRun, Source, evenly, open_all, open_runs
 from famviz.tables import frame_of
 
 PAGE_BUDGET = 1 << 20  # bytes of pictures of filters in a saved page
@@ -54,14 +53,14 @@ class Dashboard(Explorer):
 
     _task: asyncio.Task | None = None
 
-    def __init__(self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *, every: float = 2.0, **traits: Any):
+    def __init__(self, runs: Source | Sequence[Source], *, every: float = 2.0, **traits: Any):
         self.refuse_unknown(traits)
         self.followed = [_Followed(opened) for opened in open_all(runs)]
         if not self.followed:
             raise UserError("Name a run directory first: the list is empty.")
         self.every = every
         names = unique([each.name for each in self.followed])
-        tables = colour_tables("cividis")
+        tables = colour_tables({"cividis": "cividis"})
         super().__init__(_meta={"runs": names, "tables": tables, "alone": False}, _runs=self._facts())
         for name, value in traits.items():
             setattr(self, name, value)
@@ -122,36 +121,29 @@ class Dashboard(Explorer):
         missing = [epoch for epoch in epochs if epoch not in kept]
         return {"kind": "filters", "run": run, "epochs": kept, "missing": missing}, buffers
 
-    def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
-        """Answer a question of the page."""
-        if content.get("ask") == "filters":
-            reply, parts = self.filters(int(content["run"]), list(content["epochs"])[:AT_ONCE])
-            self.send(reply, parts)
+    def answer(self, question: dict[str, Any]) -> Message:
+        """The pictures of the filters that the page asks for."""
+        return self.filters(int(question["run"]), list(question["epochs"])[:AT_ONCE])
 
-    def to_png(self, path: str | Path | None = None) -> bytes:
-        """A still picture of curves and filters, drawn by matplotlib; also written to `path` if one is given."""
-        data = style.to_bytes(progress_figure(self.runs), "png")
-        if path:
-            Path(path).write_bytes(data)
-        return data
+    @property
+    def title(self) -> str:
+        """The names of the runs."""
+        return ", ".join(self._meta["runs"])
 
-    def to_html(self, path: str | Path | None = None, *, budget: int = PAGE_BUDGET) -> str:
-        """A page with this dashboard that works without network and kernel; also written to `path` if one is given.
+    def to_figure(self) -> Figure:
+        """A matplotlib figure of curves and filters."""
+        return progress_figure(self.runs)
+
+    def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
+        """This dashboard as a part of a page: its data and its place, without module and style.
 
         Args:
             budget: bytes of pictures of filters; the page holds as many epochs, evenly spaced, as fit.
         """
-        text = page("famviz: " + ", ".join(self._meta["runs"]), self.to_fragment(budget))
-        if path:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
-
-    def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
-        """This dashboard as a part of a page: its data and its place, without module and style."""
         facts, messages = [], []
         share = budget // len(self.followed)
         for at, each in enumerate(self.followed):
-            saved = each.evenly(share)
+            saved = each.fitting(share)
             facts.append({**each.facts, "saved": saved})
             if saved:
                 messages.append(self.filters(at, saved))
@@ -195,7 +187,8 @@ class _Followed:
             self.filters = open_runs(self.run).filters
         facts = training_facts(LoadedRun(self.name, self.run, self.filters))
         facts["saved"] = self.run.filter_epochs() if self.filters else []
-        facts["levels"] = [{"title": each.title, "size": list(each.size)} for each in self.filters]
+        levels = [{"index": each.index, "title": each.title, "size": list(each.size)} for each in self.filters]
+        facts["levels"] = levels
         return facts
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
@@ -217,11 +210,7 @@ class _Followed:
                 return [summary["amplitude"] for summary in found if summary]
         return []
 
-    def evenly(self, budget: int) -> list[int]:
+    def fitting(self, budget: int) -> Sequence[int]:
         """Epochs whose pictures fit into a number of bytes, evenly spaced, the first and the last among them."""
-        saved = self.facts["saved"]
         size = sum(4 * each.size[0] * (each.size[1] // 2 + 1) for each in self.filters)
-        most = max(2, budget // max(1, size))
-        if len(saved) <= most:
-            return saved
-        return [saved[at] for at in np.linspace(0, len(saved) - 1, most).round().astype(int)]
+        return evenly(self.facts["saved"], max(2, budget // max(1, size)))

@@ -11,7 +11,6 @@ import numpy as np
 
 from famviz import spectra
 from famviz.analysis.filters import Pair, filter_figures
-from famviz.explorer.page import base64_text
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Summary
 
@@ -21,7 +20,7 @@ HISTORY_BYTES = 1 << 18  # at most, of the history of a level
 WALL = 48  # strongest filters of a level that a page holds in any case
 TABLE = {"energy dB": -400, "centroid": 40000, "bandwidth": 40000, "angle": 100, "coherence": 60000}
 COLORMAPS = ("cividis", "viridis", "magma", "inferno", "gray")  # to choose from, for amplitudes
-TABLES = {"energy": "viridis", "phase": "twilight", "signed": "RdBu_r"}
+TABLES = {"energy": "viridis", "phase": "twilight", "signed": "RdBu_r", **{name: name for name in COLORMAPS}}
 
 
 def amplitude_codes(amplitude: np.ndarray, reference: float) -> np.ndarray:
@@ -92,20 +91,29 @@ def level_data(each: Filter, epochs: list[int], history: list[Summary]) -> tuple
     parts += [amplitude_codes(summary["amplitude"], reference) for summary in history]
     parts += [amplitude_codes(np.sqrt(summary["energy"]), energy_reference) for summary in history]
     figures = {
-        "title": each.title,
-        "caption": each.caption,
-        "size": list(each.size),
-        "channels": list(each.channels),
+        **level_facts(each),
         "reference": reference,
         "energy": energy_reference,
         "shares": share is not None,
         "share": each.total_share(),
-        "gamma": list(each.gamma),
         "ineffective": each.ineffective_share,
         "epochs": epochs,
         "raw": each.raw is not None,
     }
     return figures, b"".join(part.tobytes() for part in parts)
+
+
+def level_facts(each: Filter) -> dict[str, Any]:
+    """What a page is told of every level, also of one that stays in its file."""
+    return {
+        "index": each.index,
+        "path": each.path,
+        "title": each.title,
+        "caption": each.caption,
+        "size": list(each.size),
+        "channels": list(each.channels),
+        "gamma": list(each.gamma),
+    }
 
 
 def byte(share: np.ndarray) -> np.ndarray:
@@ -176,16 +184,6 @@ def strongest_now(energy: np.ndarray, summary: Summary, most: int) -> tuple[np.n
     return pairs[order], summary["strongest"][order]
 
 
-def unique(names: list[str]) -> list[str]:
-    """Names that differ: the second of two equal names ends in (2)."""
-    seen: dict[str, int] = {}
-    found = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return found
-
-
 def row_key(level: str, row: int, raw: bool) -> str:
     """Key of the bytes of one output channel."""
     return f"{level}.{row}.raw" if raw else f"{level}.{row}"
@@ -197,12 +195,3 @@ def history_of(opened: LoadedRun, each: Filter) -> tuple[list[int], list[Summary
     bytes_of_one = height * columns + c_out * c_in
     most = min(EPOCHS, HISTORY_BYTES // bytes_of_one)
     return opened.history(each, max(2, most))
-
-
-def colour_tables(*names: str) -> dict[str, str]:
-    """Colour tables as base64 of (256, 3) bytes; by default all."""
-    maps = {**TABLES, **{name: name for name in COLORMAPS}}
-    tables = {name: spectra.colour_table(maps[name]) for name in names or maps}
-    if not names:
-        tables["complex"] = spectra.hues()
-    return {name: base64_text(byte(table).tobytes()) for name, table in tables.items()}

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from famkd.errors import UserError, one_line
+from famkd.errors import UserError, as_sentence
 from famviz.analysis.effect_image import ImageEffects
 from famviz.explorer.page import Message
 from famviz.explorer.pictures import encoded
@@ -28,7 +28,7 @@ class EffectMessages:
         try:
             return self.effect(**numbers)
         except Exception as error:  # data that is gone or a damaged file fails in any way; the page shows the reason
-            return {"kind": "effect", "failed": one_line(error), **numbers}, []
+            return {"kind": "effect", "failed": as_sentence(error), **numbers}, []
 
     def effect(self, level: int, image: int, c_out: int, c_in: int) -> Message:
         """The image, then map and spectrum of each step, float32 (H, W)."""

@@ -4,8 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from famviz import spectra
 from famviz.explorer import encode
+from famviz.explorer.base import unique
 from famviz.explorer.large_levels import LargeLevels
+from famviz.explorer.pictures import coded_table, colour_tables
 from famviz.filter import Filter
 from famviz.load import LoadedRun
 
@@ -29,9 +32,10 @@ def page_data(runs: list[LoadedRun], large: LargeLevels, budget: int, alone: boo
         c_in: the chosen input channel, whose filters such a page holds of large levels.
     """
     meta: dict[str, Any] = {
-        "runs": encode.unique([run.name for run in runs]),
+        "runs": unique([run.name for run in runs]),
         "levels": [],
-        "tables": encode.colour_tables(),
+        "tables": {**colour_tables(encode.TABLES), "complex": coded_table(spectra.hues())},
+        "colormaps": list(encode.COLORMAPS),
         "alone": alone,
     }
     whole: dict[str, bytes] = {}

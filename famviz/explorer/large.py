@@ -122,15 +122,11 @@ class LargeLevel:
         each, survey = self.filter, self.survey
         grid, step = grid_of(each.channels)
         return {
-            "title": each.title,
-            "caption": each.caption,
-            "size": list(each.size),
-            "channels": list(each.channels),
+            **encode.level_facts(each),
             "reference": self.reference,
             "energy": self.energy_reference,
             "shares": each.local is not None and len(each.gamma) > 1,
             "share": each.total_share() if survey.complete else None,
-            "gamma": list(each.gamma),
             "ineffective": None,
             "epochs": self.epochs,
             "kept": [len(then.pairs) for then in self.history],

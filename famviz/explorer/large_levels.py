@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from famkd.errors import one_line
+from famkd.errors import as_sentence
 from famviz.analysis.filter_search import search
 from famviz.explorer import encode
 from famviz.explorer.large import LargeLevel
@@ -96,7 +96,7 @@ class LargeLevels:
         except Exception as error:  # a damaged file fails in any way; the page shows the reason
             return {
                 "kind": question["ask"],
-                "failed": one_line(error),
+                "failed": as_sentence(error),
                 "question": question,
                 "key": question["key"],
             }, []

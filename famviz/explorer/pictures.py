@@ -1,9 +1,13 @@
-"""Pictures as bytes for a browser: PNG where they are small, JPEG where they are photographs."""
+"""Pictures as bytes for a browser: PNG where they are small, JPEG where they are photographs. And tables of colours."""
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image
+
+from famviz import spectra
+from famviz.explorer.page import base64_text
 
 LOSSLESS = 96  # pixels of the longer side up to which a picture is a PNG
 QUALITY = 88  # of a JPEG
@@ -23,3 +27,13 @@ def thumbnail(pixels: np.ndarray) -> bytes:
     picture = Image.fromarray(pixels)
     picture.thumbnail((THUMB, THUMB), Image.Resampling.BILINEAR)
     return encoded(np.asarray(picture), lossless=max(pixels.shape[:2]) <= LOSSLESS)
+
+
+def colour_tables(colormaps: Mapping[str, str]) -> dict[str, str]:
+    """The colours of matplotlib's maps, by a name of ours, as base64 of (256, 3) bytes."""
+    return {name: coded_table(spectra.colour_table(colormap)) for name, colormap in colormaps.items()}
+
+
+def coded_table(colours: np.ndarray) -> str:
+    """Colours (256, 3) in 0..1 as base64 of bytes."""
+    return base64_text(np.rint(colours * 255).astype(np.uint8).tobytes())

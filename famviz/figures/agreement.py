@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from famviz.analysis.network_comparison import NetworkComparison
-from famviz.analysis.predictions import Confusion
+from famviz.analysis.predictions import Confusion, called
 from famviz.analysis.similarity import Similarity
 from famviz.figures import style
 
@@ -43,7 +43,7 @@ def confusion_figure(confusion: Confusion) -> Figure:
     present = np.flatnonzero(confusion.counts.sum(0) + confusion.counts.sum(1))
     if len(present) > MOST_CLASSES:
         return _pairs_figure(confusion)
-    names = [_called(confusion, int(at)) for at in present]
+    names = [style.literal(called(confusion.classes, int(at))) for at in present]
     side = 1.6 + 0.2 * len(present)
     figure = style.figure(side + 0.6, side)
     ax = figure.subplots()
@@ -124,7 +124,3 @@ def _draw_points(ax: Axes, points: np.ndarray, right: np.ndarray) -> None:
 def _colours(names: Sequence[str]) -> list[str]:
     """The reference is black, as in the figures of amplitudes."""
     return ["#000000", *style.LINES][: len(names)]
-
-
-def _called(confusion: Confusion, at: int) -> str:
-    return style.literal(str(confusion.classes[at]) if at < len(confusion.classes) else str(at))

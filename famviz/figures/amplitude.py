@@ -25,6 +25,7 @@ UNITS = {"mean": "dB re mean", "dc": "dB re DC", "none": "dB"}
 LEGEND = "pale: what other images\nwould have given\n(95 %, bootstrap)"
 
 
+@style.styled
 def differences_figure(source: Sources | Sequence[Stage], images: Any = None, **options: Any) -> Figure:
     """A matplotlib figure of `amplitude_difference`, or of stages that it returned: two rows for each stage.
 
@@ -34,12 +35,11 @@ def differences_figure(source: Sources | Sequence[Stage], images: Any = None, **
     stages = _stages(source, images, options)
     names = list(max(stages, key=lambda stage: len(stage.planes)).planes)
     figure = style.figure(1.75 * len(names) + 3.8, 4.5 * len(stages))
-    with style.context():
-        grids = figure.subfigures(len(stages), 1, squeeze=False)[:, 0]
-        for grid, stage in zip(grids, stages):
-            axes = _draw_stage(grid, stage, names)
-            if stage is stages[0]:
-                _draw_legend(axes[f"-{stage.reference}"], axes["curve"])
+    grids = figure.subfigures(len(stages), 1, squeeze=False)[:, 0]
+    for grid, stage in zip(grids, stages):
+        axes = _draw_stage(grid, stage, names)
+        if stage is stages[0]:
+            _draw_legend(axes[f"-{stage.reference}"], axes["curve"])
     return figure
 
 

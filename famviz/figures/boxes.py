@@ -17,6 +17,7 @@ from famviz.networks import Scene, Source, scenes
 __all__ = ["Scene", "box_maps", "box_maps_of_run", "boxes_figure", "scenes"]
 
 
+@style.styled
 def boxes_figure(
     source: Source | Sequence[Comparison], images: int | Sequence[int] = 4, *, root: str = "", **options: Any
 ) -> Figure:
@@ -35,19 +36,18 @@ def boxes_figure(
         shown = box_maps_of_run(source, images, root=root, **options)
     names = list(shown[0].results)
     figure = style.figure(2.3 * (1 + len(names)), 1.9 * len(shown) + 0.8)
-    with style.context():
-        axes = figure.subplots(len(shown), 1 + len(names), squeeze=False)
-        for row, each in enumerate(shown):
-            draw_input(axes[row, 0], each, 0)
-            for column, name in enumerate(names, 1):
-                result = each.results[name]
-                draw_map(axes[row, column], each, result, 0, float(result.maps.max()), True)
-                if row == 0:
-                    axes[row, column].set_title(name, fontsize=9)
-                if name != each.reference:
-                    agreement = each.means(name)[0]["rank correlation"]
-                    words = axes[row, column].get_xlabel()
-                    axes[row, column].set_xlabel(f"{words}, rank r {agreement:.2f}", fontsize=7, labelpad=1)
-        first = shown[0].results[names[0]]
-        figure.suptitle(f"{first.method} at the box's level; each map on its own range: shape only", fontsize=9)
+    axes = figure.subplots(len(shown), 1 + len(names), squeeze=False)
+    for row, each in enumerate(shown):
+        draw_input(axes[row, 0], each, 0)
+        for column, name in enumerate(names, 1):
+            result = each.results[name]
+            draw_map(axes[row, column], each, result, 0, float(result.maps.max()), True)
+            if row == 0:
+                axes[row, column].set_title(name, fontsize=9)
+            if name != each.reference:
+                agreement = each.means(name)[0]["rank correlation"]
+                words = axes[row, column].get_xlabel()
+                axes[row, column].set_xlabel(f"{words}, rank r {agreement:.2f}", fontsize=7, labelpad=1)
+    first = shown[0].results[names[0]]
+    figure.suptitle(f"{first.method} at the box's level; each map on its own range: shape only", fontsize=9)
     return figure

@@ -21,6 +21,7 @@ from famviz.analysis.cam_compare import Comparison, compare
 from famviz.analysis.cam_sanity import Sanity, randomisation
 from famviz.analysis.compare_networks import Sources, compare_runs
 from famviz.analysis.network_comparison import NetworkComparison
+from famviz.analysis.predictions import called
 from famviz.figures import style
 from famviz.figures.axes import bare
 
@@ -46,6 +47,7 @@ RANGES = {
 }
 
 
+@style.styled
 def grid_figure(
     source: Comparison | Sources, images: int | Sequence[int] = 6, *,
     scale: Scale = "network", overlay: bool | None = None, root: str = "", **options: Any,
@@ -67,15 +69,14 @@ def grid_figure(
     rows, columns = len(shown.pixels), 1 + len(shown.results)
     figure = style.figure(1.75 * columns + 0.9, 1.62 * rows + 1.5)
     style.pad(figure, h_pad=0.08)  # names of classes below the last row may take two lines
-    with style.context():
-        axes = figure.subplots(rows, columns, squeeze=False)
-        axes[0, 0].set_title("input", fontsize=9)
-        for row in range(rows):
-            draw_input(axes[row, 0], shown, row)
-        for column, name in enumerate(shown.results, 1):
-            _draw_column(list(axes[:, column]), shown, name, scale, overlay)
-        _draw_bar(figure, axes[:, 1:], shown, scale)
-        figure.suptitle(_title(shown, scale, figure.get_figwidth()), fontsize=9)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    axes[0, 0].set_title("input", fontsize=9)
+    for row in range(rows):
+        draw_input(axes[row, 0], shown, row)
+    for column, name in enumerate(shown.results, 1):
+        _draw_column(list(axes[:, column]), shown, name, scale, overlay)
+    _draw_bar(figure, axes[:, 1:], shown, scale)
+    figure.suptitle(_title(shown, scale, figure.get_figwidth()), fontsize=9)
     return figure
 
 
@@ -87,6 +88,7 @@ def _maps_of(source: Sources, images: int | Sequence[int], root: str, options: d
     return compare_runs(source, images, root, **options)
 
 
+@style.styled
 def sanity_figure(sanity: Sanity, images: int = 4) -> Figure:
     """A matplotlib figure with one image in each row: the map of the trained network, then of each random step.
 
@@ -96,22 +98,22 @@ def sanity_figure(sanity: Sanity, images: int = 4) -> Figure:
     shown = {"trained": sanity.trained} | {f"{name} random": result for name, result in sanity.randomised.items()}
     rows = min(images, len(sanity.trained.maps))
     figure = style.figure(1.6 * len(shown), 1.6 * rows + 0.9)
-    with style.context():
-        axes = figure.subplots(rows, len(shown), squeeze=False)
-        for column, (name, result) in enumerate(shown.items()):
-            words = name
-            if result is not sanity.trained:
-                similar = cam_scores.rank_correlation(result.maps, sanity.trained.maps)
-                words += f"\nrank r {cam_scores.mean(similar):.2f}"
-            axes[0, column].set_title(words, fontsize=7)
-            for row in range(rows):
-                axes[row, column].imshow(result.maps[row], cmap=MAP)
-                bare(axes[row, column])
-        title = f"{sanity.trained.method} at {sanity.trained.layer}; {RANGES['own']}"
-        figure.suptitle(title, fontsize=9)
+    axes = figure.subplots(rows, len(shown), squeeze=False)
+    for column, (name, result) in enumerate(shown.items()):
+        words = name
+        if result is not sanity.trained:
+            similar = cam_scores.rank_correlation(result.maps, sanity.trained.maps)
+            words += f"\nrank r {cam_scores.mean(similar):.2f}"
+        axes[0, column].set_title(words, fontsize=7)
+        for row in range(rows):
+            axes[row, column].imshow(result.maps[row], cmap=MAP)
+            bare(axes[row, column])
+    title = f"{sanity.trained.method} at {sanity.trained.layer}; {RANGES['own']}"
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
+@style.styled
 def layers_figure(found: Mapping[str, CamResult], pixels: np.ndarray, mask: np.ndarray | None = None) -> Figure:
     """A matplotlib figure of the first image: the input, then its map at each layer, each on a range of its own.
 
@@ -121,17 +123,16 @@ def layers_figure(found: Mapping[str, CamResult], pixels: np.ndarray, mask: np.n
         mask: (H, W) bool, to outline.
     """
     figure = style.figure(1.2 + 2 * len(found), 2.4)
-    with style.context():
-        axes = figure.subplots(1, 1 + len(found))
-        axes[0].imshow(pixels)
-        axes[0].set_title("input")
-        for ax, (layer, result) in zip(axes[1:], found.items()):
-            figure.colorbar(ax.imshow(result.maps[0], cmap=MAP), ax=ax, shrink=0.7)
-            ax.set_title(f"{layer}, {' x '.join(map(str, result.evidence.shape[1:]))}")
-        for ax in axes:
-            bare(ax)
-            if mask is not None:
-                ax.contour(mask, [0.5], colors="white", linewidths=1)
+    axes = figure.subplots(1, 1 + len(found))
+    axes[0].imshow(pixels)
+    axes[0].set_title("input")
+    for ax, (layer, result) in zip(axes[1:], found.items()):
+        figure.colorbar(ax.imshow(result.maps[0], cmap=MAP), ax=ax, shrink=0.7)
+        ax.set_title(f"{layer}, {' x '.join(map(str, result.evidence.shape[1:]))}")
+    for ax in axes:
+        bare(ax)
+        if mask is not None:
+            ax.contour(mask, [0.5], colors="white", linewidths=1)
     return figure
 
 
@@ -228,9 +229,7 @@ def _agreement(shown: Comparison, name: str) -> str:
 
 def _called(shown: Comparison, label: int, between: str = "\n") -> str:
     """The name of a class, on two lines if it has a place as in bands: "vertical at 3"."""
-    if len(shown.classes) <= label:
-        return f"class {label}"
-    return shown.classes[label].replace("_", " ").replace(" at ", f"{between}at ")
+    return called(shown.classes, label).replace("_", " ").replace(" at ", f"{between}at ")
 
 
 def _short(words: str) -> str:

@@ -11,7 +11,7 @@ from famviz.analysis.filters import Pair
 from famviz.analysis.training import loss_names, measured_on, score_names
 from famviz.figures import style
 from famviz.filter import Filter
-from famviz.load import LoadedRun, Source, open_all, open_runs
+from famviz.load import Source, open_all, open_runs
 
 DASHES = ("-", "--", ":", "-.")
 
@@ -40,9 +40,7 @@ def radial_curves(
 
 
 @style.styled
-def filter_life(
-    run: Source | LoadedRun, where: int | str = 0, ax: Axes | None = None, *, colorbar: bool = True
-) -> Axes:
+def filter_life(run: Source, where: int | str = 0, ax: Axes | None = None, *, colorbar: bool = True) -> Axes:
     """How the filter of a level formed: RMS amplitude of each ring (rows) over epochs (columns), in dB of the largest.
 
     Rings that hold nothing, such as those that the high-pass empties, are grey.
@@ -65,7 +63,7 @@ def filter_life(
 
 
 @style.styled
-def share_bars(run: Source | LoadedRun, ax: Axes | None = None) -> Axes:
+def share_bars(run: Source, ax: Axes | None = None) -> Axes:
     """Share of the global and of the local branch at each level, in the sum of their energies on white input."""
     ax = style.axes(ax)
     names, shares = [], []
@@ -86,9 +84,7 @@ def share_bars(run: Source | LoadedRun, ax: Axes | None = None) -> Axes:
 
 
 @style.styled
-def training_curves(
-    runs: Source | LoadedRun | Sequence[Source | LoadedRun], ax: Sequence[Axes] | None = None
-) -> np.ndarray:
+def training_curves(runs: Source | Sequence[Source], ax: Sequence[Axes] | None = None) -> np.ndarray:
     """Losses (log scale) and two figures of the test set, or of held-out images, over epochs, on a pair of axes."""
     opened = open_all(runs)
     several = len(opened) > 1

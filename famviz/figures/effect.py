@@ -29,6 +29,7 @@ DEPTH = 30.0  # dB below the strongest that a plane of gains shows; spectra show
 MARKED: dict[str, Any] = {"marker": "o", "markersize": 2.5, "lw": 1.4}
 
 
+@style.styled
 def effect_figure(source: Source | Sequence[Source] | Sequence[Effect], **options: Any) -> Figure:
     """A matplotlib figure of `effects`, or of a run or several with options for it: two rows for each level.
 
@@ -42,17 +43,16 @@ def effect_figure(source: Source | Sequence[Source] | Sequence[Effect], **option
         raise UserError("This run has no frequency filters, so there is nothing to measure.")
     figure = style.figure(11.2, 4.2 * len(shown))
     style.pad(figure, w_pad=0.06)
-    with style.context():
-        grids = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
-        for grid, each in zip(grids, shown):
-            size = " x ".join(map(str, each.gain.shape))
-            grid.suptitle(f"{each.name} by {each.method}, {size}", x=0.01, ha="left", fontsize=10, fontweight="bold")
-            axes = grid.subplot_mosaic(LAYOUT, width_ratios=(1, 1, 1, 1, 1.9))
-            _draw_spectra(grid, axes, each)
-            _draw_gain(grid, axes["gain"], each)
-            _draw_share(axes["share"], each)
-            _draw_curves(axes["curves"], each)
-            _draw_gains(axes["gains"], each)
+    grids = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
+    for grid, each in zip(grids, shown):
+        size = " x ".join(map(str, each.gain.shape))
+        grid.suptitle(f"{each.name} by {each.method}, {size}", x=0.01, ha="left", fontsize=10, fontweight="bold")
+        axes = grid.subplot_mosaic(LAYOUT, width_ratios=(1, 1, 1, 1, 1.9))
+        _draw_spectra(grid, axes, each)
+        _draw_gain(grid, axes["gain"], each)
+        _draw_share(axes["share"], each)
+        _draw_curves(axes["curves"], each)
+        _draw_gains(axes["gains"], each)
     return figure
 
 

@@ -29,7 +29,7 @@ def filter_amplitude(
     Without a pair it is the root mean square over all filters of the level.
     """
     ax = style.axes(ax)
-    shown = spectra.decibel(values.amplitude(each, pair), reference or values.largest(each), floor)
+    shown = spectra.decibel(values.amplitude(each, pair), reference or each.largest(), floor)
     image = ax.imshow(shown, cmap=colormap, vmin=floor, vmax=0, extent=extent(each.size))
     frequency_axes(ax, each, _titled("amplitude", pair))
     unit = "the largest" if reference is None else f"{reference:.3g}"
@@ -45,7 +45,7 @@ def filter_phase(
     ax = style.axes(ax)
     ax.set_facecolor(style.EMPTY)
     plane = values.plane(each, pair)
-    weak = spectra.decibel(plane, reference or values.largest(each), floor) <= floor
+    weak = spectra.decibel(plane, reference or each.largest(), floor) <= floor
     phase = np.ma.array(np.angle(plane), mask=weak)
     image = ax.imshow(phase, cmap=style.PHASE, vmin=-np.pi, vmax=np.pi, extent=extent(each.size))
     frequency_axes(ax, each, _titled("phase", pair))
@@ -59,7 +59,7 @@ def filter_complex(
 ) -> Axes:  # fmt: skip
     """Domain colouring: the hue is the phase, the brightness the amplitude in dB. The key shows both."""
     plane = values.plane(each, pair)
-    reference = reference or values.largest(each)
+    reference = reference or each.largest()
     return _domain_coloured(style.axes(ax), each, plane, _titled(HUES, pair), reference, floor, colorbar)
 
 
@@ -88,7 +88,7 @@ def filter_difference(
     if view == "kernel":
         kernel = values.kernel(first, pair) - values.kernel(second, pair)
         return _weights(ax, first, kernel, "difference", None, colorbar)
-    reference = reference or max(values.largest(first), values.largest(second))
+    reference = reference or max(first.largest(), second.largest())
     if view == "complex":
         plane = values.plane(first, pair) - values.plane(second, pair)
         return _domain_coloured(ax, first, plane, f"difference, {HUES}", reference, floor, colorbar)

@@ -10,7 +10,7 @@ from famviz.analysis import filters as values
 from famviz.analysis.training import score_names
 from famviz.figures import style
 from famviz.filter import Filter
-from famviz.load import LoadedRun, Source, open_all
+from famviz.load import Source, open_all
 
 INK = "#7a7a7a"  # text that is legible on white and on black
 FAINT = "rgba(128, 128, 128, 0.3)"
@@ -25,7 +25,7 @@ NAMES = {
 }
 
 
-def training_curves(runs: Source | LoadedRun | Sequence[Source | LoadedRun], figure: str = "") -> go.Figure:
+def training_curves(runs: Source | Sequence[Source], figure: str = "") -> go.Figure:
     """One column of the metrics of every run over epochs.
 
     Args:

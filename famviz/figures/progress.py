@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 from famviz.figures import style
 from famviz.figures.curves import filter_life, training_curves
 from famviz.figures.filters import filter_amplitude
-from famviz.load import LoadedRun, Source, open_all
+from famviz.load import Source, open_all
 
 WIDTH = 7.4  # inches
 
 
 @style.styled
-def progress_figure(runs: Source | LoadedRun | Sequence[Source | LoadedRun]) -> Figure:
+def progress_figure(runs: Source | Sequence[Source]) -> Figure:
     """Losses and accuracy of runs, then a row for each level of each run: its RMS amplitude now, and its history."""
     opened = open_all(runs)
     levels = [(run, each) for run in opened for each in run.filters if run.history(each, 2)[0]]

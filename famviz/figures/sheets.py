@@ -97,7 +97,7 @@ def comparison(
     """One view of a filter of two runs on one scale, the first minus the second, and their radial profiles."""
     figure = style.figure(11.6, 2.7)
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.1))
-    peak = max(values.largest(first), values.largest(second))
+    peak = max(first.largest(), second.largest())
     reference = reference or peak
     if view == "kernel":
         kernels = values.kernel(first, pair), values.kernel(second, pair)

@@ -1,6 +1,7 @@
 """Images in any form: tensors, arrays, PIL images, files, folders or a data set, read when they are needed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def as_images(source: Any, labels: Any = None, classes: Sequence[str] | None = N
             raise UserError(f"There are {len(images)} images and {given.size} labels: pass one label for each image.")
         images = Images(len(images), images._reads, given, images.classes, images.pixels)
     if classes is not None:
+        images = copy(images)  # that of the caller keeps its names
         images.classes = list(classes)
     return images
 

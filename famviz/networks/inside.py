@@ -1,6 +1,6 @@
 """Run a network and leave it as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from famkd.features.answer import Wanted, logits_in
+from famkd.features.taps import Tapped
 
 
 @contextmanager
@@ -31,11 +32,19 @@ def returning_logits(model: nn.Module, output: str = "") -> Iterator[None]:
         output: where they are, such as `logits` or `1`, if more than one part can be the logits.
     """
     wanted = Wanted(output=output, for_losses=False)
-    handle = model.register_forward_hook(lambda module, args, out: logits_in(out, wanted))
-    try:
+    with model.register_forward_hook(lambda module, args, out: logits_in(out, wanted)):
         yield
-    finally:
-        handle.remove()
+
+
+@contextmanager
+def tapping(model: nn.Module, taps: Sequence[str]) -> Iterator[Tapped]:
+    """The network in eval mode, without gradients, which returns its features at some taps; then it is as it was."""
+    with untouched(model), torch.no_grad():
+        tapped = Tapped(model.eval(), taps)
+        try:
+            yield tapped
+        finally:
+            tapped.remove()
 
 
 def logits_of(out: Any) -> Tensor:

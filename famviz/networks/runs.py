@@ -17,9 +17,7 @@ from famkd.tasks import TASKS
 from famkd.training import places
 from famkd.training.build import build_recipe_data, load_trained
 from famkd.training.places import recipe_run
-from famviz.load import LoadedRun
-
-Source = Run | LoadedRun | str | Path
+from famviz.load import LoadedRun, Source
 
 
 class Pictures(NamedTuple):
@@ -128,28 +126,31 @@ def trained_distiller(source: Source, root: str = "") -> Distiller:
     The state of torch's random number generator does not change.
     """
     run = run_of(source)
-    recipe = run.recipe
-    data = replace(recipe.data, root=root or located(recipe.data.root, run))
+    recipe = with_data(run, root)
     weights = recipe.teacher.weights
     if weights.startswith("recipe:"):
         weights = str(recipe_run(weights.removeprefix("recipe:"), "").path)
     teacher = replace(recipe.teacher, weights=located(weights, run))
     with torch.random.fork_rng([]):
-        distiller, _ = load_trained(run, recipe=replace(recipe, data=data, teacher=teacher))
+        distiller, _ = load_trained(run, recipe=replace(recipe, teacher=teacher))
     return freeze(distiller)
 
 
 def run_images(source: Source, only: int | Sequence[int] = 200, root: str = "") -> Pictures:
     """Test images of a run's data set: the first `only`, or those at the positions `only`."""
     run = classification_run(source)
-    recipe = run.recipe
-    place = root or located(recipe.data.root, run)
-    data = build_recipe_data(replace(recipe, data=replace(recipe.data, root=place)))
+    data = build_recipe_data(with_data(run, root))
     positions = range(min(only, data.n_test)) if isinstance(only, int) else only
     shown = data.pictures(positions)
     if shown.labels.ndim != 1:
         raise UserError(f"The images of {run.path} have no single class: famviz shows images of classes only.")
     return Pictures(shown.images, shown.labels, shown.pixels.numpy(), data.classes)
+
+
+def with_data(run: Run, root: str = "") -> Recipe:
+    """The recipe of a run with the place where its data is now: `root`, or else where `located` finds it."""
+    recipe = run.recipe
+    return replace(recipe, data=replace(recipe.data, root=root or located(recipe.data.root, run)))
 
 
 def student_alone(run: Run) -> Run | None:

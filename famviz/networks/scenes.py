@@ -1,7 +1,6 @@
 """Images with boxes, and detectors as networks that classify given boxes."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from famkd.errors import UserError
 from famkd.tasks import TASKS
 from famkd.training.build import build_recipe_data
-from famviz.networks.runs import Source, located, networks, run_images, run_of
+from famviz.networks.runs import Source, networks, run_images, run_of, with_data
 
 STRIDE = 32  # a detector pads images to a multiple of it
 
@@ -53,19 +52,18 @@ def scenes(source: Source, only: int | Sequence[int] = 4, root: str = "") -> tup
         root: where the data of the run is, if it was moved since the training.
     """
     run = run_of(source)
-    recipe = run.recipe
     if not has_boxes(run):
-        raise UserError(f"{run.path} is a run of {recipe.task}, without boxes: see famviz.cam for its maps.")
-    data = build_recipe_data(replace(recipe, data=replace(recipe.data, root=root or located(recipe.data.root, run))))
+        raise UserError(f"{run.path} is a run of {run.recipe.task}, without boxes: see famviz.cam for its maps.")
+    data = build_recipe_data(with_data(run, root))
     colour = _mean_colour(networks(run, root)["student"])
-    wanted = None if isinstance(only, int) else set(only)
     shown = (
-        _padded(image, target, colour)
+        (at, _padded(image, target, colour))
         for at, (image, target) in enumerate(_one_by_one(data))
-        if not target["iscrowd"].all() and (wanted is None or at in wanted)
+        if not target["iscrowd"].all() and (isinstance(only, int) or at in only)
     )
-    count = only if isinstance(only, int) else len(only)
-    return list(islice(shown, count)), ["background", *data.classes]
+    found = dict(islice(shown, only if isinstance(only, int) else len(set(only))))
+    positions = found if isinstance(only, int) else only
+    return [found[at] for at in positions if at in found], ["background", *data.classes]
 
 
 def common_part(shown: Sequence[Scene]) -> Tensor:

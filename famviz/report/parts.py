@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from PIL import Image
 
-from famkd.errors import inert, one_line
+from famkd.errors import as_sentence, inert
 from famviz.explorer.base import Explorer
 from famviz.figures import style
 
@@ -56,8 +56,8 @@ def widget(explorer: Explorer, fragment: str, words: str, still: bool = True) ->
 
 
 def why(error: Exception) -> str:
-    """Why something is left out, as one line without control characters."""
-    return inert(one_line(error))
+    """Why something is left out: a sentence without control characters."""
+    return inert(as_sentence(error))
 
 
 def _coded(png: bytes) -> str:

@@ -15,7 +15,7 @@ from famviz.report.sections import SECTIONS
 
 
 def write_report(
-    runs: Source | LoadedRun | Sequence[Source | LoadedRun], path: str | Path = "report.html", *,
+    runs: Source | Sequence[Source], path: str | Path = "report.html", *,
     root: str = "", teacher: str = "", images: int = 4,
 ) -> Path:  # fmt: skip
     """Write the report of one run, or of several side by side, of which the first is shown first; returns its path.

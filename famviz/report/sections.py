@@ -10,9 +10,10 @@ from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famviz import figures as plots
+from famviz.analysis.answers import figure_name
 from famviz.explorer.cams import CamExplorer
 from famviz.explorer.dashboard import Dashboard
-from famviz.explorer.widget import FilterExplorer
+from famviz.explorer.filters import FilterExplorer
 from famviz.figures.amplitude import differences_figure
 from famviz.figures.boxes import boxes_figure
 from famviz.figures.cam import grid_figure
@@ -49,11 +50,10 @@ def filters_section(runs: list[LoadedRun], looked: Looked, images: int) -> Marku
     explorer = FilterExplorer(holding)
     shown = widget(explorer, explorer.to_fragment(FILTERS), "The chosen filter in every view.")
     sheets = []
-    for level in range(max(len(run.filters) for run in holding)):
-        having = [run for run in holding if level < len(run.filters)]
-        content = [_sheet(run.filters[level], run.name if len(holding) > 1 else "") for run in having]
-        title = f"Strongest filters, {having[0].filters[level].title}"
-        sheets.append(part("folded", title, beside(content)))
+    for index in sorted({each.index for run in holding for each in run.filters}):
+        having = [(run.name, each) for run in holding for each in run.filters if each.index == index]
+        content = [_sheet(each, name if len(holding) > 1 else "") for name, each in having]
+        sheets.append(part("folded", f"Strongest filters, {having[0][1].title}", beside(content)))
     return together([note, shown, *sheets])
 
 
@@ -83,8 +83,8 @@ def _figures(name: str, run: Run) -> tuple[str, ...]:
     found = result(run)
     seconds = sum(row["seconds"] for row in run.timing())
     best = "" if found.best is None else f"{found.best:.2f}"
-    name_of_figure = found.figure.replace("top1", "top-1")
-    return name, str(len(run.metrics())), name_of_figure, f"{found.last:.2f}", best, found.chosen_on, f"{seconds:.0f}"
+    epochs = str(len(run.metrics()))
+    return name, epochs, figure_name(found.figure), f"{found.last:.2f}", best, found.chosen_on, f"{seconds:.0f}"
 
 
 def differences_section(runs: list[LoadedRun], looked: Looked, images: int) -> Markup:

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,14 @@ def python_path():
 
 def test_no_colours_in_a_pipe(python):
     assert "\x1b[" not in "".join(map(str, python("-m", "famkd", "ls", "--help")))
+
+
+def test_a_warning_is_a_sentence_without_the_line_of_code(famkd, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # given back afterwards
+    famkd()
+    said = warnings.formatwarning("3 images are\tleft out.", UserWarning, "in_memory.py", 260, "augment = True")
+    assert said == "famkd: warning: 3 images are\\tleft out.\n"
+    assert "code.py:7" in warnings.formatwarning("old", DeprecationWarning, "code.py", 7)
 
 
 # doctor ----------------------------------------------------------------------------------------------------------

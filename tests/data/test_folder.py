@@ -232,7 +232,8 @@ def test_trees_that_cannot_be_trained_on(tree, tmp_path):
 
 
 def test_one_tree_for_both(tree):
-    data = stream(tree / "train", splits=(".", "."))
+    with pytest.warns(UserWarning, match=r"holds the training images and the test images.*Pass --data\.val 0\.2"):
+        data = stream(tree / "train", splits=(".", "."))
     assert len(data.labels) == sum(len(batch.index) for batch in data.test()) == 15
 
 

@@ -4,6 +4,7 @@ import errno
 import functools
 import http.server
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,19 @@ def test_settings_that_have_no_effect_are_refused(tmp_path):
 def test_a_bucket_that_is_missing_is_one_sentence(s3):
     with pytest.raises(UserError, match=r"There are no shards of train under s3://nowhere/set"):
         stream("s3://nowhere/set")
+
+
+def test_what_a_server_raises_is_one_sentence(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise RuntimeError("Unable to locate credentials")
+
+    module = sys.modules["famkd.data.imagenet"]  # whose name in the package is that of its function
+    monkeypatch.setattr(module, "read_shards", refuse)
+    with pytest.raises(UserError, match=r"^s3://mine/set cannot be read: Unable to locate credentials\. Check the add"):
+        stream("s3://mine/set")
+    monkeypatch.setattr(module, "has_shards", lambda *_: True)
+    with pytest.raises(RuntimeError):  # not of a server
+        stream(tmp_path)
 
 
 @pytest.mark.slow

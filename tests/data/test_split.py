@@ -62,6 +62,8 @@ def test_what_the_option_may_be():
     for wrong in ("0", "1", "-0.2", "25", "nan"):
         with pytest.raises(UserError, match=rf"--data\.val is {wrong}: pass a fraction between 0 and 1"):
             read_split(wrong)
+    with pytest.raises(UserError, match=r"--data\.val is 10%: write it as a fraction, such as 0\.1"):
+        read_split("10%")
     with pytest.raises(UserError, match=r"--data\.val 0\.01 of 20 images holds none out"):
         Split(0.01).draw(labels(10, 10))
 

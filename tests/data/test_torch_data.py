@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -315,6 +316,9 @@ def test_a_function_of_a_root_that_returns_two_datasets_is_a_data_set(monkeypatc
     monkeypatch.setitem(DATA, "none", lambda root: 5)
     with pytest.raises(UserError, match=r"returned a int: return famkd.data.small.Images, or a training and a test"):
         build_data("none", "", 2)
+    monkeypatch.setitem(DATA, "own", lambda root: Path(root, "labels").read_text())
+    with pytest.raises(UserError, match=r"The data set own cannot be read from nowhere: FileNotFoundError: "):
+        build_data("own", "nowhere", 2)
 
 
 @pytest.mark.slow

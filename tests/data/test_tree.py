@@ -156,7 +156,7 @@ def test_empty_class_folders_are_named_with_what_they_hold(tmp_path, reader):
         (tmp_path / name).mkdir()
     (tmp_path / "train/d/list.txt").write_text("no image")
     words = refused(reader, tmp_path)
-    assert "train has no images of c (nothing), d (1 file (.txt)). Add images, or remove these folders" in words
+    assert "train has no images of c (the folder holds nothing), d (the folder holds 1 file (.txt))." in words
     put(tmp_path, "train/c/0.png", "train/d/0.png")
     with pytest.warns(UserWarning, match="val has no images of c, d: these are not tested"):
         opened(reader, tmp_path)

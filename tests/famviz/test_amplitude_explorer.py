@@ -254,7 +254,7 @@ def test_every_output_carries_a_picture_and_few_words(explorer, tmp_path):
     assert len(data["text/plain"]) < 100
     explorer.image, explorer.reference = 4, "student"
     assert explorer.to_png(tmp_path / "still.png").startswith(b"\x89PNG") == (tmp_path / "still.png").exists()
-    texts = [text.get_text() for text in explorer._still().findobj(matplotlib.text.Text)]
+    texts = [text.get_text() for text in explorer.to_figure().findobj(matplotlib.text.Text)]
     assert any(text.startswith("minus student") for text in texts)
 
 

@@ -23,6 +23,10 @@ def test_scenes_are_test_images_with_their_boxes(run):
     shown, classes = scenes(run, 10)
     assert classes == ["background", "red", "blue"]
     assert len(shown) == 4  # the image without a box is left out
+    assert torch.equal(
+        scenes(run, [1, 0, 1])[0][0].image, scenes(run, [1])[0][0].image
+    )  # in the order of the positions
+    assert len(scenes(run, [1, 0, 1])[0]) == 3
     for scene in shown:
         assert len(scene.boxes) == len(scene.labels) == 2  # without the crowd
         assert all(side % 32 == 0 for side in scene.image.shape[1:])

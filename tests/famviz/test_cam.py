@@ -285,6 +285,10 @@ def test_the_class_can_be_chosen(net, batch):
         cam(net, batch, "true")
     with pytest.raises(UserError, match="Did you mean GradCAM"):
         cam(net, batch, method="gradcam")
+    count = net(batch).shape[1]
+    for label in (count, -1):
+        with pytest.raises(UserError, match=f"no class {label}: the network has {count}"):
+            cam(net, batch, torch.tensor([0, label, 0]))
 
 
 def test_maps_that_say_nothing_say_so_in_words(net, batch):

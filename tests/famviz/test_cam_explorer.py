@@ -186,14 +186,14 @@ def test_every_output_carries_a_picture_of_the_choice(explorer, tmp_path):
     assert {"application/vnd.jupyter.widget-view+json", "image/png"} <= data.keys()
     assert explorer.to_png(tmp_path / "still.png").startswith(b"\x89PNG") == (tmp_path / "still.png").exists()
     drawn = [
-        i for ax in explorer._still().axes for i in ax.images if i.cmap.name == "inferno" and i.get_array().ndim == 2
+        i for ax in explorer.to_figure().axes for i in ax.images if i.cmap.name == "inferno" and i.get_array().ndim == 2
     ]
     for image, values in zip(drawn, explorer.maps().values()):
         np.testing.assert_allclose(image.get_array(), values, atol=1e-6)
         assert image.get_clim()[1] == pytest.approx(values.max())
     explorer.method = "AttentionRollout"
     with pytest.raises(UserError, match="has no attention"):
-        explorer._still()
+        explorer.to_figure()
 
 
 def test_a_page_holds_as_many_images_as_fit_and_the_chosen_one_always(explorer):

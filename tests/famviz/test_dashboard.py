@@ -151,9 +151,9 @@ def test_a_saved_page_holds_as_many_epochs_as_fit(tmp_path):
     dashboard = famviz.Dashboard(make_run(tmp_path / "run", epochs=9, shapes=((2, 4),)))
     followed = dashboard.followed[0]
     size = 4 * 4 * 3
-    assert followed.evenly(size * 9) == list(range(1, 10))
-    assert followed.evenly(size * 3) == [1, 5, 9]
-    assert followed.evenly(0) == [1, 9]
+    assert followed.fitting(size * 9) == list(range(1, 10))
+    assert followed.fitting(size * 3) == [1, 5, 9]
+    assert followed.fitting(0) == [1, 9]
 
 
 @pytest.mark.parametrize(("traits", "error", "words"), [

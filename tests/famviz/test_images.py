@@ -98,6 +98,12 @@ def test_pictures_may_have_names():
     np.testing.assert_array_equal(drawn(named), PIXELS[:2])
 
 
+def test_other_class_names_are_not_those_of_the_callers_images():
+    images = as_images(PIXELS, classes=["a", "b"])
+    assert as_images(images, classes=["c", "d"]).classes == ["c", "d"]
+    assert images.classes == ["a", "b"]
+
+
 def test_grey_pictures_and_floats():
     grey = as_images([Image.fromarray(PIXELS[0, ..., 0]), PIXELS[0, ..., 0]])
     np.testing.assert_array_equal(drawn(grey), np.repeat(PIXELS[:1, ..., :1], 3, 3).repeat(2, 0))

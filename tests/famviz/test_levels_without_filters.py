@@ -11,7 +11,7 @@ from famviz.analysis.effect import effect_table
 from famviz.analysis.effect_image import ImageEffects
 from famviz.report import write_report
 
-pytest_plugins = ("helpers.famviz_trained",)
+pytest_plugins = ("helpers.famviz_trained", "helpers.browser")
 
 
 def test_a_run_is_opened_with_the_filters_that_it_has(tmp_path):
@@ -24,7 +24,6 @@ def test_the_explorer_shows_it_beside_a_run_with_all_filters(tmp_path):
     for runs in ([whole, some], [some, whole]):
         explorer = famviz.FilterExplorer(runs)
         explorer.other = explorer.runs[1].name
-        assert explorer._compared() is None  # another level, of another shape
         assert explorer.to_html()
         explorer.close()
     explorer = famviz.FilterExplorer(some)
@@ -32,12 +31,56 @@ def test_the_explorer_shows_it_beside_a_run_with_all_filters(tmp_path):
     explorer.close()
 
 
+def test_the_explorer_compares_levels_by_their_number(tmp_path):
+    shapes = ((4, 8), (4, 8))  # so that any two filters could be compared
+    whole, some = (
+        make_run(tmp_path / "whole", shapes=shapes),
+        make_run(tmp_path / "some", filter_levels=(2,), shapes=shapes),
+    )
+    explorer = famviz.FilterExplorer([some, whole], budget=0)
+    explorer.other = explorer.runs[1].name
+    assert explorer._compared() is explorer.runs[1].filters[1]
+    assert set(explorer._rows) == {f"{place}.{explorer.c_out}" for place in ("0.0", "1.1")}
+    explorer.close()
+    explorer = famviz.FilterExplorer([whole, some], budget=0)
+    explorer.other = explorer.runs[1].name
+    assert explorer._compared() is None
+    explorer.level = 1
+    assert explorer._compared() is explorer.runs[1].filters[0]
+    assert set(explorer._rows) == {f"{place}.{explorer.c_out}" for place in ("0.1", "1.0")}
+    explorer.close()
+
+
+def test_levels_of_another_method_are_found_by_their_number(tmp_path):
+    (own,), other = (
+        famviz.open(make_run(tmp_path / "some", filter_levels=(2,))).filters,
+        famviz.open(make_run(tmp_path / "whole")),
+    )
+    assert other.same_level(own) == 1
+    assert other.same_level(replace(own, path="fam.stages.1.0.filter")) == 1
+    assert other.same_level(replace(own, path="fam.stages.7.0.filter", index=7)) is None
+
+
 @pytest.mark.slow
 def test_the_report_of_both_is_written(tmp_path):
     runs = [make_run(tmp_path / name, "--data.root", "nowhere", filter_levels=levels)
             for name, levels in (("whole", ()), ("some", (2,)))]  # fmt: skip
     text = write_report([run.path for run in runs], tmp_path / "report.html").read_text()
-    assert "level 1 (layer2)" in text
+    _, below = text.split("Strongest filters, level 1 (layer2)")
+    assert below.count("strongest filters of level 1 (layer2)") == 2  # side by side
+
+
+@pytest.mark.slow
+def test_the_page_compares_levels_by_their_number(tmp_path, page):
+    some, whole = make_run(tmp_path / "some", filter_levels=(2,)), make_run(tmp_path / "whole")
+    explorer = famviz.FilterExplorer([some, whole])
+    explorer.other = explorer.runs[1].name
+    explorer.to_html(tmp_path / "page.html")
+    page.goto(f"file://{tmp_path / 'page.html'}")
+    page.wait_for_selector(".famviz[data-seq]")
+    assert page.locator(".fv-b").is_visible()  # the first level of the other run has another shape
+    page.evaluate("() => window.famviz[0].set('wall', 'strongest')")
+    page.wait_for_selector(".fv-wall-cell")
 
 
 def test_effects_are_of_the_levels_with_a_filter(trained_runs):

@@ -108,7 +108,7 @@ def test_orientation_of_what_has_none():
 
 def test_global_share_weighs_the_branches_by_their_gammas():
     half = np.full((8, 5), 3.0 + 0j)
-    assert spectra.global_share(half, 8, np.array(4.0), (2.0, 1.0)) == pytest.approx(36 / (36 + 16))
+    assert spectra.share_of_energy(spectra.energy(half, 8), np.array(4.0), (2.0, 1.0)) == pytest.approx(36 / (36 + 16))
 
 
 def test_cyclic_colours_use_the_whole_map():

@@ -282,6 +282,13 @@ def test_what_is_left_out_is_told(tmp_path, trained):
     assert load_checkpoint(build_model(NAME, 5), tmp_path / "w.pt").remarks == ("classifier is taken for fc",)
 
 
+def test_weights_for_images_of_other_channels_say_so(tmp_path):
+    torch.save(build_model(NAME, 7).state_dict(), tmp_path / "w.pt")
+    words = r"it is for images of 3 channels, and these have 1: pass --data\.channels 3, or weights for images of 1\.$"
+    with pytest.raises(UserError, match=words):
+        load_checkpoint(build_model(NAME, 5, channels=1), tmp_path / "w.pt", any_classes=True)
+
+
 def test_a_deeper_network_does_not_pass_for_a_shallow_one(tmp_path):
     torch.save(build_model("resnet14x0.5", 5).state_dict(), tmp_path / "w.pt")
     with pytest.raises(UserError, match=r"another architecture, with keys 36 unexpected \(layer1\.1\.conv1\.weight"):

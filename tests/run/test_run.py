@@ -250,6 +250,10 @@ def test_a_recipe_is_parsed_again_only_if_its_file_has_changed(run, monkeypatch)
 def test_no_run_directory(tmp_path):
     with pytest.raises(UserError, match=r"nowhere is no run directory: it holds no recipe\.yaml"):
         Run.open(tmp_path / "nowhere")
+    (tmp_path / "mine" / "kd-seed0").mkdir(parents=True)
+    for near in ("mine", "mine/kd-sed0"):
+        with pytest.raises(UserError, match=r"it holds no recipe\.yaml\. Did you mean .*mine/kd-seed0\?"):
+            Run.open(tmp_path / near)
 
 
 DAMAGED = {

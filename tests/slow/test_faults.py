@@ -6,7 +6,7 @@ import faults
 import pytest
 
 pytestmark = pytest.mark.slow
-NAMES = [fault.name for fault in faults.short({})]
+NAMES = [fault.name for fault in faults.few({})]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def whole(tmp_path_factory):
 def test_a_training_survives(name, whole, tmp_path):
     faults.prepare(tmp_path)
     try:
-        next(fault for fault in faults.short(whole) if fault.name == name).strike(tmp_path)
+        next(fault for fault in faults.few(whole) if fault.name == name).strike(tmp_path)
     except faults.Unavailable as why:
         pytest.skip(str(why))
 

@@ -326,6 +326,17 @@ def test_a_folder_with_another_store_is_left_alone(here):
         store_teacher(load_recipe("small.yaml", "--views", "2"), "all")
 
 
+def test_the_command_takes_networks_without_a_file(here, capsys):
+    teacher, data = load_recipe("small.yaml").teacher, load_recipe("small.yaml").data
+    student, of_teacher = "--student.model resnet8x0.5", f"--teacher.model {teacher.model}"
+    networks = [*student.split(), *of_teacher.split(), "--teacher.weights", teacher.weights]
+    main(["store", *networks, "--data", data.name, "--root", data.root, "--views", "1", "--out", "own"])
+    assert read_header("own").views == 1
+    with pytest.raises(SystemExit):
+        main(["store", "--views", "1"])
+    assert "or networks of your own by --student.model" in capsys.readouterr().err
+
+
 def test_the_command_says_the_size_before_it_writes(here, capsys):
     main(["store", "small.yaml", "--views", "2", "--features", "embed"])
     out, err = capsys.readouterr()

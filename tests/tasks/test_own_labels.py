@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from famkd import Datasets
+from famkd.cli import main
 from famkd.config.load import load_recipe
 from famkd.data import DATA, build_data
 from famkd.errors import UserError
-from famkd.evaluate import evaluate_run
+from famkd.evaluate import evaluate_checkpoint, evaluate_run
 from famkd.export import export
 from famkd.models import build_model
 from famkd.run.scores import result
@@ -186,6 +187,41 @@ def test_a_table_that_says_something_else_is_refused(case, tmp_path):
     with pytest.raises(UserError, match=words) as raised:
         build_data("folder", str(tmp_path), 6, task="multilabel")
     assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_alone_is_measured_on_its_task(tmp_path):
+    write_folder(tmp_path / "own", "multilabel")
+    torch.save(build_model("resnet8x0.5", 3).state_dict(), tmp_path / "w.pt")
+    place = (str(tmp_path / "w.pt"), "folder", str(tmp_path / "own"))
+    found = evaluate_checkpoint("resnet8x0.5", *place, task="multilabel")
+    assert (list(found.figures), list(found.by_class)) == (["mAP", "F1"], LABELS)
+    for task in ("unlabelled", "nothing"):
+        with pytest.raises(UserError, match=rf"--task {task} has no figures .* classification, .*multilabel"):
+            evaluate_checkpoint("resnet8x0.5", "w.pt", task=task)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_predictions_are_written_beside_what_is_true(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("own"), task)
+    network = build_model("resnet8x0.5", 3)
+    torch.save(network.state_dict(), "w.pt")
+    command = f"eval --model resnet8x0.5 --weights w.pt --data folder --root own --task {task}".split()
+    main([*command, "--predictions", "p.csv"])
+    main([*command, "--predictions", "p.npz"])
+    rows, arrays = list(csv.DictReader(Path("p.csv").read_text().splitlines())), np.load("p.npz")
+    assert [row["file"] for row in rows] == [f"own/test/{n:02}.png" for n in range(COUNT["test"])]
+    data = build_data("folder", "own", 6, augment=False, task=task)
+    with torch.no_grad():
+        expected = torch.cat([network.eval()(batch.images) for batch in data.test()])
+    expected = expected.sigmoid() if task == "multilabel" else expected
+    np.testing.assert_allclose(arrays["predicted"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(arrays["targets"], truth("test", task), rtol=1e-6)
+    for name, shown, true in zip(LABELS, arrays["predicted"].T, truth("test", task).T):
+        np.testing.assert_allclose([float(row[f"{name} predicted"]) for row in rows], shown, rtol=1e-3)
+        np.testing.assert_allclose([float(row[name]) for row in rows], true, rtol=1e-4)
+    with pytest.raises(SystemExit):
+        main([*command, "--confusion", "c.csv"])
 
 
 def test_missing_labels_are_named_with_the_cure(tmp_path):

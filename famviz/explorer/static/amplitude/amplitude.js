@@ -37,11 +37,6 @@ function connect(app) {
   });
   ui.save.onclick = () => savePicture(app);
   makeAsker(app);
-  app.model.on("msg:custom", (content, buffers) => {
-    receive(app, content, buffers ?? []);
-    answered(app.asker, content);
-    app.redraw();
-  });
 }
 
 const spectraPanels = ({ ui }) => Object.values(ui.columns).flatMap(({ plane, gap }) => [plane, gap]);
@@ -188,5 +183,9 @@ export default widget({
   build: buildPage,
   connect,
   draw,
+  receive(app, content, buffers) {
+    receive(app, content, buffers);
+    answered(app.asker, content);
+  },
   stop: (app) => app.rebuild?.cancel(),
 });

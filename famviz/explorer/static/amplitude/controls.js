@@ -36,7 +36,7 @@ export function buildPage(app) {
     rebuilt: buildRebuilt(),
     most: buildMost(app),
     mostOf: h("b"),
-    shares: h("tbody", { className: "fv-plain" }),
+    shares: h("tbody"),
     sharesOf: h("b"),
     work: h("progress", { max: 1, hidden: true }),
     readout: h("output", { className: "fv-read", ariaLive: "polite" }),
@@ -92,7 +92,7 @@ function buildFields(app) {
   };
   inputs.image.min = 0;
   const clear = h("button", { title: "no band", onclick: () => putBand(app, { rings: [], angles: [] }) }, "clear");
-  return { inputs, clear, age: h("span"), labels: buildLabels(inputs, meta) };
+  return { inputs, clear, labels: buildLabels(inputs, meta) };
 }
 
 function buildLabels(inputs, meta) {
@@ -119,7 +119,7 @@ function chooseImages(app, value) {
 }
 
 // The nearest image that the page holds.
-export function chooseImage(app, image) {
+function chooseImage(app, image) {
   const { images } = app.meta;
   const nearest = images.reduce((best, each) => (Math.abs(each - image) < Math.abs(best - image) ? each : best));
   put(app, { image: nearest });

@@ -69,7 +69,6 @@ export function showMost(app, s) {
   if (!same) replaceKeepingFocus(root, nodes);
   const of = whole ? "Images" : `Images with most of it in ${s.network}`;
   app.ui.mostOf.textContent = list.length ? `${of}: the first ${list.length}` : "";
-  return list.map(([image]) => image);
 }
 
 // Moving a button in the page takes the focus from it.

@@ -67,7 +67,7 @@ function lacksArea(app, s, name) {
 }
 
 // After an answer: ask for more at a time if it came quickly, for less if it was slow.
-export function answered(asker, { kind, positions, key, question }) {
+export function answered(asker, { kind, positions, question }) {
   if (kind === "failed") {
     const about = question.ask === "maps" ? [question.method, question.layer, question.target].join("|") : question.ask;
     for (const each of question.positions ?? [question.other]) asker.refused.add(`${about}|${each}`);
@@ -80,5 +80,4 @@ export function answered(asker, { kind, positions, key, question }) {
   if (size && took < GOAL / 2) asker.size[kind] = Math.min(MOST, size * 2);
   if (size && took > GOAL) asker.size[kind] = Math.max(1, size >> 1);
   asker.busy = "";
-  if (key) asker.lastKey = key;
 }

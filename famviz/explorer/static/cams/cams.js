@@ -41,11 +41,6 @@ function connect(app) {
   });
   ui.save.onclick = () => savePicture(app);
   makeAsker(app);
-  app.model.on("msg:custom", (content, buffers) => {
-    receive(app, content, buffers ?? []);
-    answered(app.asker, content);
-    app.redraw();
-  });
 }
 
 const panels = ({ ui }) => [ui.picture, ...Object.values(ui.maps)];
@@ -124,4 +119,8 @@ export default widget({
   build: buildPage,
   connect,
   draw,
+  receive(app, content, buffers) {
+    receive(app, content, buffers);
+    answered(app.asker, content);
+  },
 });

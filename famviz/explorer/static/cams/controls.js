@@ -3,10 +3,10 @@ import { checkbox, labelled, menu, setOptions, slider } from "../shared/controls
 import { h } from "../shared/dom.js";
 import { keepKeys, keyHelp } from "../shared/keyboard.js";
 import { num } from "../shared/numbers.js";
-import { makePlot } from "../shared/plot.js";
 import { makeTable } from "../shared/table.js";
 import { put } from "../shared/widget.js";
 import { buildPanel } from "./maps.js";
+import { makePlot } from "./plot.js";
 import { aboutImage, buildLegend, buildWall } from "./wall.js";
 import { called, readState } from "./state.js";
 import { buildViews } from "./views.js";

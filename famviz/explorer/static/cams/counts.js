@@ -4,7 +4,7 @@ import { isGood } from "./state.js";
 const BINS = 10; // of confidence, of equal width
 
 // The class by which images are sorted: the true one, or without labels what the reference says.
-export const classOfImage = (s, { label, predicted }) => label ?? predicted[s.reference];
+const classOfImage = (s, { label, predicted }) => label ?? predicted[s.reference];
 
 // How many images of each class the compared network takes for which: {classes, counts, left}. Of more than `most`
 // classes those are shown that are taken for another one most often; `left` is how many others there are.

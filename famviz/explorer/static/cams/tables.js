@@ -1,9 +1,9 @@
 // Figures of the chosen image, the scatter of all images, and the list of where the networks disagree.
 import { h } from "../shared/dom.js";
 import { num } from "../shared/numbers.js";
-import { showPlot } from "../shared/plot.js";
 import { showTable } from "../shared/table.js";
 import { grown, overlap } from "./maps.js";
+import { showPlot } from "./plot.js";
 import { called, figureOf, isGood, mapsOf } from "./state.js";
 
 const MOST = 200; // rows of the list
@@ -23,7 +23,7 @@ export function showFigures(app, s) {
   const rows = s.names.map(rowOf);
   const known = app.meta.images.filter((image) => mapsOf(app, s.key, image)).length;
   app.ui.figures.replaceChildren(
-    h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", { className: "fv-plain" }, ...rows)),
+    h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)),
     h("p", { className: "fv-hint" }, `In brackets: mean of ${known} ${known === 1 ? "image" : "images"}.`));
 }
 

@@ -1,14 +1,14 @@
 // Views of all images at once: confusion, figures by class, calibration, CKA between stages, both embeddings.
 import { labelled, menu } from "../shared/controls.js";
 import { h } from "../shared/dom.js";
-import { makeHeat, showHeat } from "../shared/heat.js";
 import { onStep } from "../shared/keyboard.js";
 import { makeLines, markLines, showLines } from "../shared/lines.js";
 import { clamp, num } from "../shared/numbers.js";
-import { makePlot, showPlot } from "../shared/plot.js";
 import { makeTable, showTable } from "../shared/table.js";
 import { put } from "../shared/widget.js";
 import { byClass, calibrationOf, confusionOf } from "./counts.js";
+import { makeHeat, showHeat } from "./heat.js";
+import { makePlot, showPlot } from "./plot.js";
 import { called, readState } from "./state.js";
 import { embedded, spread } from "./tables.js";
 import { aboutImage } from "./wall.js";

@@ -46,11 +46,6 @@ function build(app) {
 function connect(app) {
   for (const { chart } of app.ui.charts.charts) onStep(chart.root, ([i, j]) => step(app, j || i));
   onKeys(app.ui.root, { n: () => put(app, { epoch: 0 }), "?": app.ui.help.toggle });
-  app.model.on("msg:custom", app.receive = (content, buffers) => {
-    receive(app, content, buffers ?? []);
-    app.asked = false;
-    app.redraw();
-  });
 }
 
 function hover(app, epoch) {
@@ -89,5 +84,8 @@ export default widget({
   build,
   connect,
   draw,
-  stop: (app) => app.model.off("msg:custom", app.receive),
+  receive(app, ...message) {
+    receive(app, ...message);
+    app.asked = false;
+  },
 });

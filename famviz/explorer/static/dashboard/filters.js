@@ -20,25 +20,23 @@ export function layFilters(app, s) {
   const { ui } = app, key = JSON.stringify(s.runs.map(({ name, levels }) => [name, levels]));
   if (ui.filtersKey === key) return;
   ui.filtersKey = key;
-  const most = s.runs.reduce((count, { levels }) => Math.max(count, levels.length), 0);
+  const all = s.runs.flatMap((run) => run.levels.map(({ index, title }, level) => ({ run, level, index, title })));
+  const indices = [...new Set(all.map(({ index }) => index))].sort((a, b) => a - b);
   ui.rows = [];
-  const groups = Array.from({ length: most }, (_, level) => {
-    const having = s.runs.filter(({ levels }) => levels[level]);
-    const rows = having.map((run) => buildRow(app, run, level, s.runs.length > 1));
+  const groups = indices.map((index) => {
+    const having = all.filter((each) => each.index === index), titles = new Set(having.map(({ title }) => title));
+    const rows = having.map(({ run, level }) => buildRow(app, run, level, s.runs.length > 1));
     ui.rows.push(...rows);
-    return h("div", { className: "fv-group" }, h("b", {}, titleOf(having, level)), ...rows.map((row) => row.root));
+    const title = h("b", {}, [...titles].join(" / ")); // which may differ between runs
+    return h("div", { className: "fv-group" }, title, ...rows.map((row) => row.root));
   });
   ui.filters.replaceChildren(...groups);
-  ui.filtersHead.hidden = !most;
-}
-
-// The title of a level, which may differ between runs.
-function titleOf(runs, level) {
-  return [...new Set(runs.map(({ levels }) => levels[level].title))].join(" / ");
+  ui.filtersHead.hidden = !indices.length;
 }
 
 function buildRow(app, run, level, named) {
-  const row = { run: run.n, level, name: named ? run.name : "", large: panel("now"), cells: [], keys: "" };
+  const { index } = run.levels[level];
+  const row = { run: run.n, level, index, name: named ? run.name : "", large: panel("now"), cells: [], keys: "" };
   row.strip = h("div", { className: "fv-strip", tabIndex: 0 });
   row.strip.setAttribute("data-lm-suppress-shortcuts", "true");
   row.strip.setAttribute("role", "application");
@@ -65,7 +63,7 @@ export function showFilters(app, s) {
     const run = s.runs[row.run], now = newest(run.saved, s.at);
     const { count, side } = cellsOf(app.width, run.saved.length), epochs = evenly(run.saved, count);
     layCells(app, row, epochs);
-    const look = row.look = lookOf(app, row.level);
+    const look = row.look = lookOf(app, s, row.index);
     row.large.epoch = now;
     showLarge(app, s, row, now, look);
     for (const cell of row.cells) showCell(app, run, row, cell, { look, side, chosen: nearest(epochs, now) });
@@ -110,13 +108,17 @@ function buildCell(app, row, epoch) {
 }
 
 // The colours of a level, one scale for all epochs and runs: 0 dB is the largest amplitude that is shown.
-function lookOf(app, level) {
+function lookOf(app, s, index) {
   if (app.looks.count !== app.pictures.size) app.looks = { count: app.pictures.size };
-  return app.looks[level] ??= measure(app, level);
+  return app.looks[index] ??= measure(app, s, index);
 }
 
-function measure(app, level) {
-  const planes = [...app.pictures].filter(([key]) => key.split("|")[1] === String(level)).map(([, plane]) => plane);
+function measure(app, s, index) {
+  const isOf = ([key]) => {
+    const [run, level] = key.split("|");
+    return s.runs[run].levels[level].index === index;
+  };
+  const planes = [...app.pictures].filter(isOf).map(([, plane]) => plane);
   const top = planes.reduce((most, plane) => plane.reduce((a, b) => Math.max(a, b), most), 0) || 1;
   const values = planes.flatMap((plane) => Array.from(plane).filter((value) => value > 0)).sort((a, b) => a - b);
   const weak = values.length ? decibels(values[Math.floor(values.length * WEAKEST)], top) : -20;

@@ -48,7 +48,7 @@ function timeOf({ finished, left, took }) {
 }
 
 // Seconds in words of at most two units.
-export function duration(seconds) {
+function duration(seconds) {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   if (minutes < 90) return `${minutes} min`;

@@ -30,7 +30,6 @@ export function readState(app) {
     at: app.hovered ?? (pinned || last),
     scores: allOf(runs, "scores"), losses: allOf(runs, "losses"),
     figure: get("figure"), loss: get("loss"), log: get("log"),
-    planned: runs.reduce((most, run) => Math.max(most, run.epochs), 1),
   };
 }
 

@@ -21,7 +21,6 @@ const KEYS = [
   ["m", "all filters together, or one"],
   ["?", "this list"],
 ];
-const COLORMAPS = ["cividis", "viridis", "magma", "inferno", "gray"];
 const FLOOR = { lowest: -80, highest: -5, step: 5 }; // dB
 const FLOOR_TIP = "dB of the level's largest |H|: weaker values are drawn darkest in amplitudes "
   + "and hatched in phases and differences. auto: the colours range over what is shown";
@@ -85,7 +84,7 @@ function buildControls(app) {
     raw: checkbox((raw) => put(app, { raw })),
     other: menu([["", "nothing"], ...meta.runs.slice(1).map((name) => [name, name])], (other) => put(app, { other })),
     floor: floorInput((floor) => put(app, { floor })),
-    colormap: menu(COLORMAPS.map((name) => [name, name]), (colormap) => put(app, { colormap })),
+    colormap: menu(meta.colormaps.map((name) => [name, name]), (colormap) => put(app, { colormap })),
     wall: menu(Object.entries(WALLS), (wall) => put(app, { wall })),
     epoch: h("input", { type: "range", min: 0, oninput: (event) => {
       player.stop();

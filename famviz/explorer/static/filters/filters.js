@@ -2,6 +2,8 @@
 // One module for two hosts: anywidget in a notebook, and a saved page, where page.js stands in for the model.
 import { widget } from "../shared/widget.js";
 import { buildPage } from "./controls.js";
+import { receiveEffect } from "./effect.js";
+import { receiveLarge } from "./large.js";
 import { connect } from "./pointer.js";
 import { makeApp } from "./state.js";
 import { draw } from "./views.js";
@@ -13,8 +15,9 @@ export default widget({
   build: buildPage,
   connect,
   draw,
-  stop: (app) => {
-    app.ui.stopReplay();
-    app.model.off("msg:custom", app.receive);
+  receive(...message) {
+    receiveEffect(...message);
+    receiveLarge(...message);
   },
+  stop: (app) => app.ui.stopReplay(),
 });

@@ -25,7 +25,7 @@ function tableOf(bytes, count) {
 }
 
 // Rows of the table from an answer: [out, in, figures ...].
-export function unpackRows(bytes, count, C) {
+function unpackRows(bytes, count, C) {
   const pairs = new Uint32Array(bytes.slice(0, 4 * count).buffer);
   return tableOf(bytes.slice(4 * count), count).map((figures, n) =>
     [Math.floor(pairs[n] / C), pairs[n] % C, ...figures.slice(0, -1)]);

@@ -19,7 +19,7 @@ export function shareBars(s, levels) {
 }
 
 function shareBar(prefix, L) {
-  const global = h("span", { className: "fv-global" }, `global ${percent(L.share)} (γ ${num(L.gamma[0], 3)})`);
+  const global = h("span", {}, `global ${percent(L.share)} (γ ${num(L.gamma[0], 3)})`);
   const local = h("span", { className: "fv-local" }, `local ${percent(1 - L.share)} (γ ${num(L.gamma[1], 3)})`);
   const bar = h("div", { className: "fv-share" }, prefix, global, " ", local);
   bar.style.setProperty("--part", 100 * L.share + "%");

@@ -1,13 +1,12 @@
 // Keys and pointer: choosing a filter, reading values, saving a picture.
-import { CURVE, ringAt } from "../shared/curve.js";
 import { saveAs, saveRows } from "../shared/dom.js";
 import { onRead, onReadKeys, pixelAt } from "../shared/hover.js";
 import { onKeys, onStep } from "../shared/keyboard.js";
 import { clamp, num } from "../shared/numbers.js";
 import { snapshot } from "../shared/snapshot.js";
 import { put } from "../shared/widget.js";
-import { receiveEffect } from "./effect.js";
-import { pairAt, receiveLarge } from "./large.js";
+import { CURVE, ringAt } from "./curve.js";
+import { pairAt } from "./large.js";
 import { below } from "./shade.js";
 import { VIEWS, captions, words } from "./spectrum.js";
 import { choose, fieldOf, readState } from "./state.js";
@@ -44,12 +43,6 @@ export function connect(app) {
   });
   save.onclick = () => savePicture(app);
   app.ui.values.onclick = () => saveValues(app);
-  app.receive = (content, buffers) => {
-    receiveEffect(app, content, buffers ?? []);
-    receiveLarge(app, content, buffers ?? []);
-    app.redraw();
-  };
-  app.model.on("msg:custom", app.receive);
   const next = (names, trait) => names[(names.indexOf(app.model.get(trait)) + 1) % names.length];
   onKeys(app.ui.root, {
     v: () => put(app, { view: next(Object.keys(VIEWS), "view") }),
@@ -117,7 +110,7 @@ function nameOf(app, s) {
 
 // Save every frequency of the first run's spectrum as a CSV file.
 function saveValues(app) {
-  const s = readState(app), z = fieldOf(app, 0, s);
+  const s = readState(app), z = fieldOf(app, s.L, s);
   if (!z) return;
   const rows = Array.from(z.re, (a, n) => {
     const b = z.im[n], kx = (n % z.W) - (z.W >> 1), ky = Math.floor(n / z.W) - (z.H >> 1);

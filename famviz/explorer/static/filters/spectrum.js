@@ -29,13 +29,12 @@ function decibel(code) {
 }
 
 // The parts of a level's base bytes, in the order in which encode.level_data writes them.
-export function unpack(figures, bytes, table, kept) {
-  if (!figures || !bytes) return null;
+export function unpack(key, figures, bytes, table, kept) {
   const [O, C] = figures.channels, [H, W] = figures.size;
   const half = H * ((W >> 1) + 1), epochs = figures.epochs.length;
   let at = 0;
   const next = (length) => bytes.subarray(at, (at += length));
-  const level = { ...figures, O, C, H, W, half };
+  const level = { ...figures, key, O, C, H, W, half };
   level.now = next(O * C);
   level.part = figures.shares && next(O * C);
   level.gain = next(H * W);

@@ -40,23 +40,29 @@ function held(app, key) {
   return bytesOf(app.model.get("_whole")[key] ?? app.model.get("_rows")[key]);
 }
 
-// An unpacked level of a run; null if the run has no such level.
-function levelOf(app, run, level) {
-  const key = `${run}.${level}`, large = app.model.get("_figures")[key];
+// An unpacked level of a run by its position.
+function levelOf(app, run, at) {
+  const key = `${run}.${at}`, large = app.model.get("_figures")[key];
   if (large) return largeLevel(app, key, large);
   const bytes = ["base", "table", "kept"].map((part) => held(app, `${key}.${part}`));
-  app.levels[key] ??= unpack(app.meta.levels[run]?.[level], ...bytes);
-  return app.levels[key];
+  return (app.levels[key] ??= unpack(key, app.meta.levels[run][at], ...bytes));
 }
 
-// The present choice. L is the level of the first run, B that of the run to compare with if it has the same shape.
+// The position of a level in another run, as `LoadedRun.same_level` finds it; -1 if there is none.
+function sameLevel(levels, { path, index }) {
+  const at = levels.findIndex((each) => each.path === path);
+  return at < 0 ? levels.findIndex((each) => each.index === index) : at;
+}
+
+// The present choice. L is the level of the first run, B the same level of the run to compare with if it has its shape.
 export function readState(app) {
   const { model, meta } = app, get = (name) => model.get(name);
   const level = clamp(get("level"), 0, meta.levels[0].length - 1);
   const L = levelOf(app, 0, level);
   const epoch = L.epochs.includes(get("epoch")) ? get("epoch") : 0;
   const other = meta.runs.indexOf(get("other"), 1);
-  const B = other > 0 ? sameShape(L, levelOf(app, other, level)) : null;
+  const at = other > 0 ? sameLevel(meta.levels[other], L) : -1;
+  const B = at < 0 ? null : sameShape(L, levelOf(app, other, at));
   const out = clamp(get("c_out"), 0, L.O - 1), inn = clamp(get("c_in"), 0, L.C - 1), all = get("mean");
   const together = all || (epoch > 0 && !keeps([L, B], epoch, out, inn));
   return {
@@ -77,13 +83,12 @@ function keeps(levels, epoch, out, inn) {
 }
 
 function sameShape(L, B) {
-  return B && ["O", "C", "H", "W"].every((name) => B[name] === L[name]) ? B : null;
+  return ["O", "C", "H", "W"].every((name) => B[name] === L[name]) ? B : null;
 }
 
-// The chosen filter of a run as complex values. undefined while its row is on the way, null for an epoch that the run
+// The chosen filter of a level as complex values. undefined while its row is on the way, null for an epoch that the run
 // did not keep. The mean of all filters has the RMS amplitude in spectra, and its own amplitude in a kernel.
-export function fieldOf(app, run, s, forKernel = false) {
-  const L = levelOf(app, run, s.level);
+export function fieldOf(app, L, s, forKernel = false) {
   if (s.epoch) {
     const at = L.epochs.indexOf(s.epoch);
     if (at < 0) return null;
@@ -91,7 +96,7 @@ export function fieldOf(app, run, s, forKernel = false) {
     return fieldThen(L, s.epoch, s.out, s.in);
   }
   if (s.mean) return spread(L, forKernel ? L.mean[0] : L.rms, L.mean[1]);
-  return filterOf(app, run, s, L);
+  return filterOf(app, L, s);
 }
 
 function fieldThen(L, epoch, out, inn) {
@@ -103,18 +108,18 @@ function fieldThen(L, epoch, out, inn) {
 export function fieldOfPair(app, s, out, inn) {
   const { L } = s;
   if (s.epoch) return fieldThen(L, s.epoch, out, inn);
-  const raw = s.raw && L.raw, found = filterOf(app, 0, { ...s, out, in: inn }, L);
-  const at = found || raw || L.large ? -1 : L.order().indexOf(out * L.C + inn), bytes = held(app, `0.${s.level}.wall`);
+  const raw = s.raw && L.raw, found = filterOf(app, L, { ...s, out, in: inn });
+  const at = found || raw || L.large ? -1 : L.order().indexOf(out * L.C + inn), bytes = held(app, L.key + ".wall");
   if (at < 0 || !bytes || at >= bytes.length / 2 / L.half) return found;
   return spread(L, bytes.subarray(at * L.half), bytes.subarray(bytes.length / 2 + at * L.half));
 }
 
-function filterOf(app, run, s, L) {
+function filterOf(app, L, s) {
   if (L.large) {
     const found = L.find(s.out * L.C + s.in);
     return found && spread(L, found.amplitude, found.phase);
   }
-  const raw = s.raw && L.raw, key = `${run}.${s.level}`;
+  const raw = s.raw && L.raw, { key } = L;
   const size = raw ? L.H * L.W : L.half;
   const level = !raw && L.whole ? held(app, key) : undefined;
   const bytes = level || held(app, `${key}.${s.out}${raw ? ".raw" : ""}`);

@@ -73,7 +73,7 @@ function showFound(app, s, isOn, text) {
 }
 
 // A test of rows from conditions between commas, and what is wrong with them. Names may be abbreviated.
-export function conditions(text) {
+function conditions(text) {
   const tests = [];
   for (const part of text.toLowerCase().split(",").filter((each) => each.trim())) {
     const found = part.match(CONDITION), at = found ? NAMES.findIndex((name) => name.startsWith(found[1])) : -1;

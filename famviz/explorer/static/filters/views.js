@@ -1,10 +1,10 @@
 // What each part of the page shows of the present choice.
 import { paint } from "../shared/colour.js";
-import { drawCurves } from "../shared/curve.js";
 import { countDrawing, h } from "../shared/dom.js";
 import { clamp, largest, minus, num } from "../shared/numbers.js";
 import { alignTitles, drawPanel } from "../shared/panel.js";
 import { showControls } from "./controls.js";
+import { drawCurves } from "./curve.js";
 import { showEffect } from "./effect.js";
 import { outline, shareBars } from "./outline.js";
 import { darkness, shade } from "./shade.js";
@@ -18,7 +18,7 @@ const notHeld = (s) => `This page does not hold this ${s.L.large ? "filter" : "r
 // Draw everything. z and b are the fields of the two runs: undefined on the way, null for an epoch that is not kept.
 export function draw(app) {
   const s = readState(app), { ui, meta } = app;
-  const z = fieldOf(app, 0, s), b = s.B ? fieldOf(app, s.other, s) : null;
+  const z = fieldOf(app, s.L, s), b = s.B ? fieldOf(app, s.B, s) : null;
   const waiting = z === undefined || b === undefined;
   Object.assign(s, boxesOf(app.width, s.B), rangeOf(s, [z, b].filter(Boolean)));
   app.shown = s;
@@ -43,7 +43,7 @@ export function draw(app) {
 function readoutOf(app, s, z, b) {
   const { meta } = app, name = meta.runs[s.other];
   if (!z) return meta.alone ? `${notHeld(s)}: choose a stronger one, or open the run in a notebook.` : "loading …";
-  if (s.other > 0 && !s.B) return `${words(s)} ${name} has no filter of this shape here.`;
+  if (s.other > 0 && !s.B) return `${words(s)} ${name} has no filter of this level and shape.`;
   if (s.B && b === null) {
     return `${words(s)} ${name} kept no epoch ${s.epoch}: it has ${s.B.epochs.join(", ") || "none"}.`;
   }
@@ -71,8 +71,8 @@ const showsPair = (s) => !s.all;
 // The chosen filter of each run and their difference.
 function showFields(app, s, z, b) {
   const { ui, meta } = app, kernels = s.view === "kernel";
-  const kernelOf = (run, field) => inverse(s.mean ? fieldOf(app, run, s, true) : field);
-  const first = kernelOf(0, polar(z, s)), second = b && kernelOf(s.other, polar(b, s));
+  const kernelOf = (level, field) => inverse(s.mean ? fieldOf(app, level, s, true) : field);
+  const first = kernelOf(s.L, polar(z, s)), second = b && kernelOf(s.B, polar(b, s));
   const top = Math.max(largest(first), b ? largest(second) : 0) || 1;
   showThumbs(app, s, z, first, top);
   showField(app, ui.main, s, z, first, top, s.B ? meta.runs[0] : "");

@@ -102,7 +102,7 @@ function frame(chart) {
 }
 
 // Round numbers of a logarithmic axis: 1, 2 and 5 times powers of ten, or fewer if these are too many.
-export function logTicks(low, high) {
+function logTicks(low, high) {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
   const powers = Array.from({ length: last - first + 1 }, (_, k) => first + k);
   const within = (factors) => powers.flatMap((power) => factors.map((factor) => +(factor * 10 ** power).toPrecision(3)))

@@ -1,8 +1,9 @@
 // A widget: one app for each place where it is shown, drawn again at the next frame after a trait changed.
 
 // `make(model)` returns the app, `build(app)` its elements {root, ...}, `connect(app)` attaches events, `draw(app)`
-// draws everything, `stop(app)` ends what runs by itself. `traits` are the names whose change draws again.
-export function widget({ traits, make, build, connect, draw, stop = () => {} }) {
+// draws everything, `receive(app, content, buffers)` takes a message of the kernel, and `stop(app)` ends what runs by
+// itself. `traits` are the names whose change draws again.
+export function widget({ traits, make, build, connect, draw, receive, stop = () => {} }) {
   return {
     render({ model, el }) {
       const app = make(model);
@@ -17,12 +18,18 @@ export function widget({ traits, make, build, connect, draw, stop = () => {} }) 
         app.redraw();
       });
       sized.observe(el);
-      for (const trait of traits) model.on("change:" + trait, app.redraw);
+      const received = (content, buffers) => {
+        receive(app, content, buffers ?? []);
+        app.redraw();
+      };
+      const events = [["msg:custom", received], ...traits.map((trait) => ["change:" + trait, app.redraw])];
+      for (const event of events) model.on(...event);
       draw(app);
       return () => {
         stop(app);
         sized.disconnect();
-        for (const trait of traits) model.off("change:" + trait, app.redraw);
+        for (const event of events) model.off(...event);
+        app.redraw = () => {}; // a picture that is still decoded draws a removed view no more
       };
     },
   };

@@ -18,8 +18,7 @@ from famviz.explorer.filter_messages import EffectMessages
 from famviz.explorer.filter_page import page_data
 from famviz.explorer.filter_still import Shown, still
 from famviz.explorer.large_levels import LargeLevels
-from famviz.explorer.page import css, fragment, module, page
-from famviz.figures import style
+from famviz.explorer.page import Message, css, fragment, module
 from famviz.filter import Filter
 from famviz.load import LoadedRun, Source, Summary, open_all
 from famviz.tables import Table
@@ -88,7 +87,7 @@ class FilterExplorer(Explorer):
     search = traitlets.Unicode("", help="Rows of the table to show, such as 'out = 3, centroid > 0.5'.").tag(sync=True)
 
     def __init__(
-        self, runs: Source | LoadedRun | Sequence[Source | LoadedRun], *,
+        self, runs: Source | Sequence[Source], *,
         budget: int = BUDGET, root: str = "", **traits: Any,
     ):  # fmt: skip
         self.refuse_unknown(traits)
@@ -127,19 +126,12 @@ class FilterExplorer(Explorer):
         """
         return exports.plane_of(self.filter, self._pair, self._then(), self.raw)
 
-    def to_png(self, path: str | Path | None = None) -> bytes:
-        """A still picture of the choice, drawn by matplotlib; also written to `path` if one is given.
+    def to_figure(self) -> Figure:
+        """A matplotlib figure of the choice, which `famviz.style.save` writes as png, svg or pdf.
 
         It shows every view of a filter of one run, or the chosen view of two runs with their difference. Of an epoch it
         shows what the run saved.
         """
-        data = style.to_bytes(self.to_figure(), "png")
-        if path:
-            Path(path).write_bytes(data)
-        return data
-
-    def to_figure(self) -> Figure:
-        """The same as a matplotlib figure, which `famviz.style.save` writes as png, svg or pdf."""
         second = self._compared()
         runs = self.runs[0], self.runs[self._other] if second else None
         look = {"epoch": self.epoch, "view": self.view, "floor": self.floor, "colormap": self.colormap}
@@ -187,28 +179,32 @@ class FilterExplorer(Explorer):
         """Position of the run to compare with; 0 for none."""
         return self._meta["runs"].index(self.other) if self.other else 0
 
+    @property
+    def _places(self) -> list[tuple[int, int]]:
+        """Run and position of the chosen level, and of the same level of the run to compare with."""
+        at = self.runs[self._other].same_level(self.filter) if self._other else None
+        return [(0, self.level), *([] if at is None else [(self._other, at)])]
+
     def _compared(self) -> Filter | None:
         """The same level of the run to compare with, if it has the same shape."""
-        levels = self.runs[self._other].filters if self._other else []
-        if self.level >= len(levels):
+        if len(self._places) < 2:
             return None
-        second = levels[self.level]
+        run, at = self._places[1]
+        second = self.runs[run].filters[at]
         same = second.shape == self.filter.shape and second.size == self.filter.size
         return second if same else None
 
-    def to_html(self, path: str | Path | None = None, *, budget: int = PAGE_BUDGET) -> str:
-        """A page with this explorer that works without network and kernel; also written to `path` if one is given.
+    @property
+    def title(self) -> str:
+        """The name of the run."""
+        return self.runs[0].name
+
+    def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
+        """This explorer as a part of a page: its data and its place, without module and style.
 
         Args:
             budget: bytes of filters in the page; of larger levels it holds the strongest rows.
         """
-        text = page(f"famviz: {self.runs[0].name}", self.to_fragment(budget))
-        if path:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
-
-    def to_fragment(self, budget: int = PAGE_BUDGET) -> str:
-        """This explorer as a part of a page: its data and its place, without module and style."""
         self.large.finish()
         parts = self.large.parts()
         left = budget - sum(map(len, parts.values()))
@@ -226,16 +222,14 @@ class FilterExplorer(Explorer):
             raise UserError(f"{self.runs[0].name} is a bare checkpoint, which comes without networks and data.")
         return self.messages.effects.of(self.filter.path, max(0, self.image), (self.c_out, self.c_in))
 
-    def _answer(self, widget: Any, content: dict[str, Any], buffers: Any) -> None:
-        """Answer a question of the page."""
-        ask = content.get("ask")
-        if ask == "effect":
-            self.send(*self.messages.answer(content))
-        elif ask in ("survey", "rows"):
-            answer = self.large.answer(content)
-            if ask == "survey":
-                self._send_rows(anew=True)
-            self.send(*answer)
+    def answer(self, question: dict[str, Any]) -> Message:
+        """The answer to a question of the page."""
+        if question["ask"] == "effect":
+            return self.messages.answer(question)
+        answer = self.large.answer(question)
+        if question["ask"] == "survey":
+            self._send_rows(anew=True)
+        return answer
 
     def _send_rows(self, change: Any = None, anew: bool = False) -> None:
         """Send the chosen channels of every visible level that the browser does not hold.
@@ -245,7 +239,7 @@ class FilterExplorer(Explorer):
         """
         self._clamp_channels()
         before = self.large.references()
-        keys = [] if self.mean else [f"{at}.{self.level}" for at in sorted({0, self._other})]
+        keys = [] if self.mean else [f"{run}.{at}" for run, at in self._places]
         rows = {**self._output_rows(), **self.large.rows(keys, self.c_out, self.c_in, self.wall == "output")}
         anew = anew or before != self.large.references()
         with self.hold_sync():
@@ -257,15 +251,12 @@ class FilterExplorer(Explorer):
     def _output_rows(self) -> dict[str, bytes]:
         """The chosen output channel of levels that are in memory and not held whole by the browser."""
         rows = {}
-        for at in {0, self._other}:
-            filters = self.runs[at].filters
-            if self.mean or self.level >= len(filters) or filters[self.level].survey:
-                continue
-            each, figures = filters[self.level], self._meta["levels"][at][self.level]
+        for run, at in [] if self.mean else self._places:
+            each, figures = self.runs[run].filters[at], self._meta["levels"][run][at]
             raw = self.raw and figures["raw"]
-            needed = raw or not figures["whole"]
+            needed = not each.survey and (raw or not figures["whole"])
             if needed and self.c_out < each.channels[0]:
-                key = encode.row_key(f"{at}.{self.level}", self.c_out, raw)
+                key = encode.row_key(f"{run}.{at}", self.c_out, raw)
                 rows[key] = encode.weights(each, figures["reference"], self.c_out, raw)
         return rows
 

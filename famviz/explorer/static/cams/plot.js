@@ -1,7 +1,7 @@
 // A scatter plot in SVG with axes. Points can be read and chosen by mouse, finger and arrow keys.
-import { h } from "./dom.js";
-import { onStep } from "./keyboard.js";
-import { clamp, minusSign, ticks } from "./numbers.js";
+import { h } from "../shared/dom.js";
+import { onStep } from "../shared/keyboard.js";
+import { clamp, minusSign, ticks } from "../shared/numbers.js";
 
 const AREA = { left: 44, right: 10, top: 8, bottom: 34 }; // px around the points
 const NEAR = 14; // px from a point that still mean it

@@ -1,6 +1,6 @@
 // Curves of dB over rings of equal frequency, in an SVG of 300 x 170.
-import { h } from "./dom.js";
-import { num } from "./numbers.js";
+import { h } from "../shared/dom.js";
+import { num } from "../shared/numbers.js";
 
 export const CURVE = { left: 34, right: 290, top: 10, bottom: 138 }; // of the axes, in units of the SVG
 

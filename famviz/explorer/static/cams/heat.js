@@ -1,7 +1,7 @@
 // A grid of values in SVG: a cell for each row and column. Cells are read and chosen by mouse, finger and keys.
-import { h } from "./dom.js";
-import { onStep } from "./keyboard.js";
-import { clamp } from "./numbers.js";
+import { h } from "../shared/dom.js";
+import { onStep } from "../shared/keyboard.js";
+import { clamp } from "../shared/numbers.js";
 
 const CELL = 26, CHARACTER = 5.6, PAD = 8; // px: a cell, the mean width of a letter, the space around names
 const LONGEST = 24; // letters of a name; the read-out has all of them
