@@ -34,7 +34,7 @@ MAY = {
     "own_loop": "config distill features methods ranges tasks training",
     "compare": "config files run tables",
     "bench": "config console data distill files layers run tables training",
-    "evaluate": "config console data distill files methods models run tables tasks training",
+    "evaluate": "config console data distill files methods models ranges run tables tasks training",
     "export": "distill evaluate features files models ranges run tasks training",
     "sweep": "bench command_line compare config console data distill evaluate files run store tables training",
 }
