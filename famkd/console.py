@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
-from torch import nn
 
 from famkd.errors import inert
 
@@ -37,9 +36,14 @@ def _console(stderr: bool) -> PlainConsole:
     """
     terminal = (sys.stderr if stderr else sys.stdout).isatty() and os.environ.get("TERM") != "dumb"
     return PlainConsole(
-        stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=not terminal, force_terminal=terminal,
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=not terminal,
+        force_terminal=terminal,
         force_jupyter=False,
-    )  # fmt: skip
+    )
 
 
 # Progress. A notebook shows standard error as a warning, so there it goes to standard output.
@@ -92,19 +96,3 @@ def reporting(title: str, epochs: int, steps: int) -> Iterator[Reporter]:
 
 def _short(title: str) -> str:
     return title if len(title) <= TITLE else f"{title[: TITLE - 1]}…"
-
-
-def size_of(method: nn.Module, momentum: float = 0.9) -> str:
-    """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum".
-
-    Args:
-        momentum: of SGD; 0 for another optimizer, whose state is not counted.
-    """
-    numbers = bytes_ = 0
-    for parameter in method.parameters():
-        if parameter.requires_grad:
-            numbers += parameter.numel()
-            bytes_ += parameter.numel() * parameter.element_size()
-    copies = 3 if momentum else 2
-    kept = "gradient and momentum" if momentum else "gradient"
-    return f"method: {numbers:,} parameters, {copies * bytes_ / 2**20:,.1f} MiB with {kept}"

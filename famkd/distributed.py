@@ -73,7 +73,7 @@ def gather(x: Tensor) -> Tensor:
 
 def on_rank_zero(call: Callable[[], Any]) -> Any:
     """Run `call` on rank 0 and broadcast its result, which must be picklable. A UserError ends every process."""
-    if world() == 1 or not _initialized():
+    if world() == 1:
         return call()
     box: list[Any] = [None, None]
     if rank() == 0:
@@ -121,9 +121,10 @@ def barrier() -> None:
 
 def to_sync_batchnorm(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """The module with batch norms that compute statistics over the images of all processes; UserError on a CPU."""
-    if world() > 1:
-        must_synchronise(device)
-    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module) if world() > 1 else module
+    if world() == 1:
+        return module
+    must_synchronise(device)
+    return torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
 
 
 def must_synchronise(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""UserError, hints for misspelt names, and escaping of control characters."""
+"""Errors that are told in one sentence, what they say, and which of several processes tells it."""
 
 import contextlib
 import os
@@ -63,6 +63,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     known = {candidate.lower(): candidate for candidate in names}
     close = [known[match] for match in get_close_matches(name.lower(), known, n=2)]
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def either(words: Iterable[str]) -> str:
+    """Words as a choice, such as "high, low or both"; empty ones are left out."""
+    *first, last = filter(None, words)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def started_by_famkd() -> bool:

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 # Key in the header of a safetensors file: a SHA-256 of the other notes and of every tensor's name, type, shape, bytes.
 CHECKSUM = "sha256"
@@ -181,5 +181,5 @@ def damaged(path: Path, error: Exception) -> UserError:
     """The error to raise for a file that is missing or cannot be read."""
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path} is missing: restore a copy, or train again.")
-    reason = " ".join(str(error).split())[:100]
+    reason = one_line(error)
     return UserError(f"{path} is damaged ({reason}): restore a copy, or train again; --resume repairs what it can.")

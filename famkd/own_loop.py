@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from famkd.config.load import known_methods
-from famkd.config.ranges import check_ranges
 from famkd.config.sections import method_arguments, method_section
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, View
 from famkd.errors import UserError, nearest
 from famkd.features.taps import Tapped
 from famkd.methods import METHODS
+from famkd.ranges import check_ranges
 from famkd.tasks.classification import Classification
 from famkd.training.schedule import weights_of
 

@@ -20,6 +20,7 @@ from famkd.errors import inert
 Format = Literal["table", "markdown", "csv", "html", "json"]
 Rows = Sequence[Sequence[str]]
 
+MISSING = "–"  # a cell without a value
 WIDE = 200  # characters of a line that does not go to a terminal
 BREAKABLE = 12  # a narrow terminal breaks words of the left columns that are longer than this
 
@@ -68,9 +69,14 @@ def _text(header: Sequence[str], rows: Rows, notes: list[str], left: int) -> str
     grid.box, grid.padding = box.SIMPLE, (0, 1, 0, 0)
     buffer = io.StringIO()
     console = Console(
-        file=buffer, width=sum(widths) + frame, highlight=False, markup=False, emoji=False, color_system=None,
+        file=buffer,
+        width=sum(widths) + frame,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        color_system=None,
         force_jupyter=False,
-    )  # fmt: skip
+    )
     console.print(grid)
     lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
     table = [line for line in lines if line]

@@ -19,7 +19,6 @@ from famkd.command_line.main import run_command
 from famkd.data import loader
 from famkd.files import total_memory
 from famkd.methods import METHODS
-from famkd.sweep import jobs
 from famkd.training.build import build_distiller, build_recipe_data
 from famkd.training.stop import stop_requests
 
@@ -75,7 +74,7 @@ def windows(monkeypatch):
 
 
 def test_cores_and_memory_are_known_or_taken_as_unlimited(windows):
-    assert loader._cores() == jobs._usable_cores() == os.cpu_count()
+    assert loader.usable_cores() == os.cpu_count()
     assert total_memory() > 1 << 60
     assert _peak_mib(torch.device("cpu")) == 0
 

@@ -1,8 +1,5 @@
 """Time each attention module against map size and channels."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +13,7 @@ from famkd.config.recipe import Engine, Recipe
 from famkd.console import output
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention, Gate
-from famkd.tables import rich_table
+from famkd.tables import rich_table, write_table
 from famkd.training.build import build_fabric
 from famkd.training.step import choose_engine
 
@@ -71,7 +68,7 @@ def costs(
         times = timer.medians(list(calls.values()), steps)
         for (name, module), ms in zip(built.items(), times):
             size = {"channels": channels, "side": side}
-            rows.append({"module": name, **size, "ms": ms, "parameters": count_parameters(module)})
+            rows.append({"module": name, **size, "ms": ms, "parameters": count_real_numbers(module)})
     return rows
 
 
@@ -88,7 +85,7 @@ def _call(name: str, module: nn.Module, x: Tensor, engine: Engine) -> Call:
     return lambda: run(*inputs).sum().backward()
 
 
-def count_parameters(module: nn.Module) -> int:
+def count_real_numbers(module: nn.Module) -> int:
     """Real numbers in a module's parameters: a complex number counts twice."""
     return sum(parameter.numel() * (2 if parameter.is_complex() else 1) for parameter in module.parameters())
 
@@ -96,14 +93,10 @@ def count_parameters(module: nn.Module) -> int:
 def cost_table(recipe: Recipe, steps: int, format: str) -> str:
     """The costs as JSON or, for any other format, as CSV after printing a table of milliseconds (batch 64)."""
     rows = costs(recipe, steps)
-    if format == "json":
-        return json.dumps(rows, indent=1) + "\n"
-    _print_milliseconds(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    if format != "json":
+        _print_milliseconds(rows)
+    cells = [[str(value) for value in row.values()] for row in rows]
+    return write_table("json" if format == "json" else "csv", list(rows[0]), cells)
 
 
 def _print_milliseconds(rows: list[dict[str, Any]]) -> None:

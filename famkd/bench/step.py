@@ -93,7 +93,7 @@ def prepared_step(recipe: Recipe, data: Dataset, fabric: Fabric) -> tuple[Step, 
     torch.manual_seed(recipe.seed)
     distiller = build_distiller(recipe, data, weights=False, fold=True).train()
     step = build_step(recipe, data, distiller, build_optimizer(distiller, recipe.optim), fabric)
-    round_teacher(distiller, fabric)
+    round_teacher(distiller.teacher, fabric)
     step.set_epoch(recipe.optim.lr, loss_weights(recipe, 1))
     return step, distiller
 

@@ -1,5 +1,6 @@
 """Time calls on a device."""
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 
@@ -42,7 +43,7 @@ class Timer:
         if rounds < 1:
             raise UserError(f"Nothing can be timed in {rounds} steps: pass --steps 1 or more.")
         times = [[self.once(call) for call in calls] for _ in range(rounds)]
-        return [sorted(of_call)[rounds // 2] for of_call in zip(*times)]
+        return [statistics.median(of_call) for of_call in zip(*times)]
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

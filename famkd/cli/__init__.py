@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from famkd.cli.bench import bench_command
-from famkd.cli.commands import compare_command, sweep_command
+from famkd.cli.compare import compare_command
 from famkd.cli.completion import completion_command
 from famkd.cli.doctor import doctor_command
 from famkd.cli.eval import eval_command
@@ -12,6 +12,7 @@ from famkd.cli.export import export_command
 from famkd.cli.init import init_command
 from famkd.cli.listing import ls_command
 from famkd.cli.store import store_command
+from famkd.cli.sweep import sweep_command
 from famkd.cli.train import train_command
 from famkd.cli.tune import tune_command
 from famkd.command_line.main import run_command

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from annotated_types import Ge
+
+from famkd.cli.flags import Place
 from famkd.cli.recipe_first import read_recipe
-from famkd.command_line.values import PLACE
 from famkd.errors import UserError
 
 
@@ -16,7 +18,7 @@ class BenchFlags:
 
     against: Literal["", "naive"] = ""
     """Also time a literal implementation of the method in the same process."""
-    steps: int = 20
+    steps: Annotated[int, Ge(1)] = 20
     """Timed steps. The median is reported."""
     noise: bool = False
     """Use random 32 x 32 images instead of the recipe's data set."""
@@ -24,7 +26,7 @@ class BenchFlags:
     """Time each attention module instead of the whole step."""
     format: Literal["text", "json"] = "text"
     """Format of the figures."""
-    save: Annotated[str, PLACE] = ""
+    save: Place = ""
     """Append a row to SAVE/<device>-<torch>.csv."""
 
 

@@ -78,7 +78,7 @@ def _add(command: Command, name: str, flag: Flag, named: dict[str, list[str]]) -
 
 def _parsed() -> dict[str, list[Any]]:
     """The dataclasses and functions that hold the flags of each command."""
-    from famkd.cli import commands, doctor, listing, store, train, tune
+    from famkd.cli import compare, doctor, listing, store, sweep, train, tune
     from famkd.cli.bench import BenchFlags
     from famkd.cli.eval import EvalFlags
     from famkd.cli.export import ExportFlags
@@ -87,7 +87,7 @@ def _parsed() -> dict[str, list[Any]]:
 
     recipe = recipe_type(tuple(METHODS), "")
     functions: dict[str, Callable] = {
-        "compare": commands.compare, "sweep": commands.sweep, "ls": listing.show, "doctor": doctor.doctor,
+        "compare": compare.compare, "sweep": sweep.sweep, "ls": listing.show, "doctor": doctor.doctor,
         "tune": tune.tune,
     }  # fmt: skip
     return {

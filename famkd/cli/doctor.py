@@ -3,13 +3,13 @@
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from famkd.command_line.parse import call
+from famkd.layers.compiler import find_compiler
 
 NEEDED = ("torch", "torchvision", "timm", "lightning-fabric", "tyro", "numpy", "safetensors")
 # What each extra is for, and the packages that it brings.
@@ -91,11 +91,9 @@ def _devices() -> dict[str, str]:
 
 
 def _compilers() -> dict[str, str]:
-    """What --engine compile needs on a CPU: the first C++ compiler that is found."""
-    named = os.environ.get("CXX", "")
-    for name in filter(None, (named, "g++", "clang++", "cl")):
-        if path := shutil.which(name):
-            return {"C++": f"{path}: {_first_line([path, '--version'])}"}
+    """What --engine compile needs on a CPU."""
+    if command := find_compiler():
+        return {"C++": f"{' '.join(command)}: {_first_line([*command, '--version'])}"}
     return {"C++": f"{MISSING}: install g++ for --engine compile on a CPU"}
 
 
@@ -124,6 +122,7 @@ def _optional() -> dict[str, str]:
 
 def _environment() -> dict[str, str]:
     """Variables that change what famkd does. Values of other variables may be secret, so they are left out."""
-    names = ("FAMKD_PLUGINS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NO_COLOR", "WORLD_SIZE", "SLURM_NTASKS")
+    names = ("FAMKD_PLUGINS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CC", "CXX", "NO_COLOR", "WORLD_SIZE",
+             "SLURM_NTASKS")  # fmt: skip
     rows = {"python": sys.executable}
     return rows | {name: os.environ[name] for name in names if name in os.environ}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from famkd.cli.commands import Place, Plugins, Positional
+from famkd.cli.flags import Place, Plugins, Positional
 from famkd.command_line.parse import parse
 from famkd.command_line.values import expanded
 from famkd.config.plugins import import_plugins
@@ -39,11 +39,11 @@ class EvalFlags:
     """Use the weights of the run's best epoch instead of the last."""
     ema: bool = False
     """Use the average of the weights (EMA), of a run that was trained with --ema."""
-    epoch: int = 0
+    epoch: Annotated[int, Ge(0)] = 0
     """Use the weights of this epoch, of a run that was trained with --keep."""
     split: Literal["test", "val"] = "test"
     """Images to measure: the test set, or val for those that the run held out of training by --data.val."""
-    batch_size: int = 0
+    batch_size: Annotated[int, Ge(0)] = 0
     """Images per batch; 0 for the default of the data set."""
     accelerator: str = "auto"
     """auto, cpu, cuda or mps."""
@@ -79,8 +79,6 @@ def eval_command(argv: list[str]) -> None:
 
     if bool(flags.run) == bool(flags.model or flags.weights):
         raise UserError("Name either a run directory, or --model with --weights and --data.")
-    if flags.rows < 0:
-        raise UserError(f"--rows is {flags.rows}: pass 0 or more.")
     show.must_be_table_or_arrays("predictions", flags.predictions)
     show.must_be_table_or_arrays("confusion", flags.confusion)
     found = _of_run(flags) if flags.run else _of_checkpoint(flags)
@@ -101,7 +99,8 @@ def _of_run(flags: EvalFlags) -> "Evaluation":
     """What a run's student scores."""
     from famkd.evaluate import evaluate_run
 
-    _must_be_of_a_bare_checkpoint({"task": flags.task, "output": flags.output, **_images(flags)})
+    of_checkpoints = {"task": flags.task, "output": flags.output, **_images(flags)}
+    _refuse(of_checkpoints, "A run knows its task, how its student takes images, and where the logits are")
     names = ("best", "ema", "epoch", "split", "batch_size", "accelerator", "teacher_weights")
     chosen: dict[str, Any] = {name: getattr(flags, name) for name in names}
     agreement = flags.agreement or bool(flags.teacher_weights)
@@ -113,7 +112,7 @@ def _of_checkpoint(flags: EvalFlags) -> "Evaluation":
     from famkd.evaluate import evaluate_checkpoint
 
     of_runs = {"split": flags.split != "test", "agreement": flags.agreement, "teacher_weights": flags.teacher_weights}
-    _must_be_of_a_run(of_runs)
+    _refuse(of_runs, "Only a run knows its teacher and its held-out images")
     chosen = {name: getattr(flags, name) for name in ("task", "output", "batch_size", "accelerator")}
     return evaluate_checkpoint(flags.model, flags.weights, flags.data, flags.root, **chosen, **_images(flags))
 
@@ -123,15 +122,8 @@ def _images(flags: EvalFlags) -> dict[str, Any]:
     return {name: getattr(flags, name) for name in ("mean", "std", "size", "interpolation")}
 
 
-def _must_be_of_a_bare_checkpoint(options: dict[str, Any]) -> None:
-    """UserError for an option that a run's recipe answers."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UserError(f"A run knows the {given[0]} of its student: leave --{given[0]} out.")
-
-
-def _must_be_of_a_run(options: dict[str, Any]) -> None:
-    """UserError for an option that only a run can answer."""
-    given = [name for name, value in options.items() if value]
-    if given:
-        raise UserError(f"Only a run knows its teacher and its held-out images: leave --{given[0]} out.")
+def _refuse(options: dict[str, Any], why: str) -> None:
+    """UserError for the first of some options that is given."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{why}: leave --{name} out.")

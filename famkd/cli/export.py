@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from famkd.cli.commands import Place, Plugins, Positional
+from famkd.cli.flags import Place, Plugins, Positional
 from famkd.command_line.parse import parse
 from famkd.command_line.values import expanded
 from famkd.config.plugins import import_plugins
@@ -42,7 +42,7 @@ class ExportFlags:
     """Use the weights of the run's best epoch instead of the last."""
     ema: bool = False
     """Use the average of the weights (EMA), of a run that was trained with --ema."""
-    epoch: int = 0
+    epoch: Annotated[int, Ge(0)] = 0
     """Use the weights of this epoch, of a run that was trained with --keep."""
     format: Literal["text", "json"] = "text"
     """Format of what is printed about the file: text, or one JSON object."""

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-
+from famkd.cli.flags import Place, Positional
 from famkd.command_line.parse import call
-from famkd.command_line.values import PLACE
 from famkd.config.builtin import builtin_recipes, builtin_sweeps
 from famkd.config.plugins import import_plugins, plugins_in_use
 from famkd.errors import UserError, nearest
@@ -41,11 +39,11 @@ def ls_command(argv: list[str]) -> None:
 
 
 def show(
-    kind: tyro.conf.Positional[str] = "",
+    kind: Positional[str] = "",
     /,
     sizes: bool = False,
     format: Literal["text", "json"] = "text",
-    plugins: tuple[Annotated[str, PLACE], ...] = (),
+    plugins: tuple[Place, ...] = (),
 ) -> None:
     """List what is available: one name per line, followed by a description.
 

@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
+from famkd.cli.flags import Place
 from famkd.cli.recipe_first import read_recipe
-from famkd.command_line.values import PLACE
 
 
 @dataclass(frozen=True)
 class StoreFlags:
     """What is stored, and where. Not part of the recipe. `--views K` is the number of augmentations of each image."""
 
-    out: Annotated[str, PLACE] = ""
+    out: Place = ""
     """Folder of the store. By default a folder in `stores`, named after teacher, data set and views."""
     features: tuple[Literal["stages", "preact", "embed", "last"], ...] = ()
     """Features to store beside the logits, as methods want them: the maps after each stage, these maps before their
@@ -23,7 +23,7 @@ class StoreFlags:
     equally; 0 for all logits."""
     dtype: Literal["float16", "float32"] = "float16"
     """Type of the stored numbers."""
-    runs: Annotated[str, PLACE] = "runs"
+    runs: Place = "runs"
     """Folder of run directories. Teachers are looked up here."""
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
+from annotated_types import Ge
 
-from famkd.cli.commands import print_sweep
+from famkd.cli.flags import Place
 from famkd.cli.recipe_first import names_a_student
+from famkd.cli.sweep import print_sweep
 from famkd.command_line.parse import parse_known
-from famkd.command_line.values import PLACE
 from famkd.config.builtin import builtin_recipes, find_recipe
 from famkd.errors import UserError, is_first_process
 
@@ -19,16 +20,16 @@ from famkd.errors import UserError, is_first_process
 class TrainFlags:
     """Where this training is saved and how it is carried out. Not part of the recipe."""
 
-    out: Annotated[str, PLACE] = ""
+    out: Place = ""
     """Run directory. By default a folder in `runs`, named after recipe, method and seed."""
-    runs: Annotated[str, PLACE] = "runs"
+    runs: Place = "runs"
     """Folder of run directories. Teachers are looked up here too."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Continue from the last finished epoch, or from the step at which a signal stopped the training. `--epochs` may be
     larger with the schedules step and constant. The data and the teacher's file may have moved."""
     seeds: tuple[int, ...] = ()
     """Train once per seed, then print mean and spread."""
-    jobs: int = 0
+    jobs: Annotated[int, Ge(0)] = 0
     """With --seeds: trainings at once. 0 for as many as fit on the GPUs, or one on a CPU."""
 
 

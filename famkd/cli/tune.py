@@ -1,8 +1,10 @@
 """famkd tune."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from famkd.cli.commands import Place, Plugins, Positional
+from annotated_types import Ge
+
+from famkd.cli.flags import Place, Plugins, Positional
 from famkd.command_line.parse import call
 from famkd.command_line.values import expanded
 from famkd.errors import UserError
@@ -15,11 +17,11 @@ def tune_command(argv: list[str]) -> None:
 def tune(
     source: Positional[str] = "",
     /,
-    trials: int = 50,
-    jobs: int = 0,
+    trials: Annotated[int, Ge(1)] = 50,
+    jobs: Annotated[int, Ge(0)] = 0,
     pruner: Literal["median", "hyperband", "none"] = "median",
-    grace: int = 0,
-    seed: int = 0,
+    grace: Annotated[int, Ge(0)] = 0,
+    seed: Annotated[int, Ge(0)] = 0,
     runs: Place = "runs",
     plugins: Plugins = (),
 ) -> str:
@@ -37,8 +39,6 @@ def tune(
     """
     if not source:
         raise UserError("Name a file that says what to vary: famkd tune search.yaml. See famkd tune --help.")
-    if trials < 1 or min(jobs, grace, seed) < 0:
-        raise UserError("--trials is 1 or more, and --jobs, --grace and --seed are not negative.")
     from famkd.config.plugins import import_plugins
     from famkd.sweep.tune import tune
 

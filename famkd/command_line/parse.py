@@ -18,6 +18,7 @@ import tyro
 
 from famkd.command_line.values import as_bool, is_list, is_switch, spelled
 from famkd.errors import RecipeError, nearest
+from famkd.ranges import check_ranges, check_values
 
 Parsed = TypeVar("Parsed")
 
@@ -36,23 +37,26 @@ def parse(kind: type[Parsed], argv: Sequence[str], *, prog: str, default: Parsed
     Args:
         default: an instance of the dataclass, whose values are the defaults.
 
-    Errors: RecipeError, which names the setting.
+    Errors: RecipeError, which names the setting, for a value of the wrong type or outside of its annotated range.
     """
     known = flags_of(kind)
     argv = normalised(argv, known)
     _refuse_unknown(argv, known, prog)
     options: dict[str, Any] = {} if default is None else {"default": default}
     with _refusing():
-        return tyro.cli(kind, args=argv, prog=prog, use_underscores=True, **options)
+        parsed = tyro.cli(kind, args=argv, prog=prog, use_underscores=True, **options)
+    check_ranges(parsed)
+    return parsed
 
 
 def parse_known(kind: type[Parsed], argv: Sequence[str], *, prog: str) -> tuple[Parsed, list[str]]:
     """Parse the flags that a dataclass has; return the others too, `--help` among them."""
     argv = normalised(argv, flags_of(kind))
+    options: dict[str, Any] = {"add_help": False, "return_unknown_args": True}
     with _refusing():
-        return tyro.cli(
-            kind, args=argv, prog=prog, use_underscores=True, add_help=False, return_unknown_args=True
-        )  # fmt: skip
+        parsed, others = tyro.cli(kind, args=argv, prog=prog, use_underscores=True, **options)
+    check_ranges(parsed)
+    return parsed, others
 
 
 def call(function: Callable[..., Parsed], argv: Sequence[str], *, prog: str) -> Parsed:
@@ -65,27 +69,32 @@ def call(function: Callable[..., Parsed], argv: Sequence[str], *, prog: str) -> 
     _refuse_unknown(argv, known, prog)
     with _refusing():  # around the parser alone, not around the function
         bound = tyro.cli(_bound(function), args=argv, prog=prog, use_underscores=True)
-    return bound()
+    return _called(bound)
 
 
 def call_known(function: Callable[..., Parsed], argv: Sequence[str], *, prog: str) -> tuple[Parsed, list[str]]:
     """`call` with the arguments that belong to the function; what it returns, and the other arguments."""
     argv = normalised(argv, flags_of(function))
     with _refusing():
-        bound, others = tyro.cli(
-            _bound(function), args=argv, prog=prog, use_underscores=True, return_unknown_args=True
-        )  # fmt: skip
-    return bound(), others
+        bound, others = tyro.cli(_bound(function), args=argv, prog=prog, use_underscores=True, return_unknown_args=True)
+    return _called(bound), others
 
 
-def _bound(function: Callable[..., Parsed]) -> Callable[..., Callable[[], Parsed]]:
+def _bound(function: Callable[..., Parsed]) -> Callable[..., functools.partial[Parsed]]:
     """A function of the same arguments that returns the call instead of making it."""
 
     @functools.wraps(function)
-    def bind(*args: Any, **options: Any) -> Callable[[], Parsed]:
+    def bind(*args: Any, **options: Any) -> functools.partial[Parsed]:
         return functools.partial(function, *args, **options)
 
     return bind
+
+
+def _called(bound: functools.partial[Parsed]) -> Parsed:
+    """Make a call, once its arguments are in their annotated ranges."""
+    values = signature(bound.func).bind(*bound.args, **bound.keywords).arguments
+    check_values(values, get_type_hints(bound.func, include_extras=True))
+    return bound()
 
 
 def flags_of(kind: Any) -> dict[str, Flag]:

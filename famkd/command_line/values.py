@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, either, nearest
 
 PLACE = "place"  # metadata of an annotation: the text is a path, in which `~` and `$NAME` are replaced
 
@@ -103,8 +103,7 @@ def _choice(choices: list[str], word: str) -> str:
     for choice in choices:
         if choice.lower() == word.strip().lower():
             return choice
-    listed = " or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
-    raise ValueError(f"pass {listed}.{nearest(word, choices)}")
+    raise ValueError(f"pass {either(choices)}.{nearest(word, choices)}")
 
 
 def _whole(word: str) -> int:

@@ -14,9 +14,8 @@ from famkd.compare.stats import Paired, holm, paired, spread
 from famkd.config.recipe import Recipe
 from famkd.errors import UserError, nearest
 from famkd.run.scores import best_is_chosen
-from famkd.tables import Format, write_table
+from famkd.tables import MISSING, Format, write_table
 
-MISSING = "–"  # a cell without a value
 FOR_PROGRAMS = ("csv", "json")  # formats with a column for each number
 SIGNIFICANT = 0.05  # p below which two groups are told apart
 

@@ -37,7 +37,7 @@ def read_scores(paths: Iterable[Path]) -> tuple[list[RunResult], list[str]]:
     skipped: list[str] = []
     run: Run | None = None
     for path in paths:
-        if not (path / "recipe.yaml").is_file():
+        if not Run(path).exists:
             results += read_results(path)
             continue
         run = Run(path, like=run)
@@ -58,6 +58,4 @@ def _result(run: Run, recipe: Recipe) -> RunResult:
     seconds = [float(row["seconds"]) for row in timing]
     peaks = [float(row["peak_mib"]) for row in timing if row.get("peak_mib")]
     peak = max(peaks, default=None)
-    return RunResult(
-        run.path, recipe, found.figure, found.last, found.best, found.chosen_on, seconds, peak, found.ema
-    )  # fmt: skip
+    return RunResult(run.path, recipe, found.figure, found.last, found.best, found.chosen_on, seconds, peak, found.ema)

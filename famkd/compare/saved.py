@@ -64,9 +64,10 @@ def _name(row: dict[str, str]) -> tuple[str, ...]:
 
 def _run_row(score: RunResult) -> Row:
     """The figures of one run, and what it ran on."""
-    if not (score.path / "recipe.yaml").is_file():
+    run = Run(score.path)
+    if not run.exists:
         raise UserError(f"{score.path} is a saved result: save the runs themselves.")
-    run, found = Run(score.path), result(Run(score.path))
+    found = result(run)
     machine = run.machine if (run.path / "machine.json").is_file() else {}
     return {
         "method": score.recipe.method,

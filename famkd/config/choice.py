@@ -12,7 +12,7 @@ from famkd.config.optimizers import refuse_without_effect, without_effect
 from famkd.config.recipe import Optim, Recipe
 from famkd.config.sections import data_options, method_section
 from famkd.config.settings import Settings
-from famkd.data import DATA
+from famkd.data import refuse_option_of_others
 from famkd.errors import UserError, nearest
 from famkd.methods import METHODS
 
@@ -80,10 +80,8 @@ def refuse_options_of_others(flags: Sequence[str], methods: tuple[str, ...], dat
                 f"{section} is not among this run's methods ({'+'.join(methods) or 'none'}): pass --method {section} "
                 f"or leave {flag.partition('=')[0]} out."
             )
-        if section == "data" and option not in data_options(data):
-            others = [name for name in DATA if option in data_options(name)]
-            if others:
-                raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {data}: leave it out.")
+        if section == "data":
+            refuse_option_of_others(data, option)
 
 
 def refuse_optim_flags(flags: Sequence[str], optim: Optim) -> None:

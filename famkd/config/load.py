@@ -12,7 +12,6 @@ from famkd.command_line.parse import flags_of, parse, parse_known
 from famkd.config.builtin import find_recipe
 from famkd.config.choice import CHOOSING, Choice, of_chosen, refuse_optim_flags, refuse_options_of_others
 from famkd.config.plugins import import_plugins, require_imported
-from famkd.config.ranges import check_ranges
 from famkd.config.recipe import HEADER, NOT_PART_OF_RESULT, Recipe, Teacher, split_methods
 from famkd.config.sections import WEIGHT_OPTIONS, data_options, data_section, method_options, recipe_type
 from famkd.config.settings import Settings, settings_of
@@ -79,11 +78,9 @@ def _saved(kind: type[Recipe], settings: Settings, prog: str) -> Recipe:
     """The recipe that the settings of a file give; RecipeError with the line of what is wrong."""
     _refuse_words_for_sections(kind, settings)
     try:
-        saved = parse(kind, as_flags(settings.table), prog=prog)
-        check_ranges(saved)
+        return parse(kind, as_flags(settings.table), prog=prog)
     except RecipeError as error:
         raise error.in_file(settings.place(error.setting)) from None
-    return saved
 
 
 def _refuse_words_for_sections(kind: type[Recipe], settings: Settings) -> None:
@@ -192,12 +189,8 @@ def _parse_with_defaults(
     """Parse flags with a saved recipe as default, so that the help text shows the recipe's own values."""
     extra = [("training", tyro.conf.OmitArgPrefixes[own], field(default_factory=own))] if own else []
     shown = make_dataclass("Recipe", extra, bases=(kind,), frozen=True, namespace={"__doc__": kind.__doc__})
-    parsed = parse(shown, flags, default=shown(**_values(saved)), prog=prog)
+    parsed = parse(shown, flags, default=shown(**vars(saved)), prog=prog)
     return kind(**{each.name: getattr(parsed, each.name) for each in fields(kind)})
-
-
-def _values(recipe: Recipe) -> dict[str, Any]:
-    return {each.name: getattr(recipe, each.name) for each in fields(recipe)}
 
 
 def _names_a_folder(name: str) -> bool:

@@ -10,10 +10,10 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from famkd.command_line.values import expanded
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 VARIABLE = "FAMKD_PLUGINS"  # files to import, separated as in PATH
 
@@ -41,8 +41,8 @@ def plugins_in_use(names: Iterable[str] = ()) -> bool:
 
 def require_imported(names: list[str]) -> None:
     """UserError where a recipe uses plug-ins that were not imported."""
-    known = {path.name for path in _imported}
-    if any(_file_name(name) not in known for name in names):
+    known = {path.name for path in _imported}  # a Windows path takes both kinds of slash as separators
+    if any(PureWindowsPath(name).name not in known for name in names):
         listed = " ".join(names)
         raise UserError(f"This run uses {listed}: pass --plugins {listed} (or set {VARIABLE}) if you trust it.")
 
@@ -63,11 +63,6 @@ def _import(path: Path, name: str) -> str:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file can raise anything
         del sys.modules[module_name]
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(f"The plug-in {name} cannot be imported: {type(error).__name__}: {reason}.") from error
     return module_name
-
-
-def _file_name(name: str) -> str:
-    """The last part of a path of any system."""
-    return name.replace("\\", "/").rpartition("/")[2]

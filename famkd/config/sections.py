@@ -13,9 +13,9 @@ from annotated_types import Ge
 
 from famkd.config.recipe import Data, Recipe
 from famkd.data import DATA
-from famkd.distill.ranges import values_and_hints
 from famkd.distill.types import Method
 from famkd.methods import METHODS
+from famkd.ranges import values_and_hints
 
 WEIGHT_OPTIONS = {
     "weight": "Weight of this method's losses.",

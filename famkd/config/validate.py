@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from famkd.config.optimizers import check_optim
-from famkd.config.ranges import check_ranges
 from famkd.config.recipe import Net, Recipe, Teacher
 from famkd.data import tasks_of_data
 from famkd.data.augment import NOTHING, without_effect
@@ -12,6 +11,7 @@ from famkd.distill.types import Engine
 from famkd.errors import UserError
 from famkd.methods import METHODS
 from famkd.models import must_be_known
+from famkd.ranges import check_ranges
 from famkd.store.header import read_header
 from famkd.tasks import TASKS, task_of_model
 
@@ -23,7 +23,7 @@ def validated(recipe: Recipe) -> Recipe:
     if recipe.teacher.store and recipe.method_names:
         recipe = _with_stored_teacher(recipe)
     for check in (
-        _numbers_in_range, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
+        check_ranges, _networks_known, _networks_fit_task, _data_fit_task, _methods_fit_task, _split_fits,
         _steps_can_be_cut, _something_is_learned, _augmentation_fits, _teacher_is_not_trained, _precision_fits,
     ):  # fmt: skip
         check(recipe)
@@ -52,10 +52,6 @@ def _with_stored_teacher(recipe: Recipe) -> Recipe:
             raise UserError(f"{store} is of --data.{name} {wanted}, not {getattr(data, name)}: leave it out.")
     teacher = replace(given, model=header.model, weights=given.weights or header.weights, **settings)
     return replace(recipe, teacher=teacher, data=replace(data, views=header.views, views_seed=header.views_seed))
-
-
-def _numbers_in_range(recipe: Recipe) -> None:
-    check_ranges(recipe)
 
 
 def _precision_fits(recipe: Recipe) -> None:

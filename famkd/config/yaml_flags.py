@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from famkd.errors import UserError, inert
+from famkd.errors import UserError, inert, one_line
 
 MOST_BYTES = 1 << 15  # size limit of a recipe or a sweep; the longest built-in one has 800 bytes
 
@@ -63,8 +63,8 @@ def read_yaml(path: Path, what: str = "recipe") -> YamlFile:
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"Cannot read the {what} {path}{line}: {_meaning(error)}.") from error
     except (OSError, ValueError, OverflowError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
-        raise UserError(f"Cannot read the {what} {path}: {reason.rstrip('.')}.") from error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(f"Cannot read the {what} {path}: {reason}.") from error
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from famkd.data.small import Images, cifar10, cifar100, digits
 from famkd.data.targets import ALL
 from famkd.data.torch_data import Datasets, TorchData
 from famkd.distill.types import Dataset
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, nearest, one_line
 
 # Each builder is called as (root, batch_size, device, seed, augment, **options) and returns a `Dataset`. Its
 # keyword-only arguments are its options. An attribute `task` names the only task that it is for, or `tasks` several,
@@ -69,7 +69,7 @@ def build_data(
         task: what the labels are for; "" for the data set's first task.
         classes: number of classes, where the images have no labels.
 
-    Raises UserError, with the nearest names, for an unknown one, and for an option that the data set does not have.
+    Errors: UserError, with the nearest names, for an unknown data set, and for an option that it does not have.
     """
     task = _known_task(name, options, task)
     build: Callable[..., Any] = DATA[name]
@@ -96,7 +96,9 @@ def _known_task(name: str, options: dict[str, Any], task: str) -> str:
     if name not in DATA:
         raise UserError(f"There is no data set {name!r}.{nearest(name, DATA)} See `famkd ls data`.")
     for option in options:
-        _must_have(name, option)
+        refuse_option_of_others(name, option)
+        if option not in _options(name):
+            raise UserError(f"No data set has an option {option!r}.{nearest(option, _options(name))}")
     task = task or tasks_of_data(name)[0]
     if task not in tasks_of_data(name):
         raise UserError(f"The data set {name} is for {' and '.join(tasks_of_data(name))}, not for {task}.")
@@ -118,8 +120,8 @@ def _called(name: str, build: Callable[..., Any], root: str, options: dict[str, 
     except UserError:
         raise
     except Exception as error:  # a user's function can raise anything
-        reason = " ".join(str(error).split())[:200].rstrip(".")
-        raise UserError(f"The data set {name} cannot be read from {root}: {type(error).__name__}: {reason}.") from error
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"The data set {name} cannot be read from {root}: {reason}.") from error
 
 
 def _from_plugin(
@@ -145,14 +147,11 @@ def tasks_of_data(name: str) -> tuple[str, ...]:
     return getattr(build, "tasks", ("classification", "unlabelled") if own else ALL)
 
 
-def _must_have(name: str, option: str) -> None:
-    """UserError, naming the data sets that have an option, if this one does not."""
-    if option in _options(name):
-        return
-    others = [other for other in DATA if option in _options(other)]
-    if not others:
-        raise UserError(f"No data set has an option {option!r}.{nearest(option, _options(name))}")
-    raise UserError(f"--data.{option} is an option of {' and '.join(others)}, not of {name}: leave it out.")
+def refuse_option_of_others(name: str, option: str) -> None:
+    """UserError, naming the data sets that have an option, if this one does not and others do."""
+    having = [other for other in DATA if option in _options(other)]
+    if having and name not in having:
+        raise UserError(f"--data.{option} is an option of {' and '.join(having)}, not of {name}: leave it out.")
 
 
 def _options(name: str) -> list[str]:

@@ -10,12 +10,10 @@ from torch import Tensor
 from famkd import distributed
 from famkd.data import draws
 from famkd.data.augment import Augment
-from famkd.data.policies import augmix, in_turn, jittered, resized_crop
+from famkd.data.policies import WHITE, augmix, in_turn, jittered, resized_crop
 from famkd.data.views import Views
 from famkd.distill.types import Batch, Dataset, Mixed
 from famkd.errors import UserError
-
-WHITE = 255.0
 
 
 def augmented(data: Dataset, augment: Augment, seed: int, views: Views | None = None) -> Dataset:
@@ -62,7 +60,7 @@ class Augmented:
     def draws(self, epoch: int) -> dict[str, Tensor]:
         """All draws of an epoch, a row for each image in its order; with views, in order of the images' positions."""
         if self._views:
-            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), cast(Any, self._data).n_train)
+            return self._drawn_by((self._views.seed, self._views.of_epoch(epoch)), self._data.n_train)
         return self._drawn_by((self._seed, epoch), self._data.steps * self._data.batch_size)
 
     def _drawn_by(self, seed: tuple[int, int], images: int) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from famkd.data.coco_files import Place, find_annotations
 from famkd.data.coco_images import BoxImages, Key, Piece, split_piece
 from famkd.data.loader import count_workers, local_processes, make_loader
 from famkd.data.pixels import colour
+from famkd.data.seeded import generator_of
 from famkd.data.split import Split, read_split
 from famkd.data.unreadable import Choice, Found, find_unreadable, settle
 from famkd.data.views import Views, batches_of
@@ -119,8 +120,7 @@ class Coco:
     def _read(self, place: Place, classes: list[str] | None) -> Instances:
         """The images of a json, without the unreadable ones if these are to be skipped."""
         source, missing = read_instances(place, classes)
-        found = find_unreadable(source, self._workers, source.sizes)
-        found |= dict.fromkeys(missing, "missing")
+        found = find_unreadable(source, self._workers, source.sizes) | dict.fromkeys(missing, "missing")
         settle(Found({source.name(n): found[n] for n in sorted(found)}, len(source)), self._unreadable)
         return source.without(sorted(found))
 
@@ -134,8 +134,8 @@ class Coco:
     def hold_out(self, val: str, seed: int = 0) -> None:
         """Keep a held-out split out of training: a fraction of the images, or a split beside the others, by name."""
         self._split = read_split(val, seed)
-        name = self._split.name
-        if name and find_annotations(self.root, name).annotations in (self._train_place[0], self._test_place[0]):
+        name, used = self._split.name, (self._train_place.annotations, self._test_place.annotations)
+        if name and find_annotations(self.root, name).annotations in used:
             raise UserError(f"--data.val {val} holds the training or test images: name another split of {self.root}.")
 
     @cached_property
@@ -145,12 +145,17 @@ class Coco:
     @property
     def batch_size(self) -> int:
         """Images in a step of all processes."""
-        return min(self._asked, len(self._train.source))
+        return min(self._asked, self.n_train)
 
     @property
     def steps(self) -> int:
         """Steps in an epoch."""
-        return len(self._train.source) // self.batch_size
+        return self.n_train // self.batch_size
+
+    @property
+    def n_train(self) -> int:
+        """Number of training images, without those that are held out."""
+        return len(self._train.source)
 
     @property
     def n_val(self) -> int:
@@ -165,7 +170,7 @@ class Coco:
 
     def plan(self, epoch: int) -> _Draws:
         """All draws of an epoch: wide images with wide ones and tall with tall, so that little is padded."""
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        draw = generator_of(self.seed, epoch)
         sizes = self._train.source.sizes
         n, b = len(sizes), self.batch_size
         order = torch.randperm(n, generator=draw)
@@ -184,7 +189,7 @@ class Coco:
 
     def _drawn(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """The shorter side of each training image, and whether it is flipped."""
-        n = len(self._train.source)
+        n = self.n_train
         side = torch.tensor(self.sides)[torch.randint(len(self.sides), (n,), generator=draw)]
         flip = torch.rand(n, generator=draw) < 0.5
         return (side, flip) if self.augment else self._sides_and_flips(0)
@@ -192,10 +197,9 @@ class Coco:
     def _sides_and_flips(self, view: int) -> tuple[Tensor, Tensor]:
         """`_drawn` of a view; view 0 is not augmented."""
         if not view:
-            n = len(self._train.source)
-            return torch.full((n,), self.sides[-1]), torch.zeros(n, dtype=torch.bool)
+            return torch.full((self.n_train,), self.sides[-1]), torch.zeros(self.n_train, dtype=torch.bool)
         assert self._views is not None, "call repeat_views first"
-        return self._drawn(torch.Generator().manual_seed(self._views.seed * 1_000_003 + view))
+        return self._drawn(generator_of(self._views.seed, view))
 
     def repeat_views(self, count: int, seed: int = 0) -> None:
         """Scale and flip each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""
@@ -245,10 +249,8 @@ class Coco:
 
     def _in_order(self, items: BoxImages, batch_size: int) -> Iterator[Batch]:
         share = distributed.shard(0, len(items.source))
-        batches = []
-        for start in range(share.start, share.stop, batch_size):
-            stop = min(start + batch_size, share.stop)
-            batches.append(self._unaugmented(range(start, stop)))
+        rows = batches_of(range(share.start, share.stop), batch_size)
+        batches = [[(i, self.sides[-1], False) for i in row] for row in rows]
         for loaded in make_loader(items, batches, self._workers, self.device, keep_workers=False):
             piece = split_piece(loaded)
             if not len(piece.index):
@@ -265,6 +267,3 @@ class Coco:
     def pictures(self, index: Iterable[int]) -> Pictures:
         """Not for this data set: raises UserError."""
         raise UserError("Images of COCO differ in size and show several classes: no pictures can be made of them.")
-
-    def _unaugmented(self, index: range) -> list[Key]:
-        return [(i, self.sides[-1], False) for i in index]

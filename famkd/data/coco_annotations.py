@@ -13,7 +13,7 @@ import numpy as np
 
 from famkd.data.coco_files import Place
 from famkd.data.tree import and_more
-from famkd.errors import UserError, inert
+from famkd.errors import UserError, inert, one_line
 
 TRIED = 20  # images that are looked for in a folder to see whether it holds them
 NO_GROUP = ("none", "", None)  # supercategories of a category that only groups others
@@ -82,7 +82,7 @@ def read_instances(place: Place, classes: list[str] | None = None) -> tuple[Inst
     except (TypeError, AttributeError) as error:
         raise UserError(f"{path} is not in COCO's form: a field is missing or of another kind.") from error
     except (OSError, ValueError, OverflowError, RecursionError) as error:
-        raise UserError(f"Cannot use {path}: {' '.join(str(error).split())[:400]}.") from error
+        raise UserError(f"Cannot use {path}: {one_line(error, 400)}.") from error
 
 
 def _labels(
@@ -203,8 +203,10 @@ def _with_area(path: Path, boxes: np.ndarray, sizes: np.ndarray, annotations: Se
     inside = np.minimum(boxes[:, 2:], limits) > np.maximum(boxes[:, :2], 0)
     kept = np.asarray(inside.all(1))
     over = kept & ((boxes[:, :2] < -1) | (boxes[:, 2:] > limits + 1)).any(1)
-    for which, words in ((~kept, "have no area inside of their image and are left out"),
-                         (over, "reach over the edge of their image and are clipped in training")):  # fmt: skip
+    for which, words in (
+        (~kept, "have no area inside of their image and are left out"),
+        (over, "reach over the edge of their image and are clipped in training"),
+    ):
         numbers = np.flatnonzero(which).tolist()
         if numbers:
             text = f"{path}: {len(numbers):,} boxes {words}: annotations {_ids(annotations, numbers)}."

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from famkd.data.augment import RATIO, SCALE, USUAL, Augment
-from famkd.data.transforms import seed_of
+from famkd.data.seeded import seed_of
+from famkd.data.transforms import Size
 
 ERASED, ERASED_RATIO = (0.02, 1 / 3), (0.3, 1 / 0.3)  # area and aspect of an erased rectangle, as in timm
 TRIES = 10  # rectangles that are drawn until one fits into the image
@@ -19,7 +20,6 @@ OPERATIONS = (
 )  # fmt: skip
 CHAINS, DEPTH = 3, 3  # chains of AugMix, and operations in the longest
 
-Size = tuple[int, int]  # height and width of an image
 Columns = dict[str, Tensor]  # one row for each image of the epoch, in its order
 
 
@@ -117,8 +117,11 @@ def mixtures(augment: Augment, size: Size, steps: int, batch: int, *seed: int) -
     """
     draw = _generator(*seed, 4)
     cuts = draw.random_sample(steps) < (0.5 if augment.mixup and augment.cutmix else float(augment.cutmix > 0))
-    share = np.where(cuts, draw.beta(augment.cutmix or 1, augment.cutmix or 1, steps),
-                     draw.beta(augment.mixup or 1, augment.mixup or 1, steps))  # fmt: skip
+    share = np.where(
+        cuts,
+        draw.beta(augment.cutmix or 1, augment.cutmix or 1, steps),
+        draw.beta(augment.mixup or 1, augment.mixup or 1, steps),
+    )
     share = np.where(draw.random_sample(steps) < augment.mix_prob, share, 1.0)
     height, width = size
     half_tall, half_wide = (np.floor(side * np.sqrt(1 - share) * cuts) for side in size)

@@ -70,7 +70,7 @@ def read_folders(
     A class is a folder under each of the two splits. Several labels or numbers are in a CSV file (`table`). Without
     labels, all images under a split count.
 
-    Raises UserError where a folder or its images are missing.
+    Errors: UserError where a folder or its images are missing.
     """
     root = Path(root)
     if task == "classification":

@@ -16,11 +16,10 @@ from famkd.data.loader import Source
 from famkd.data.pixels import Colour, colour, decoded, opened, size_of
 from famkd.data.small import Images, channel_statistics
 from famkd.data.targets import ALL
+from famkd.data.transforms import Size
 from famkd.data.unreadable import Choice, Found, check_classes, no_file, reason, settle
 from famkd.errors import UserError
 from famkd.files import must_fit
-
-Size = tuple[int, int]  # height and width
 
 
 class _Form(NamedTuple):
@@ -57,9 +56,8 @@ def folder_in_memory(
             under the root for both. By default the only one in the folder, or beside it with its name.
     """
     path, size = path_and_size(root)
-    behind = colour(background)
     train, test, classes, read_more = read_folders(path, splits, task, table)
-    form = _Form(size or _common_size((train, test)), size is not None, behind, channels)
+    form = _Form(size or _common_size((train, test)), size is not None, colour(background), channels)
     total = len(train) + len(test)
     try:
         must_fit(channels * form.size[0] * form.size[1] * total)
@@ -80,9 +78,7 @@ def folder_in_memory(
 
     pad = max(1, min(form.size) // 8)
     files = [name for name in map(test.name, range(len(test))) if name not in failed_test]
-    return Images(
-        x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split, test_files=files
-    )  # fmt: skip
+    return Images(x_train, y_train, x_test, y_test, classes, mean, std, pad, read_split=read_split, test_files=files)
 
 
 folder_in_memory.tasks = ALL  # pyright: ignore[reportFunctionMemberAccess]

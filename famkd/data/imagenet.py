@@ -13,7 +13,7 @@ from famkd.data.shard_cache import ShardCache
 from famkd.data.shard_files import reachable
 from famkd.data.streamed import SIZE, Streamed
 from famkd.data.targets import ALL
-from famkd.data.transforms import Interpolation, View, size_from
+from famkd.data.transforms import Interpolation, Preprocessing, size_from
 from famkd.data.unreadable import Choice, readable
 from famkd.data.webdataset import Reading, has_shards, read_shards
 from famkd.errors import UserError
@@ -55,8 +55,7 @@ def imagenet(
         unreadable: Refuse a data set with image files that cannot be read, or skip these files.
         channels: 1 makes all images grey, 3 RGB, 4 RGBA, which keeps transparency.
         label_key: Key of the class in the .json files of WebDataset shards. By default it is found.
-        test_crop: Part of the shorter side that the crop of a test image keeps, such as 0.95; 0 for 0.875, or 1 below
-            128 pixels.
+        test_crop: Part of the shorter side that a test image keeps, such as 0.95; 0 for 0.875, or 1 below 128 pixels.
         interpolation: How images are scaled, in training and in tests.
         table: CSV file of the labels in folders, for multilabel and regression: its name in each of the two folders, or
             its path under the root for both. By default the only one in the folder, or beside it with its name.
@@ -68,7 +67,7 @@ def imagenet(
     return Streamed(
         readable(source, unreadable, workers), batch_size, device, seed, augment, size=shape, workers=workers,
         gpu_decode=gpu_decode, background=behind, skip=unreadable == "skip", channels=channels,
-        view=View(test_crop, interpolation),
+        preprocessing=Preprocessing(test_crop, interpolation),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from famkd import distributed
 from famkd.data.augment import Augment
 from famkd.data.balance import Balance, class_weights, drawn, must_have_classes
+from famkd.data.seeded import generator_of
 from famkd.data.small import Images
 from famkd.data.split import read_split
 from famkd.data.targets import checked_targets, one_class_each, without_labels
@@ -128,7 +129,7 @@ class InMemory:
 
     def plan(self, epoch: int) -> Draws:
         """All draws of an epoch, made at once on the CPU so that they are the same on every device."""
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        draw = generator_of(self.seed, epoch)
         labels = self._targets.cpu()
         weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
         index = drawn(len(labels), draw, weights)
@@ -152,7 +153,7 @@ class InMemory:
             centre = torch.full((len(self._targets),), self.pad)
             return [centre, centre, torch.zeros_like(centre, dtype=torch.bool)]
         assert self._views is not None, "call repeat_views first"
-        return self._crops(torch.Generator().manual_seed(self._views.seed * 1_000_003 + number))
+        return self._crops(generator_of(self._views.seed, number))
 
     def repeat_views(self, count: int, seed: int = 0) -> None:
         """Augment each image in `count` ways, drawn by a seed of their own, which the epochs use in turn."""

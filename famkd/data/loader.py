@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from famkd.data.jpeg import decoded_pixels, device_turn
 from famkd.data.pixels import WHITE, Colour, opened
-from famkd.data.transforms import USUAL_VIEW, Size, View, plain_view, reduction, seed_of, training_view, viewed
+from famkd.data.seeded import seed_of
+from famkd.data.transforms import USUAL_PREPROCESSING, Preprocessing, Size, plain_view, reduction, training_view, viewed
 from famkd.errors import UserError
 
 TRIES = 100  # unreadable images in a row, after which the whole data set counts as unreadable
@@ -132,7 +133,7 @@ class FileImages(Dataset):
         raw: bool = False,
         background: Colour = WHITE,
         channels: int = 3,
-        settings: View = USUAL_VIEW,
+        settings: Preprocessing = USUAL_PREPROCESSING,
     ):
         self.source, self.seed, self.augment, self.raw = source, seed, augment, raw
         self.size: Size = (size, size) if isinstance(size, int) else size
@@ -233,7 +234,7 @@ def count_workers(asked: int, processes: int) -> int:
     """
     if asked >= 0:
         return asked
-    return min(MOST_WORKERS, max(1, _cores() // processes))
+    return min(MOST_WORKERS, max(1, usable_cores() // processes))
 
 
 def local_processes() -> int:
@@ -241,7 +242,7 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return len(os.sched_getaffinity(0))

@@ -44,7 +44,7 @@ Colour = tuple[int, int, int]
 def opened(file: str | Path | IO[bytes]) -> Image.Image:
     """An image of which no pixel is read yet.
 
-    Raises whatever the decoders raise, and an error for more pixels than Pillow's limit.
+    Errors: whatever the decoders raise, and an error for more pixels than Pillow's limit.
     """
     image = Image.open(file, formats=_formats())
     limit = Image.MAX_IMAGE_PIXELS or math.inf
@@ -65,7 +65,7 @@ def converted(image: Image.Image, channels: int = 3, background: Colour = WHITE)
     16-bit grey is scaled by 255 / 65535, as black and white are fixed by its type. Transparent pixels are composed on
     the background, except for 4 channels. Colours become grey by their luma (ITU-R 601).
 
-    Raises ValueError for floats, signed and 32-bit integers, as `check_range` does.
+    Errors: ValueError for floats, signed and 32-bit integers, as `check_range` does.
     """
     check_range(image)
     mode = MODES[channels]

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from famkd.data.shard_cache import ShardCache
 from famkd.data.tree import and_more, find_either, is_hidden
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.files import write_atomically
 
 MOST_SHARDS = 100_000  # that a pattern with braces may stand for
@@ -90,7 +90,7 @@ def file_system(root: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(root)
     except (ImportError, ValueError) as error:
-        raise UserError(f"{root} cannot be read: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{root} cannot be read: {one_line(error)}.") from error
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def reachable(root: str) -> Iterator[None]:
     except Exception as error:  # every file system raises its own
         if "://" not in root:
             raise
-        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        reason = one_line(error)
         raise UserError(f"{root} cannot be read: {reason}. Check the address, the network and your account.") from error
 
 

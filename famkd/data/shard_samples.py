@@ -9,7 +9,7 @@ from typing import IO, Any, NamedTuple
 from famkd.data.pixels import ENDINGS
 from famkd.data.tree import and_more, is_hidden
 from famkd.data.unreadable import why_unreadable
-from famkd.errors import UserError, inert
+from famkd.errors import UserError, inert, one_line
 
 LABELS = ("cls", "class", "label", "json", "txt")  # endings of files with a class, the preferred one first
 LABEL_KEYS = ("label", "class", "cls", "target", "class_id", "class_name", "label_name", "category", "y")  # of a .json
@@ -63,7 +63,7 @@ def read_samples(
     except (tarfile.TarError, EOFError, ValueError) as error:
         file.seek(0)
         packed = file.read(2) == b"\x1f\x8b"
-        why = "it is compressed: unpack it to a plain .tar" if packed else " ".join(str(error).split())[:100]
+        why = "it is compressed: unpack it to a plain .tar" if packed else one_line(error)
         raise UserError(f"Cannot read {where}: {why}.") from error
     without = [key for key, files in samples.items() if not files.images]
     if without and len(without) == len(samples):
@@ -128,7 +128,7 @@ def _class_name(files: _Files, label_key: str, where: str, key: str) -> str:
                 return _checked(value)
             keys += table if isinstance(table, dict) else []
         except (ValueError, RecursionError) as error:
-            why = " ".join(str(error).split())[:150]
+            why = one_line(error)
             raise UserError(f"{where}: the .{ending} of sample {key} tells no class: {why}.") from error
     wanted = f"no .json with the key {label_key!r}" if label_key else "no .cls file with its class, no .json or .txt"
     hint = f", and the keys {and_more(keys)} in its .json: name one by --data.label_key" if keys else ""

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.files import must_fit
 
 MOST_CHANNELS = 64  # of an image: a larger last axis is its width
@@ -99,7 +99,7 @@ def read_part(path: Path, shape: tuple[int, ...], classes: list[str], part: str)
 def read_arrays(file: str | os.PathLike[str] | IO[bytes], names: Iterable[str]) -> dict[str, np.ndarray]:
     """Those of the named arrays that an .npz file holds.
 
-    Raises ValueError, or an error of `zipfile`, for a damaged file, for arrays of Python objects (which could run
+    Errors: ValueError, or an error of `zipfile`, for a damaged file, for arrays of Python objects (which could run
     code), and, before anything is allocated, for arrays that claim more than they hold or than the memory holds.
     """
     with zipfile.ZipFile(file) as archive:
@@ -149,7 +149,7 @@ def _cifar(path: Path, name: str) -> _Arrays:
         if made:  # by the download; an empty folder PATH@64 would hide that PATH is meant
             with contextlib.suppress(OSError):
                 path.rmdir()
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)
         raise UserError(
             f"{name.replace('CIFAR', 'CIFAR-')} is not under {path} and could not be downloaded ({reason}): "
             f"point --data.root at a folder with {kind.base_folder} or {archive}."
@@ -179,7 +179,7 @@ def stored_arrays(path: Path, needed: tuple[str, ...], *optional: str) -> dict[s
     try:
         stored = read_arrays(path, (*needed, *optional))
     except Exception as error:  # zipfile, zlib and numpy each raise their own
-        raise UserError(f"Cannot read {path}: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"Cannot read {path}: {one_line(error)}.") from error
     missing = [key for key in needed if key not in stored]
     if missing:
         *first, last = needed

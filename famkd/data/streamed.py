@@ -27,9 +27,10 @@ from famkd.data.loader import (
     make_loader,
 )
 from famkd.data.pixels import WHITE, Colour
+from famkd.data.seeded import generator_of
 from famkd.data.split import read_split
 from famkd.data.targets import one_class_each
-from famkd.data.transforms import USUAL_VIEW, Size, View, as_rgb, normalised
+from famkd.data.transforms import USUAL_PREPROCESSING, Preprocessing, Size, as_rgb, normalised
 from famkd.data.views import Views, batches_of
 from famkd.distill.types import Batch, Pictures
 from famkd.errors import UserError
@@ -64,7 +65,7 @@ class Streamed:
         skip: go on with the next image where one turns out to be unreadable; otherwise raise UserError.
         channels: 1 for grey, 3 for RGB, 4 for RGBA.
         mean, std: of each channel, for pixels in 0..1; by default those of ImageNet.
-        view: how images are scaled, cropped and recoloured.
+        preprocessing: how images are scaled, cropped and recoloured.
     """
 
     task: ClassVar[str] = "classification"
@@ -86,7 +87,7 @@ class Streamed:
         channels: int = 3,
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
-        view: View = USUAL_VIEW,
+        preprocessing: Preprocessing = USUAL_PREPROCESSING,
     ):
         self.device = torch.device(device)
         self.mean, self.std = tuple(mean or MEAN[channels]), tuple(std or STD[channels])
@@ -96,7 +97,7 @@ class Streamed:
         self._raw = gpu_decode and device_decodes(self.device)
         self._splits, self._asked, self._augment = splits, batch_size, augment
         self._views: Views | None = None
-        self._background, self._channels, self._view = background, channels, view
+        self._background, self._channels, self._preprocessing = background, channels, preprocessing
         self._test = self._files(splits.test)
         self._val: FileImages | None = None
         self._workers = count_workers(workers, local_processes())
@@ -113,7 +114,7 @@ class Streamed:
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed
-        settings = (self._raw, self._background, self._channels, self._view)
+        settings = (self._raw, self._background, self._channels, self._preprocessing)
         return FileImages(source, self.size, seed, self._augment, *settings)
 
     def _train_on(self, source: Source) -> None:
@@ -125,7 +126,7 @@ class Streamed:
 
     def augment_by(self, augment: Augment) -> None:
         """Crop and recolour training images by these options, in the worker processes."""
-        self._view = replace(self._view, training=augment)
+        self._preprocessing = replace(self._preprocessing, training=augment)
         self._train_on(self._train.source)
 
     def hold_out(self, val: str, seed: int = 0) -> None:
@@ -183,7 +184,7 @@ class Streamed:
 
     def plan(self, epoch: int) -> Tensor:
         """The order of an epoch's images; how each is cut follows from (seed, epoch, index)."""
-        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        draw = generator_of(self.seed, epoch)
         labels = torch.from_numpy(self._train.source.labels)
         weights = class_weights(labels, len(self.classes))[labels] if self._balance == "sample" else None
         return self._train.source.order(draw, weights)
@@ -208,8 +209,7 @@ class Streamed:
 
     def take(self, piece: _Piece) -> Batch:
         """Normalise a piece: (B, H, W, C) bytes to (B, C, H, W) floats, channels last in memory."""
-        images = self._normalised(piece.pixels)
-        return Batch(images, piece.targets, piece.index, class_weights=self._class_weights)
+        return Batch(self._normalised(piece.pixels), piece.targets, piece.index, class_weights=self._class_weights)
 
     def probe(self) -> Batch:
         """The first training images without augmentation, at most 64, for shapes and first statistics."""

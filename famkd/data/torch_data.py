@@ -13,13 +13,13 @@ from famkd.data.augment import Augment
 from famkd.data.balance import drawn
 from famkd.data.loader import DecodedBatch, FileImages, Key, Source, TrainTest
 from famkd.data.pixels import converted
-from famkd.data.seeded import draws_from
+from famkd.data.seeded import drawing_anywhere, seed_of
 from famkd.data.small import channel_statistics
 from famkd.data.streamed import Streamed
 from famkd.data.torch_labels import class_names, image_of, labels_of
-from famkd.data.transforms import Size, as_rgb, seed_of
+from famkd.data.transforms import Size, as_rgb
 from famkd.distill.types import Pictures
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N")  # modes of Pillow that stay grey
 STATISTICS = 500  # training images whose mean and deviation normalise bytes
@@ -91,12 +91,12 @@ class SampleImages(FileImages):
     def _image(self, epoch: int, index: int) -> Tensor:
         name = self.source.name(index)
         try:
-            with draws_from(seed_of(self.seed, epoch, index)):
+            with drawing_anywhere(seed_of(self.seed, epoch, index)):
                 image = pixels_of(self.source.read(index))
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         except Exception as error:  # a user's Dataset can raise anything
-            raise UserError(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}.") from error
+            raise UserError(f"{name}: {type(error).__name__}: {one_line(error)}.") from error
         wanted = (*self.size, self.channels)
         if tuple(image.shape) != wanted or image.dtype != self.dtype:
             raise UserError(
@@ -118,7 +118,7 @@ class TorchData(Streamed):
         task: str = "classification",
     ):
         workers = _workers(datasets)
-        with draws_from(seed):
+        with drawing_anywhere(seed):
             train, test = (SampleSource(samples, workers, task) for samples in (datasets.train, datasets.test))
             first = pixels_of(train.read(0))
         classes = class_names(datasets.classes, train.dataset, [train.labels, test.labels])
@@ -131,13 +131,21 @@ class TorchData(Streamed):
                 raise UserError(
                     f"--data.val {name}: return famkd.Datasets with val=..., or pass a fraction such as 0.1."
                 )
-            with draws_from(seed):
+            with drawing_anywhere(seed):
                 return SampleSource(datasets.val, workers, task)
 
         super().__init__(
-            TrainTest(train, test, classes, read_split), batch_size, device, seed, augment=False, size=(height, width),
-            workers=workers, channels=channels, mean=mean, std=std,
-        )  # fmt: skip
+            TrainTest(train, test, classes, read_split),
+            batch_size,
+            device,
+            seed,
+            augment=False,
+            size=(height, width),
+            workers=workers,
+            channels=channels,
+            mean=mean,
+            std=std,
+        )
 
     def _files(self, source: Source) -> FileImages:
         seed = self._views.seed if self._views else self.seed

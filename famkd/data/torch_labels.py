@@ -11,7 +11,8 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from famkd.data.loader import count_workers, local_processes, make_loader
 from famkd.data.small import MOST_CLASSES
 from famkd.data.targets import checked_targets, without_labels
-from famkd.errors import UserError
+from famkd.data.views import batches_of
+from famkd.errors import UserError, one_line
 
 LISTS = ("targets", "labels", "_labels", "y")  # attributes in which Datasets list their labels
 PAIRS = ("samples", "imgs", "_samples")  # and those that list (path, label)
@@ -146,7 +147,7 @@ class _Labels(Dataset):
 
 def _read(dataset: Any, workers: int, task: str) -> np.ndarray:
     """The labels of all samples, read by worker processes."""
-    chunks = [list(range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)]
+    chunks = list(batches_of(range(len(dataset)), CHUNK))
     count = count_workers(workers, local_processes()) if len(chunks) > 1 else 0
     labels: list[np.ndarray] = []
     for part in make_loader(_Labels(dataset, task), chunks, count, torch.device("cpu"), keep_workers=False):
@@ -168,7 +169,7 @@ def _label(dataset: Any, number: int, task: str) -> np.ndarray:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except Exception as error:  # a user's Dataset can raise anything
-        raise UserError(f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}.") from error
+        raise UserError(f"{where}: {type(error).__name__}: {one_line(error)}.") from error
     value = np.asarray(label)
     shown = f"of shape {value.shape}" if value.size != 1 else repr(label)[:40]
     if task == "classification" and (value.size != 1 or value.dtype.kind not in "iub"):

@@ -1,9 +1,7 @@
 """From the pixels of an image to those that a network sees."""
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -14,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from famkd.data.augment import NOTHING, RATIO, SCALE, USUAL, Augment
+from famkd.data.seeded import drawing
 from famkd.errors import UserError
 
 Size = tuple[int, int]  # height and width
@@ -64,17 +63,6 @@ def normalised(pixels: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return images.view(pixels.shape).permute(0, 3, 1, 2)
 
 
-@contextmanager
-def drawing(seed: int) -> Iterator[None]:
-    """What torch draws on the CPU inside follows from a seed alone, and changes nothing outside."""
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed also seeds the GPUs, a hundred times as slow
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
 def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -> Tensor:
     """One image through a transform whose draws follow from a seed alone: (H, W, C) bytes."""
     with drawing(seed):
@@ -86,7 +74,7 @@ def viewed(image: Image.Image | Tensor, view: Callable[[Any], Any], seed: int) -
 
 
 @dataclass(frozen=True)
-class View:
+class Preprocessing:
     """How images from files are scaled, cropped and recoloured."""
 
     test_crop: float = 0.0  # part of the shorter side that the crop of a test image keeps; 0 for the usual one
@@ -94,11 +82,11 @@ class View:
     training: Augment = NOTHING
 
 
-USUAL_VIEW = View()
+USUAL_PREPROCESSING = Preprocessing()
 
 
 @cache
-def training_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[Any], Any]:
+def training_view(size: int | Size, settings: Preprocessing = USUAL_PREPROCESSING) -> Callable[[Any], Any]:
     """Crop a part of the image at random, scale it to the size, flip it every other time, and recolour it."""
     from torchvision.transforms import InterpolationMode, v2
 
@@ -125,7 +113,7 @@ def training_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[An
 
 
 @cache
-def plain_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[Any], Any]:
+def plain_view(size: int | Size, settings: Preprocessing = USUAL_PREPROCESSING) -> Callable[[Any], Any]:
     """Scale the image until it covers 8/7 of the size (256 for 224) and crop the centre.
 
     Below 128 pixels it covers the size itself, without that margin. `settings.test_crop` sets another margin.
@@ -144,7 +132,7 @@ def plain_view(size: int | Size, settings: View = USUAL_VIEW) -> Callable[[Any],
     return view
 
 
-def reduction(own: Size, size: int | Size, settings: View, seed: int | None) -> int:
+def reduction(own: Size, size: int | Size, settings: Preprocessing, seed: int | None) -> int:
     """By how much an image may be scaled down while it is decoded: 1, 2, 4 or 8.
 
     What is cut from the reduced image is at least `GAP` times as large as the size. Photographs of cameras are so
@@ -167,7 +155,7 @@ def reduction(own: Size, size: int | Size, settings: View, seed: int | None) -> 
     return next((factor for factor in REDUCED if larger >= GAP * factor), 1)
 
 
-def _scaled(own: Size, size: int | Size, settings: View) -> Size:
+def _scaled(own: Size, size: int | Size, settings: Preprocessing) -> Size:
     """What a test image is scaled to before its centre is cut out."""
     height, width = _pair(size)
     margin = 8 / 7 if min(height, width) >= WITH_MARGIN else 1
@@ -190,10 +178,3 @@ def _covering(own_height: int, own_width: int, height: int, width: int) -> Size:
 
 def _pair(size: int | Size) -> Size:
     return (size, size) if isinstance(size, int) else size
-
-
-def seed_of(*numbers: int) -> int:
-    """A seed that differs for every other tuple of numbers, however close."""
-    text = ",".join(map(str, numbers)).encode()
-    digest = hashlib.blake2b(text, digest_size=7).digest()
-    return int.from_bytes(digest, "big")

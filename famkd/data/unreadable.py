@@ -19,7 +19,8 @@ from famkd import distributed
 from famkd.data.loader import Source, TrainTest, count_workers, local_processes, make_loader, without
 from famkd.data.pixels import check_range, converted, opened, size_of
 from famkd.data.tree import SHOWN, and_more
-from famkd.errors import UserError, inert
+from famkd.data.views import batches_of
+from famkd.errors import UserError, inert, one_line
 
 Choice = Literal["refuse", "skip"]
 
@@ -158,7 +159,7 @@ def reason(file: IO[bytes], error: Exception) -> str:
             return words
     if isinstance(error, UnidentifiedImageError):
         return "no image, or of a kind that Pillow does not read"
-    text = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
+    text = one_line(error, 100)
     return "truncated" if "truncated" in text.lower() else text
 
 
@@ -199,7 +200,7 @@ def _find(files: Files, workers: int, sizes: np.ndarray | None) -> dict[int, str
     whole = sum(size for size, _ in stats) * len(files) <= WHOLE * len(numbers)
     if len(files) <= ALONE:
         workers = 0
-    chunks = [list(range(start, min(start + CHUNK, len(files)))) for start in range(0, len(files), CHUNK)]
+    chunks = list(batches_of(range(len(files)), CHUNK))
     count = count_workers(workers, local_processes())
     found: dict[int, str] = {}
     for part in make_loader(_Checks(files, whole, sizes), chunks, count, torch.device("cpu"), keep_workers=False):

@@ -200,9 +200,7 @@ def _wanted(
     return [*named, *embed]
 
 
-def _tapped(
-    model: nn.Module, taps: list[str], probe: Batch, answer: Answer | None, with_head: bool = True
-) -> Tapped:  # fmt: skip
+def _tapped(model: nn.Module, taps: list[str], probe: Batch, answer: Answer | None, with_head: bool = True) -> Tapped:
     head = default_head(model, probe.images, answer) if with_head else ""
     return Tapped(model, taps, head, answer)
 

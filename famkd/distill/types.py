@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from famkd.distill.ranges import check_options
 from famkd.features.taps import Tapped
+from famkd.ranges import check_options
 
 Engine = Literal["auto", "eager", "compile", "graph"]  # how a training step runs
 
@@ -148,6 +148,11 @@ class Dataset(Protocol):
     @property
     def batch_size(self) -> int:
         """Images in a step of all processes."""
+        ...
+
+    @property
+    def n_train(self) -> int:
+        """Number of training images, without those that are held out."""
         ...
 
     @property

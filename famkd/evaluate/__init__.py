@@ -3,9 +3,10 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 import torch
+from annotated_types import Ge
 from torch import nn
 
 from famkd.config.load import with_data
@@ -20,13 +21,14 @@ from famkd.evaluate.show import Evaluation
 from famkd.evaluate.teacher import teacher_of
 from famkd.methods import METHODS
 from famkd.models import load_weights
+from famkd.ranges import check_values
 from famkd.run.directory import Run
 from famkd.run.kept import file_name, kept_epochs
 from famkd.run.scores import result
 from famkd.tasks import TASKS, task_of_model
 from famkd.training.build import build_distiller, build_recipe_data, one_device
 from famkd.training.judged import judged
-from famkd.training.networks import build_network, student_of
+from famkd.training.networks import load_network, student_of
 
 Split = Literal["test", "val"]
 
@@ -62,7 +64,7 @@ def evaluate_run(
     if split == "val" and data not in ("", run.recipe.data.name):
         raise UserError(f"{run.path} held images of {run.recipe.data.name} out: leave --data out, or --split.")
     device = one_device(accelerator).device
-    network, images = load_deployed(run, device, data, root, best, ema, epoch)
+    network, images = load_deployed(run, device, data=data, root=root, best=best, ema=ema, epoch=epoch)
     task = TASKS[run.recipe.task]
     if agreement and not (task.has_single_class or task.judged_by_teacher):
         raise UserError(f"Agreement is of classes, and {run.recipe.task} has none: leave --agreement out.")
@@ -101,7 +103,7 @@ def evaluate_checkpoint(
         raise UserError(f"--task {task} has no figures of a checkpoint alone: pass {', '.join(known)}.")
     device = one_device(accelerator).device
     chosen = build_data(data or TASKS[task].usual_data, root or "data", 1, device=device, augment=False, task=task)
-    network = build_network(Net(model, weights, output=output, **images), chosen, task).eval()
+    network = load_network(Net(model, weights, output=output, **images), chosen, task).model.eval()
     return _evaluate(network, chosen, task, batch_size)
 
 
@@ -109,14 +111,14 @@ def _evaluate(
     network: nn.Module,
     images: Dataset,
     task: str,
-    batch_size: int,
+    batch_size: Annotated[int, Ge(0)],
     split: Split = "test",
     *,
     names: list[str] | None = None,
     teacher: nn.Module | None = None,
 ) -> Evaluation:
-    if batch_size < 0:
-        raise UserError(f"--batch_size is {batch_size}: pass 1 or more, or 0 for the default.")
+    given = {"batch_size": batch_size, "split": split}
+    check_values(given, get_type_hints(_evaluate, include_extras=True))
     batches = images.val(batch_size) if split == "val" else images.test(batch_size)
     names = names or images.classes
     known = TASKS[task]
@@ -153,6 +155,7 @@ def _class_names(run: Run, images: Dataset) -> list[str]:
 def load_deployed(
     run: Run,
     device: torch.device | str = "cpu",
+    *,
     data: str = "",
     root: str = "",
     best: bool = False,
@@ -184,7 +187,7 @@ def load_deployed(
     recipe = replace(with_data(recipe, data, root), student=student_of(run))
     images = _images(run, recipe, device, noise)
     if all(METHODS[name].deploy_as is Method.deploy_as for name in recipe.method_names):
-        network = build_network(recipe.student, images, recipe.task, weights=False, who="student")
+        network = load_network(recipe.student, images, recipe.task, weights=False, who="student").model
         load_weights(network, run.path / chosen)
         return network.eval(), images
     if best or epoch:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from famkd.config.load import differences, without_teacher
 from famkd.config.recipe import Recipe
 from famkd.console import output
 from famkd.run.directory import Run
 from famkd.run.scores import Result, best_is_chosen, result
-from famkd.tables import rich_table
+from famkd.tables import MISSING, rich_table
 from famkd.training.facts import same_data
+from famkd.training.places import student_alone
 from famkd.training.teacher import teacher_run
 
 
@@ -20,7 +20,7 @@ def closing_table(run: Run, runs: str | Path = "runs") -> None:
     figure = result(run).figure
     teacher = teacher_run(recipe, runs)
     shown: list[tuple[str, Run]] = []
-    if alone := _student_alone(recipe, runs):
+    if alone := student_alone(recipe, Path(runs) / recipe.name):
         shown.append((f"student {recipe.student.model} alone", alone))
     shown.append((_role(recipe), run))
     results = [result(each) for _, each in shown]
@@ -44,20 +44,12 @@ def _teacher_row(run: Run, teacher: Run | None, figure: str) -> list[str]:
     older versions did not measure a teacher that came from a run; its own figures are shown for those.
     """
     role = f"teacher {run.recipe.teacher.model}"
-    own = _rows(role, teacher, result(teacher))[0] if teacher else [role, "–", "–", "–"]
+    own = _rows(role, teacher, result(teacher))[0] if teacher else [role, MISSING, MISSING, MISSING]
     if teacher and not run.teacher and not run.facts:
         return own
-    measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else "–"
-    best = own[2] if measured == own[1] and same_data(run, teacher) else "–"
+    measured = f"{run.teacher[figure]:.2f}" if figure in run.teacher else MISSING
+    best = own[2] if measured == own[1] and same_data(run, teacher) else MISSING
     return [role, measured, best, own[3]]
-
-
-def _student_alone(recipe: Recipe, runs: str | Path) -> Run | None:
-    """The finished run of the same student without a teacher, if there is one under the same protocol."""
-    alone = Run(Path(runs) / recipe.name / f"none-seed{recipe.seed}")
-    if not recipe.method_names or not (alone.path / "recipe.yaml").is_file() or not alone.finished:
-        return None
-    return None if differences(alone.recipe, without_teacher(recipe)) else alone
 
 
 def _role(recipe: Recipe) -> str:
@@ -67,8 +59,8 @@ def _role(recipe: Recipe) -> str:
 def _rows(role: str, run: Run, found: Result) -> list[list[str]]:
     """Last and best value of the leading figure, and the seconds of all epochs; then those of the averaged student."""
     seconds = sum(row["seconds"] for row in run.timing())
-    best = "–" if found.best is None else f"{found.best:.2f}"
+    best = MISSING if found.best is None else f"{found.best:.2f}"
     rows = [[role, f"{found.last:.2f}", best, f"{seconds:.1f}"]]
     if found.ema is not None:
-        rows.append([f"{role}, EMA {run.recipe.ema:g}", f"{found.ema:.2f}", "–", "–"])
+        rows.append([f"{role}, EMA {run.recipe.ema:g}", f"{found.ema:.2f}", MISSING, MISSING])
     return rows

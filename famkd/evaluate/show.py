@@ -1,9 +1,8 @@
 """Show an evaluation: as lines and tables, as JSON, and as files of predictions and confusions."""
 
-import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from torch import Tensor
 from famkd.errors import UserError
 from famkd.evaluate.answers import BINS, Answers
 from famkd.files import write_atomically
-from famkd.tables import write_table
+from famkd.tables import MISSING, write_table
 
 
 class Evaluation(NamedTuple):
@@ -47,7 +46,7 @@ def _line(figures: dict[str, float]) -> str:
 def _classes_table(found: Evaluation, rows: int) -> str:
     figure = next(iter(found.figures))
     weakest = sorted(found.by_class.items(), key=lambda item: item[1])
-    cells = [[name, f"{value:.2f}" if value >= 0 else "–"] for name, value in weakest[:rows]]
+    cells = [[name, f"{value:.2f}" if value >= 0 else MISSING] for name, value in weakest[:rows]]
     notes = ["–: no test object of this class"] if any(value < 0 for _, value in weakest[:rows]) else []
     left_out = len(weakest) - len(cells)
     if left_out > 0:
@@ -93,9 +92,9 @@ def _finite(value: Any) -> Any:
 
 def write_confusion(answers: Answers, path: str | Path) -> None:
     """Write the number of images by class (row) and predicted class (column): .npz, or CSV with class names."""
-    counts = answers.confusion().numpy()
+    counts = answers.confusion()
     if _is_npz(path):
-        _write_arrays(path, counts=counts, classes=np.array(answers.classes))
+        _write_arrays(path, {"counts": counts}, classes=answers.classes)
         return
     rows = [[name, *row] for name, row in zip(answers.classes, counts.tolist())]
     _write_csv(path, ["class", *answers.classes], rows)
@@ -107,12 +106,11 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
     An image is named by its position in the test set, counted from 0, and by its file where there is one.
     """
     if _is_npz(path):
-        arrays = {"index": answers.index, "labels": answers.labels, "predicted": answers.predicted}
-        arrays["logits"] = answers.logits
+        tensors = {"index": answers.index, "labels": answers.labels, "predicted": answers.predicted}
+        tensors["logits"] = answers.logits
         if answers.teacher is not None:
-            arrays["teacher_logits"] = answers.teacher
-        files = {"files": np.array(answers.files)} if answers.files else {}
-        _write_arrays(path, **_numpy(arrays), **files, classes=np.array(answers.classes))
+            tensors["teacher_logits"] = answers.teacher
+        _write_arrays(path, tensors, files=answers.files, classes=answers.classes)
         return
     names = answers.classes
     columns = [answers.index.tolist(), _named(names, answers.labels), _named(names, answers.predicted)]
@@ -130,9 +128,8 @@ def write_predictions(answers: Answers, path: str | Path) -> None:
 def write_numbers(answers: Answers, path: str | Path) -> None:
     """Write what was predicted for each image and label, a probability or a number, beside what is true."""
     if _is_npz(path):
-        arrays = {"index": answers.index, "targets": answers.labels, "predicted": answers.logits}
-        files = {"files": np.array(answers.files)} if answers.files else {}
-        _write_arrays(path, **_numpy(arrays), **files, labels=np.array(answers.classes))
+        tensors = {"index": answers.index, "targets": answers.labels, "predicted": answers.logits}
+        _write_arrays(path, tensors, files=answers.files, labels=answers.classes)
         return
     columns: list[Sequence[Any]] = [answers.index.tolist()]
     header = ["image"]
@@ -156,21 +153,19 @@ def _is_npz(path: str | Path) -> bool:
     return str(path).endswith(".npz")
 
 
-def _numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
-
-
 def _named(names: list[str], places: Tensor) -> list[str]:
     return [names[place] for place in places.tolist()]
 
 
-def _write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+def _write_arrays(path: str | Path, tensors: dict[str, Tensor], **words: Sequence[str]) -> None:
+    """Write tensors and lists of words as .npz; empty lists are left out."""
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    arrays |= {name: np.array(each) for name, each in words.items() if each}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]  (it takes any arrays)
     write_atomically(Path(path), buffer.getbuffer())
 
 
-def _write_csv(path: str | Path, header: Sequence[str], rows: Any) -> None:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
-    write_atomically(Path(path), buffer.getvalue().encode())
+def _write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    table = write_table("csv", header, [[str(cell) for cell in row] for row in rows])
+    write_atomically(Path(path), table.encode())

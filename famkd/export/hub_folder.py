@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.export.options import Options
 from famkd.export.pixels import HalfPrecision
 from famkd.models import build_model
@@ -62,7 +62,7 @@ def _by_timm(network: Any, folder: Path, config: dict[str, Any]) -> Any:
     try:
         reread = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except Exception as error:  # timm raises whatever its networks raise on arguments and weights
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = one_line(error)
         raise UserError(
             f"timm cannot load what it saved ({reason}): choose another --to. Nothing was written."
         ) from error

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -139,19 +139,11 @@ def _quantized(source: Source, options: Options, whole: Draft, path: Path) -> Dr
 def _calibration_images(source: Source, options: Options) -> Iterator[Tensor]:
     """Training images without augmentation in the form that the file takes, drawn by a fixed seed."""
     draw = torch.Generator().manual_seed(SEED)
-    order = torch.randperm(training_images(source.data), generator=draw)
+    order = torch.randperm(source.data.n_train, generator=draw)
     chosen = order[: options.calibration or CALIBRATION].tolist()
     for batch in source.data.view(0, chosen, CHECKED):
         images = source.form_of(batch.images)
         yield from images.split(1) if options.dynamic == "none" else [images]
-
-
-def training_images(data: Dataset) -> int:
-    """Number of training images; those of the last, partial batch are left out where the data set does not say."""
-    known: Any = data
-    if hasattr(known, "n_train"):
-        return known.n_train
-    return len(data.labels) if data.labels is not None else data.steps * data.batch_size
 
 
 def _measured(source: Source, options: Options, draft: Draft) -> Measured:
@@ -196,7 +188,7 @@ def _report(source: Source, options: Options, draft: Draft, path: Path) -> Repor
     sides = "H, W" if options.dynamic == "batch+size" else f"{height}, {width}"
     noise = isinstance(source.data, Noise)
     checked = f"{len(source.pixels)} {'images of noise' if noise else 'test images'}"
-    calibrated = min(options.calibration or CALIBRATION, training_images(source.data)) if options.int8 else 0
+    calibrated = min(options.calibration or CALIBRATION, source.data.n_train) if options.int8 else 0
     return Report(
         path=path,
         bytes=bytes_of(draft.path),

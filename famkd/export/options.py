@@ -1,9 +1,12 @@
 """What an exported file is like, and which of these choices fit together."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from famkd.errors import UserError
+from famkd.ranges import check_ranges
 
 Target = Literal["onnx", "pt2", "safetensors", "hub"]
 Input = Literal["normalized", "unit", "bytes"]
@@ -22,11 +25,12 @@ class Options:
     int8: bool = False
     fp16: bool = False
     dynamic: Dynamic = "batch"
-    opset: int = 0
-    calibration: int = 0
+    opset: Annotated[int, Ge(0)] = 0
+    calibration: Annotated[int, Ge(0)] = 0
 
     def must_fit_together(self) -> None:
-        """UserError for options that exclude each other, or that the format of the file does not have."""
+        """UserError for options that are unknown, that exclude each other, or that the format does not have."""
+        check_ranges(self)
         weights_only = self.to in WEIGHTS_ONLY
         holds = f"{'A folder of the hub' if self.to == 'hub' else self.to} holds weights only"
         if weights_only and self.input != "normalized":
@@ -41,8 +45,6 @@ class Options:
             raise UserError("--opset is a version of ONNX: choose --to onnx, or leave it out.")
         if self.calibration and not self.int8:
             raise UserError("--calibration is for --int8: leave it out.")
-        if self.calibration < 0:
-            raise UserError(f"--calibration is {self.calibration}: pass the number of images.")
 
     @property
     def smaller(self) -> str:

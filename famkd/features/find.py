@@ -40,7 +40,6 @@ def discover(model: nn.Module, images: Tensor, answer: Answer | None = None) -> 
     return places, head
 
 
-@torch.no_grad()
 def find_classifier(model: nn.Module, images: Tensor, answer: Answer | None = None) -> str:
     """Path of the layer that returns the logits, or ""; arguments as for `discover`. The model may have no maps."""
     return _classifier(_watch_forward(model, images), answer)

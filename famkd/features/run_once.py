@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def run_or_explain(model: nn.Module, images: Tensor, who: str = "") -> Any:
         raise
     except Exception as error:  # a network of the user can raise anything
         shape = "x".join(map(str, getattr(images, "shape", ())[1:]))
-        reason = " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+        reason = one_line(error)
         hint = _hint(model, images)
         name = f"{type(model).__name__}, the {who}," if who else type(model).__name__
         raise UserError(f"{name} does not run on images of {shape}: {hint or reason}.") from error

@@ -29,9 +29,7 @@ class Tapped(nn.Module):
     Errors: UserError with the nearest names if a path does not exist.
     """
 
-    def __init__(
-        self, model: nn.Module, taps: Iterable[str] = (), head: str = "", answer: Answer | None = None
-    ):  # fmt: skip
+    def __init__(self, model: nn.Module, taps: Iterable[str] = (), head: str = "", answer: Answer | None = None):
         super().__init__()
         self.model, self.taps = model, list(taps)
         self.answer = None if answer is None or answer.plain else answer

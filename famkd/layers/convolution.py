@@ -36,9 +36,14 @@ class _FastConvolutions(TorchFunctionMode):
 
 
 def takes(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
     groups: int = 1,
-) -> bool:  # fmt: skip
+) -> bool:
     """Whether `convolve` computes what `conv2d` would with these arguments, and kernels are in use.
 
     Padding and stride are 1, the channels fill panels, and the maps are in float32 with channels last.

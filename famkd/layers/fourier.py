@@ -7,13 +7,14 @@ complex parameters badly, see only real ones.
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from famkd.errors import either
 from famkd.layers import native
 from famkd.layers.filter_summary import summarised
 from famkd.layers.half_spectrum import Modes, Size, complex_product, dft_matrices, lowest, shared_modes
@@ -102,6 +103,8 @@ class FourierFilter(nn.Module):
         self.options = {"init": init, "highpass": highpass, "cutoff": cutoff, "order": order}
         self.up: nn.Parameter | None = None
         self.down: nn.Parameter | None = None
+        if init not in get_args(Init):
+            raise ValueError(f"unknown init {init!r}: {either(get_args(Init))}")
         if init == "official" and filter != "dense":
             raise ValueError(f"init official is defined for the dense filter only, not for {filter}")
         if filter == "dense":

@@ -45,13 +45,21 @@ def highpass_gain(kind: HighPass, size: tuple[int, int], cutoff: float = 0.1, or
 
 def _official_gain(size: tuple[int, int], cutoff: float) -> Tensor:
     """Mean gain of a frequency and its mirror image, which is what acts on a real map."""
-    h, w = size
-    full = 1 - torch.outer(official_window(h, cutoff), official_window(w, cutoff))
+    w = size[1]
+    full = open_plane(size, "official", cutoff)
     here, mirror = full[:, : w // 2 + 1], mirrored(full)[:, : w // 2 + 1]
     gain = (here + mirror) / 2
     edges = self_conjugate_columns(w)
     gain[:, edges] = here[:, edges]  # both signs of these frequencies are stored, each with its own gain
     return gain
+
+
+def open_plane(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
+    """1 where the full plane passes the asymmetric window of the released code; all ones for the symmetric kinds."""
+    h, w = size
+    if kind != "official":
+        return torch.ones(h, w)
+    return 1 - torch.outer(official_window(h, cutoff), official_window(w, cutoff))
 
 
 def official_window(n: int, cutoff: float) -> Tensor:

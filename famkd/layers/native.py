@@ -8,7 +8,6 @@ import ctypes
 import hashlib
 import math
 import os
-import shutil
 import subprocess
 import tempfile
 import warnings
@@ -20,8 +19,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from famkd.layers.compiler import find_compiler
+from famkd.layers.highpass import self_conjugate_columns
+
 SOURCES = sorted(Path(__file__).parent.glob("cpp/*"))
-COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=gnu++17", "-fPIC", "-shared", "-fopenmp", "-Wno-psabi")
 ARCHITECTURES = {"AVX512": ("-march=x86-64-v4",), "AVX2": ("-march=x86-64-v3",)}  # by what torch itself uses
 LONGEST_SIDE = 64  # of a map whose transform is a product for each axis: its cost grows with the side
@@ -58,7 +59,7 @@ def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None with a warning where they cannot be compiled or loaded."""
     compiler = find_compiler()
     if compiler is None:
-        return None
+        return _without_kernels("install a C++ compiler such as g++, or name one in the environment variable CXX")
     capability = torch.backends.cpu.get_cpu_capability()
     command = compile_command(compiler, ARCHITECTURES.get(capability, ()))
     key = hashlib.sha256(b"".join(each.read_bytes() for each in SOURCES) + " ".join(command).encode()).hexdigest()[:16]
@@ -69,18 +70,11 @@ def library() -> ctypes.CDLL | None:
             _compile(command, built)
         return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError) as error:
-        reason = getattr(error, "stderr", None) or error
-        warnings.warn(f"the C++ kernels cannot be used, so that a step takes longer: {reason}", stacklevel=2)
-        return None
+        return _without_kernels(getattr(error, "stderr", None) or error)
 
 
-def find_compiler() -> list[str] | None:
-    """The C++ compiler's command: that of the environment variable CXX, or else the first that is installed."""
-    named = os.environ.get("CXX")
-    if named:
-        return named.split()
-    found = next(filter(None, map(shutil.which, COMPILERS)), None)
-    return None if found is None else [found]
+def _without_kernels(reason: object) -> None:
+    warnings.warn(f"the C++ kernels cannot be used, so that a step takes longer: {reason}", stacklevel=3)
 
 
 def compile_command(compiler: list[str], architecture: tuple[str, ...]) -> list[str]:
@@ -239,9 +233,7 @@ def squared_error(own: Tensor, target: Tensor) -> Tensor:
 def _both_signs(h: int, w: int) -> Tensor:
     """2 where a frequency of a half spectrum stands for two, over the norm of the transform, (F)."""
     count = torch.full((h, w // 2 + 1), 2.0)
-    count[:, 0] = 1
-    if w % 2 == 0:
-        count[:, w // 2] = 1
+    count[:, self_conjugate_columns(w)] = 1
     return count.flatten() / math.sqrt(h * w)
 
 

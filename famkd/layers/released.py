@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from famkd.layers.highpass import HighPass, mirrored, official_window, self_conjugate_columns
+from famkd.layers.highpass import HighPass, mirrored, open_plane, self_conjugate_columns
 
 
 def official_draw(c_in: int, c_out: int, size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
@@ -24,14 +24,6 @@ def fold_full_plane(full: Tensor, kind: HighPass = "official", cutoff: float = 0
     edges = self_conjugate_columns(w)
     half[..., edges] = full[..., edges]
     return half
-
-
-def open_plane(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:
-    """1 where the full plane passes the asymmetric window of the released code; all ones for the symmetric kinds."""
-    h, w = size
-    if kind != "official":
-        return torch.ones(h, w)
-    return 1 - torch.outer(official_window(h, cutoff), official_window(w, cutoff))
 
 
 def official_slope(size: tuple[int, int], kind: HighPass, cutoff: float) -> Tensor:

@@ -6,8 +6,7 @@ from famkd.methods.fam import FAMLayers
 from famkd.methods.frequency import FiGKD, FreeKD
 from famkd.methods.heads import CATKD, SimKD
 from famkd.methods.logits import DIST, DKD, KD, NKD, WTTM
-from famkd.methods.maps import AT, NST, OFD, VID, FitNet
-from famkd.methods.mimic import Mimic
+from famkd.methods.maps import AT, NST, OFD, VID, FitNet, Mimic
 from famkd.methods.relations import CC, PKT, RKD, SP
 from famkd.methods.review import FAMReview, ReviewKD
 

@@ -60,7 +60,8 @@ def pair(student: Sequence[T], teacher: Sequence[T]) -> list[tuple[T, T]]:
     """Pair the taps of two networks from the deepest backwards. The pairs are returned shallow to deep.
 
     If one network has more taps, its shallowest ones stay unpaired (as in OFD's public code).
-    Raises ValueError if either has none.
+
+    Errors: ValueError if either has none.
     """
     if not student or not teacher:
         raise ValueError(
@@ -125,15 +126,15 @@ def fit(feat: Tensor, size: tuple[int, int]) -> Tensor:
     return feat if tuple(feat.shape[2:]) == tuple(size) else F.adaptive_avg_pool2d(feat, size)
 
 
-def several_classes(probe: Probe) -> int:
-    """The number of classes. Raise ValueError if there is one: losses that compare classes have no gradient then."""
+def count_classes(probe: Probe) -> int:
+    """The number of classes; ValueError if there is one, as losses that compare classes have no gradient then."""
     classes = 0 if probe.student.logits is None else probe.student.logits.shape[1]
     if classes == 1:
         raise ValueError("it compares classes, and there is only one: use a method that compares features")
     return classes
 
 
-def several_images(probe: Probe, least: int = 2) -> None:
+def must_have_images(probe: Probe, least: int = 2) -> None:
     """Raise ValueError unless a step has `least` images to compare: with fewer, the losses have no gradient."""
     images = len(probe.student.feats[-1])
     if images < least:

@@ -1,7 +1,7 @@
 """Other methods in the frequency domain, with a fixed wavelet: FreeKD on maps, FiGKD on logits."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +9,13 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
-from famkd.methods.common import add_up, match_size, pair, pair_maps, precise, several_classes
+from famkd.errors import either
+from famkd.methods.common import add_up, count_classes, match_size, pair, pair_maps, precise
 from famkd.methods.logits import logits_of
 from famkd.methods.maps import mse_loss
+
+Bands = Literal["high", "low", "both"]
+BANDS = get_args(Bands)
 
 
 def haar2d(feat: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +64,7 @@ def detail_loss(student: Tensor, teacher: Tensor, levels: int = 3, mask: bool = 
 
 
 @precise
-def figkd_loss(student_logits: Tensor, teacher_logits: Tensor, levels: int = 1, keep: str = "high") -> Tensor:
+def figkd_loss(student_logits: Tensor, teacher_logits: Tensor, levels: int = 1, keep: Bands = "high") -> Tensor:
     """Mean squared difference of the kept Haar bands of logits, summed over levels.
 
     Args:
@@ -70,6 +74,8 @@ def figkd_loss(student_logits: Tensor, teacher_logits: Tensor, levels: int = 1, 
 
     Source: Kim, "FiGKD", arXiv 2505.11897; the wavelet and the levels are our choice.
     """
+    if keep not in BANDS:
+        raise ValueError(f"keep is {keep}, it must be {either(BANDS)}")
     student, teacher = student_logits, teacher_logits
     loss = student.new_zeros(())
     for _ in range(levels):
@@ -138,11 +144,11 @@ class FiGKD(Method):
         probe: Probe,
         *,
         levels: Annotated[int, Ge(1)] = 1,
-        keep: Literal["high", "low", "both"] = "high",
+        keep: Bands = "high",
         standardize: bool = False,
     ):
         super().__init__()
-        several_classes(probe)
+        count_classes(probe)
         self.levels, self.keep, self.standardize = levels, keep, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

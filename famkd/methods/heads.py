@@ -15,7 +15,7 @@ from famkd.methods.maps import mse_loss
 def linear_head(head: nn.Module | None, feat: Tensor, who: str) -> tuple[Tensor, Tensor | None]:
     """Weight (classes, C) and bias (classes,) of a classifier that reads the map `feat` (B, C, H, W).
 
-    Raises ValueError unless it is one linear layer or 1x1 convolution with the channels of the map.
+    Errors: ValueError unless it is one linear layer or 1x1 convolution with the channels of the map.
     """
     is_pointwise = isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1
     if not isinstance(head, nn.Linear | nn.Conv2d) or not (is_pointwise or isinstance(head, nn.Linear)):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.distributed import gather
-from famkd.methods.common import precise, several_classes
+from famkd.methods.common import count_classes, precise
 
 
 @precise
@@ -169,7 +169,7 @@ class KD(Method):
 
     def __init__(self, probe: Probe, *, temperature: Annotated[float, Gt(0)] = 4.0, standardize: bool = False):
         super().__init__()
-        several_classes(probe)
+        count_classes(probe)
         self.temperature, self.standardize = temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -199,7 +199,7 @@ class DKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        self.classes = several_classes(probe)
+        self.classes = count_classes(probe)
         self.alpha, self.beta, self.temperature, self.standardize = alpha, beta, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -234,7 +234,7 @@ class DIST(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        self.classes = several_classes(probe)
+        self.classes = count_classes(probe)
         self.images = 0 if probe.student.logits is None else len(probe.student.logits)
         self.beta, self.gamma, self.temperature, self.standardize = beta, gamma, temperature, standardize
 
@@ -266,7 +266,7 @@ class NKD(Method):
         standardize: bool = False,
     ):
         super().__init__()
-        self.classes = several_classes(probe)
+        self.classes = count_classes(probe)
         self.gamma, self.temperature, self.standardize = gamma, temperature, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -292,7 +292,7 @@ class WTTM(Method):
 
     def __init__(self, probe: Probe, *, power: Annotated[float, Gt(0)] = 0.2, standardize: bool = False):
         super().__init__()
-        several_classes(probe)
+        count_classes(probe)
         self.power, self.standardize = power, standardize
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Methods that compare maps stage by stage: FitNet, AT, NST, VID and OFD."""
+"""Methods that compare maps stage by stage: FitNet, Mimic, AT, NST, VID and OFD."""
 
 import math
 from typing import Annotated
@@ -136,6 +136,27 @@ class FitNet(Method):
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[self.stage]
         return {"fitnet": mse_loss(self.regressor(s), t)}
+
+
+class Mimic(Method):
+    """Each stage after a 1x1 convolution is compared with the teacher's by MSE, mean over stages. It has no options.
+
+    This is the plain baseline for detectors, whose pyramids have equal sizes in student and teacher.
+
+    Source: Li et al., "Mimicking Very Efficient Network for Object Detection", CVPR 2017; here on whole maps.
+    """
+
+    wants = "stages"
+
+    def __init__(self, probe: Probe):
+        super().__init__()
+        pairs = pair_maps(probe.student.feats, probe.teacher.feats)
+        self.connectors = nn.ModuleList(nn.Conv2d(s.shape[1], t.shape[1], 1) for s, t in pairs)
+
+    def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
+        pairs = pair_maps(student.feats, teacher.feats)
+        losses = [mse_loss(conv(s), t) for conv, (s, t) in zip(self.connectors, pairs, strict=True)]
+        return {"mimic": add_up(losses) / len(losses)}
 
 
 class AT(Method):

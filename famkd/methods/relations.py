@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from famkd.distill.types import Batch, Method, Probe, View
 from famkd.distributed import gather
-from famkd.methods.common import flat, pair, precise, several_images
+from famkd.methods.common import flat, must_have_images, pair, precise
 
 
 @precise
@@ -101,7 +101,7 @@ class SP(Method):
     def __init__(self, probe: Probe):
         super().__init__()
         pair(probe.student.feats, probe.teacher.feats)
-        several_images(probe)
+        must_have_images(probe)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = pair(student.feats, teacher.feats)[-1]
@@ -124,7 +124,7 @@ class CC(Method):
     def __init__(self, probe: Probe, *, dim: Annotated[int, Ge(1)] = 128):
         super().__init__()
         s, t = _embeddings(probe.student, probe.teacher)
-        several_images(probe)
+        must_have_images(probe)
         self.student, self.teacher = nn.Linear(s.shape[1], dim), nn.Linear(t.shape[1], dim)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ class RKD(Method):
     def __init__(self, probe: Probe, *, distance: float = 25.0, angle: float = 50.0):
         super().__init__()
         _embeddings(probe.student, probe.teacher)
-        several_images(probe, least=3)  # the distance of two images is the mean distance, whatever it is
+        must_have_images(probe, least=3)  # the distance of two images is the mean distance, whatever it is
         self.distance, self.angle = distance, angle
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
@@ -163,7 +163,7 @@ class PKT(Method):
     def __init__(self, probe: Probe):
         super().__init__()
         _embeddings(probe.student, probe.teacher)
-        several_images(probe)
+        must_have_images(probe)
 
     def forward(self, student: View, teacher: View, batch: Batch) -> dict[str, Tensor]:
         s, t = _embeddings(student, teacher)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from famkd.errors import UserError, nearest
-from famkd.models.builders import DEFAULTS, call_builder
+from famkd.models.builders import call_builder
 from famkd.models.detection import DETECTORS
 from famkd.models.hub import PREFIX
 from famkd.models.libraries import build_timm, build_torchvision
 from famkd.models.mobilenet import MobileNetV1, MobileNetV2
-from famkd.models.options import BuildOptions, refuse_all
+from famkd.models.options import DEFAULTS, BuildOptions, refuse_all
 from famkd.models.resnet import BasicBlock, Bottleneck, resnet_3_stages, resnet_4_stages
 from famkd.models.shufflenet import ShuffleV1, ShuffleV2
 from famkd.models.vgg import VGG

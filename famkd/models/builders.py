@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from famkd.errors import UserError
-from famkd.models.options import BuildOptions, named_by
+from famkd.errors import UserError, one_line
+from famkd.models.options import DEFAULTS, BuildOptions, named_by
 
-DEFAULTS = BuildOptions()
 # names of arguments that take the number of classes, such as num_classes, n_labels, class_num or out_features
 CLASSES = re.compile(
     "((n|nb|num|number)_?(of_)?)(class|classes|cls|labels|outputs|categories)"
@@ -41,7 +40,7 @@ def call_builder(
     except UserError:
         raise
     except Exception as error:  # a user's builder can raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(
             f"The builder of {name!r} failed for {num_classes} classes: {type(error).__name__}: {reason}."
         ) from error

@@ -25,7 +25,7 @@ EPSILON = 1e-5  # of every batch norm, frozen or not
 STAGE_ENDS = {"3": "0", "6": "1", "13": "2", "17": "3"}
 
 
-class Prepare(GeneralizedRCNNTransform):
+class KeepSize(GeneralizedRCNNTransform):
     """Normalise images (3, H, W) in 0..1 and pad them to one batch, without resizing.
 
     torchvision's transform draws a random size in training and uses the largest one in evaluation. Here the data set
@@ -73,7 +73,7 @@ def fasterrcnn(backbone: str, num_classes: int, pretrained: bool | str = False) 
 def adapt_detector(model: FasterRCNN) -> FasterRCNN:
     """Make a Faster R-CNN of torchvision take images at their size, and name the taps of its pyramid."""
     detector: Any = model  # has parts and attributes that torch's annotations do not know
-    detector.transform = Prepare()
+    detector.transform = KeepSize()
     anchors = detector.rpn.anchor_generator
     detector.rpn.anchor_generator = PreciseAnchors(anchors.sizes, anchors.aspect_ratios)
     for part in (detector.rpn, detector.roi_heads):

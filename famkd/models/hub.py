@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 PREFIX = "hf-hub:"
 
@@ -27,7 +27,7 @@ def hub_settings(name: str) -> Any:
             settings, _, _ = load_model_config_from_hf(name.removeprefix(PREFIX))
         return PretrainedCfg(**settings)
     except Exception as error:  # the hub's client raises exceptions of its own; config.json may be of another library
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = one_line(error)
         raise UserError(
             f"The model {name} cannot be read from the Hugging Face hub: check its name and the network, or put it "
             f"into the hub's cache; it must be a model of timm ({reason})."

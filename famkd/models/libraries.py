@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, nearest, one_line
 from famkd.features.run_once import undisturbed
 from famkd.models.hub import PREFIX, hub_settings, without_waiting
-from famkd.models.options import REFUSED, BuildOptions, build_with
+from famkd.models.options import DEFAULTS, REFUSED, BuildOptions, build_with
 
 Size = tuple[int, int]  # height and width of images
-DEFAULTS = BuildOptions()
 
 
 def build_timm(
@@ -61,7 +60,7 @@ def _settings(name: str, pretrained: bool) -> tuple[str, Any]:
 
 def _create_timm(
     label: str, pretrained: bool, size: Size | None, made_for: Size | None, options: dict[str, Any]
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     import timm
 
     name = label.removeprefix("timm:")
@@ -166,7 +165,7 @@ def _replace_classifier(model: nn.Module, name: str, num_classes: int) -> None:
 
 
 def _not_downloaded(name: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:100] or type(error).__name__
+    reason = one_line(error)
     return UserError(
         f"The weights of {name} could not be downloaded: check the network, put them into the library's cache, or "
         f"name a checkpoint file ({reason})."
@@ -174,7 +173,7 @@ def _not_downloaded(name: str, error: Exception) -> UserError:
 
 
 def _unfit(name: str, size: Size | None, error: Exception, made_for: Size | None = None) -> UserError:
-    reason = " ".join(str(error).split())[:100].rstrip(".") or type(error).__name__
+    reason = one_line(error)
     images = f"images of {size[0]} x {size[1]} pixels" if size else "these classes"
     cure = "use larger images or another model"
     if size and made_for:

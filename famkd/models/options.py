@@ -31,6 +31,9 @@ class BuildOptions(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value}
 
 
+DEFAULTS = BuildOptions()
+
+
 def build_with(build: Callable[..., nn.Module], name: str, options: BuildOptions) -> nn.Module:
     """Call a builder of a library with the options, by the names that it takes. UserError for one that it does not."""
     given = options.given()

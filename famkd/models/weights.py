@@ -105,9 +105,11 @@ def _with_renamed_head(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> t
     fitting = [
         other
         for other in others
-        if all(f"{other}.{_leaf(name)}" in state and state[f"{other}.{_leaf(name)}"].shape == own[name].shape
-               for name in missing)
-    ]  # fmt: skip
+        if all(
+            f"{other}.{_leaf(name)}" in state and state[f"{other}.{_leaf(name)}"].shape == own[name].shape
+            for name in missing
+        )
+    ]
     if not head or len(fitting) != 1 or f"{head}.weight" not in own:
         return state, []
     (other,) = fitting

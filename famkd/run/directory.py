@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, nearest, one_line
 from famkd.files import read_json, read_rows, read_tensors, reading, write_atomically, write_rows, write_tensors
 from famkd.run.alike import with_own_seed
 from famkd.run.environment import environment_info
@@ -70,7 +70,7 @@ class Run:
     def open(cls, path: str | Path) -> "Run":
         """An existing run; UserError if the path is not a run directory."""
         run = cls(path)
-        if not run._recipe_path.is_file():
+        if not run.exists:
             near = (*run.path.glob("*-seed*"), *run.path.parent.glob("*-seed*"))
             raise UserError(f"{path} is no run directory: it holds no recipe.yaml.{nearest(str(path), map(str, near))}")
         return run
@@ -79,9 +79,9 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """The recipe of the run. The file is parsed again only if it has changed, since that takes 0.1 s."""
-        text = self._recipe_path.read_bytes() if self._recipe_path.is_file() else None
+        text = (self.path / "recipe.yaml").read_bytes() if self.exists else None
         if text is None or self._parsed is None or self._parsed[0] != text:
-            self._parsed = (text, with_own_seed(text, self._like) or load_recipe(self._recipe_path))
+            self._parsed = (text, with_own_seed(text, self._like) or load_recipe(self.path / "recipe.yaml"))
         return self._parsed[1]
 
     @property
@@ -103,7 +103,8 @@ class Run:
     @property
     def test(self) -> dict[str, dict[str, float]]:
         """Test-set figures of the last and the best epoch of a run with a held-out split; {} where there are none."""
-        return read_json(self._test_path) if self._test_path.is_file() else {}
+        path = self.path / "test.json"
+        return read_json(path) if path.is_file() else {}
 
     def metrics(self) -> list[dict[str, Any]]:
         """Losses, test-set figures (or held-out ones, `val_...`) and learning rate, one dict per epoch."""
@@ -114,9 +115,14 @@ class Run:
         return read_rows(self.path / "timing.jsonl")
 
     @property
+    def exists(self) -> bool:
+        """Whether the directory holds a run, though perhaps no epoch of it."""
+        return (self.path / "recipe.yaml").is_file()
+
+    @property
     def begun(self) -> bool:
         """Whether the first epoch is finished, so that there is something to lose."""
-        if not self._recipe_path.is_file():
+        if not self.exists:
             return False
         written = (self.path / "metrics.jsonl", *self._resume_paths)
         return any(path.is_file() for path in written)
@@ -125,11 +131,11 @@ class Run:
     def finished(self) -> bool:
         """Whether training is over and, with a held-out split, the test set is measured."""
         rows = self.metrics()
-        if not rows or not self._recipe_path.is_file():
+        if not rows or not self.exists:
             return False
         recipe = self.recipe
         with reading(self.path / "metrics.jsonl"):
-            return training_over(recipe, rows) and (not recipe.data.val or self._test_path.is_file())
+            return training_over(recipe, rows) and (not recipe.data.val or (self.path / "test.json").is_file())
 
     @property
     def intact(self) -> bool:
@@ -189,7 +195,7 @@ class Run:
             try:
                 state = load_resume(path)
             except Exception as error:  # of the zip, the pickle or the tensor reader
-                damage = damage or f"{path} is damaged ({' '.join(str(error).split())[:100]})"
+                damage = damage or f"{path} is damaged ({one_line(error)})"
                 continue
             if damage:
                 os.replace(newest, self.path / "resume.damaged.pt")
@@ -218,7 +224,7 @@ class Run:
 
     def begin(self, recipe: Recipe, device: str) -> None:
         """Write what is known before the first epoch."""
-        write_atomically(self._recipe_path, recipe.to_yaml().encode())
+        write_atomically(self.path / "recipe.yaml", recipe.to_yaml().encode())
         write_atomically(self.path / "machine.json", json.dumps(environment_info(device), indent=1).encode())
 
     def write_facts(self, facts: dict[str, Any]) -> None:
@@ -236,7 +242,7 @@ class Run:
         write_atomically(self.path / "teacher.json", json.dumps(figures).encode())
 
     def write_test(self, figures: dict[str, dict[str, float]]) -> None:
-        write_atomically(self._test_path, json.dumps(figures).encode())
+        write_atomically(self.path / "test.json", json.dumps(figures).encode())
 
     def write_epoch(
         self,
@@ -284,14 +290,6 @@ class Run:
         write_atomically(newest, buffer.getbuffer(), previous=previous)
 
     # paths -----------------------------------------------------------------------------------------------------------
-    @property
-    def _recipe_path(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def _test_path(self) -> Path:
-        return self.path / "test.json"
-
     @property
     def _resume_paths(self) -> tuple[Path, Path]:
         return self.path / "resume.pt", self.path / "resume.previous.pt"

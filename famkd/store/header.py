@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.files import write_atomically
 
 FORMAT = "1"
@@ -114,7 +114,7 @@ def read_header(folder: str | Path) -> Header:
         header = Header(columns=columns, **content)
         _ = header.bytes, header.shards
     except Exception as error:  # a changed file can fail in any way
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)
         raise UserError(f"{path} cannot be read ({reason}): make the store again with `famkd store`.") from error
     return header
 

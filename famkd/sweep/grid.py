@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from famkd.console import console
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.sweep.cost import cost_table
-from famkd.sweep.jobs import Job, Outcome, run_here, train_command, visible_gpus
+from famkd.sweep.jobs import Job, Outcome, one_per_gpu, plugin_flags, run_here, train_command
 from famkd.sweep.on_ray import run_on_ray
 from famkd.sweep.rehearsal import rehearse_jobs
 from famkd.training.places import default_run
@@ -52,7 +52,7 @@ def sweep(
         runs: the folder of run directories. Those of the sweep are in a folder of its name.
         plugins: Python files that every training imports.
     """
-    path, runs = find_sweep(source), Path(runs)
+    path, runs, plugins = find_sweep(source), Path(runs), list(plugins)
     run_all = partial(run_on_ray, gpus=gpus, cpus=cpus) if on == "ray" else partial(run_here, at_once=jobs)
     todo = plan(read_grid(path), runs, path.stem, plugins)
     must_name_a_group([job.recipe for job in todo], against)
@@ -63,11 +63,11 @@ def sweep(
     teachers = [job for job in teachers if job.out not in cannot]
     if dry_run:
         left = [*teachers, *(job for job in waiting if job.out not in cannot)]
-        return cost_table(left, jobs or max(1, len(visible_gpus()))), failed
+        return cost_table(left, jobs or one_per_gpu()), failed
     count = sum(job.out not in cannot for job in waiting)
     console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {count} to go")
     failed += _train_all(waiting, cannot, teachers, runs, run_all)
-    begun = [job.out for job in todo if (job.out / "recipe.yaml").is_file()]
+    begun = [job.out for job in todo if Run(job.out).exists]
     finished = any(Run(out).finished for out in begun)
     return compare(begun, against=against) if finished else "", failed
 
@@ -80,8 +80,8 @@ def _train_all(
     ready: list[Job] = []
     failed: list[Outcome] = []
     for job in waiting:
-        teacher = teacher_of(job, runs)
-        reason = reasons.get(teacher, "") if teacher else ""
+        teacher = teacher_run(job.recipe, runs)
+        reason = reasons.get(teacher.path, "") if teacher else ""
         if reason and job.out not in cannot:
             failed.append(Outcome(job, f"its teacher failed: {reason}"))
         elif job.out not in cannot:
@@ -113,17 +113,16 @@ def _combinations(table: dict[str, Any], path: Path) -> list[Cell]:
     return [dict(zip(options, choice)) for choice in itertools.product(*options.values())]
 
 
-def plan(cells: list[Cell], runs: Path, name: str, plugins: Iterable[str] = ()) -> list[Job]:
+def plan(cells: list[Cell], runs: Path, name: str, plugins: Sequence[str] = ()) -> list[Job]:
     """A job for every cell, in a directory named after the flags that vary. Equal cells become one job.
 
     Every recipe is read here, so that a misspelt flag ends the sweep before it begins.
     """
     varying = _varying(cells)
-    imports = ["--plugins", *plugins] if plugins else []
     jobs: dict[Path, Job] = {}
     for cell in cells:
         source = cell["recipe"]
-        flags = imports + as_flags({key: value for key, value in cell.items() if key != "recipe"})
+        flags = plugin_flags(plugins) + as_flags({key: value for key, value in cell.items() if key != "recipe"})
         flags.append("--no_baseline")
         recipe = validated(load_recipe(source, *flags))
         options = "".join(f"-{key.rpartition('.')[2]}={cell[key]}" for key in varying if key in cell)
@@ -140,7 +139,7 @@ def _varying(cells: list[Cell]) -> list[str]:
     return [key for key in keys if len({str(cell.get(key)) for cell in cells}) > 1]
 
 
-def teacher_jobs(jobs: Iterable[Job], runs: Path, plugins: Iterable[str] = ()) -> list[Job]:
+def teacher_jobs(jobs: Iterable[Job], runs: Path, plugins: Sequence[str] = ()) -> list[Job]:
     """Trainings of the teachers that jobs name by `recipe:NAME` and that are not finished. They run before the grid."""
     wanted: dict[Path, Job] = {}
     for job in jobs:
@@ -148,17 +147,11 @@ def teacher_jobs(jobs: Iterable[Job], runs: Path, plugins: Iterable[str] = ()) -
         if recipe is None:
             continue
         source = job.recipe.teacher.weights.removeprefix("recipe:")
-        imports = ["--plugins", *plugins] if plugins and recipe.plugins else []  # only files that the user named
+        imports = plugin_flags(plugins) if recipe.plugins else []  # only files that the user named
         command = [*train_command(source, runs), "--data.root", job.recipe.data.root, *imports]
         out = default_run(recipe, runs).path
         wanted.setdefault(out, Job(f"teacher {recipe.name}", recipe, out, command))
     return list(wanted.values())
-
-
-def teacher_of(job: Job, runs: str | Path) -> Path | None:
-    """The run directory of a job's teacher, if its weights come from a run."""
-    run = teacher_run(job.recipe, runs)
-    return run.path if run else None
 
 
 def _reported(outcomes: Iterable[Outcome], count: int) -> list[Outcome]:

@@ -4,7 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from famkd.config.load import differences
 from famkd.config.recipe import Recipe
+from famkd.data.loader import usable_cores
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import LOG, Run
 from famkd.training.stop import stop_requests
@@ -44,6 +45,18 @@ class Outcome(NamedTuple):
     why: str  # the reason of a failure; empty after success
 
 
+class Ended(NamedTuple):
+    """How the process of a training ended."""
+
+    code: int  # its exit code
+    why: str  # the reason of a failure; empty after success
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal stopped the training, which the same command continues."""
+        return self.code == TrainingStopped.exit_code
+
+
 def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
     """Run jobs on this machine and yield outcomes as jobs end.
 
@@ -53,7 +66,7 @@ def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
     Args:
         at_once: jobs at the same time; by default one per GPU, or one on a machine without a GPU.
     """
-    at_once = at_once or max(1, len(visible_gpus()))
+    at_once = at_once or one_per_gpu()
     live: list[subprocess.Popen] = []
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for variables in places(at_once):
@@ -62,7 +75,7 @@ def run_here(jobs: list[Job], at_once: int = 0) -> Iterator[Outcome]:
     def run(job: Job) -> str:
         variables = free.get()
         try:
-            return run_job(job.command, str(job.out), variables, live=live)
+            return run_job(job.command, str(job.out), variables, live=live).why
         finally:
             free.put(variables)
 
@@ -90,14 +103,8 @@ def places(count: int) -> list[dict[str, str]]:
         return [{"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(count)]
     if "OMP_NUM_THREADS" in os.environ:
         return [{}] * count
-    threads = max(1, _usable_cores() // count)
+    threads = max(1, usable_cores() // count)
     return [{"OMP_NUM_THREADS": str(threads)}] * count
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))  # the cores that this process may use
-    return os.cpu_count() or 1
 
 
 def run_job(
@@ -107,8 +114,8 @@ def run_job(
     folder: str = ".",
     live: list[subprocess.Popen] | None = None,
     enough: Callable[[], bool] | None = None,
-) -> str:
-    """Run one training as a process whose output goes to a log in its run directory; returns why it failed, or "".
+) -> Ended:
+    """Run one training as a process whose output goes to a log in its run directory.
 
     Args:
         variables: environment variables in addition to this process's.
@@ -127,9 +134,9 @@ def run_job(
             code = _end(process, enough)
             live.remove(process)
     if code == 0:
-        return ""
+        return Ended(0, "")
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"{lines[-1].strip()} (exit code {code}, {Path(out) / LOG})"
+    return Ended(code, f"{lines[-1].strip()} (exit code {code}, {Path(out) / LOG})")
 
 
 def _end(process: subprocess.Popen, enough: Callable[[], bool] | None) -> int:
@@ -147,6 +154,16 @@ def _end(process: subprocess.Popen, enough: Callable[[], bool] | None) -> int:
 def train_command(recipe: str, runs: Path) -> list[str]:
     """The command that trains a recipe, or continues its training."""
     return [sys.executable, "-m", "famkd", "train", recipe, "--runs", str(runs), "--resume"]
+
+
+def plugin_flags(plugins: Sequence[str]) -> list[str]:
+    """The flags by which a training imports plug-ins."""
+    return ["--plugins", *plugins] if plugins else []
+
+
+def one_per_gpu() -> int:
+    """Trainings at once, unless the user says otherwise: one per GPU, or one on a machine without a GPU."""
+    return max(1, len(visible_gpus()))
 
 
 def visible_gpus() -> list[str]:

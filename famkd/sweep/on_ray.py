@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from famkd.console import console
-from famkd.errors import TrainingStopped, UserError
+from famkd.errors import TrainingStopped, UserError, one_line
 from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome, run_job
 from famkd.training.stop import FOLLOW_PARENT, stop_requests
@@ -60,7 +60,7 @@ def _connected() -> Any:
         try:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError) as error:
-            raise UserError(f"Ray cannot be reached: {' '.join(str(error).split())[:200]}") from error
+            raise UserError(f"Ray cannot be reached: {one_line(error)}.") from error
     return ray
 
 
@@ -85,7 +85,7 @@ def _why(ray: Any, task: Any) -> str:
     try:
         return ray.get(task)
     except Exception as error:  # the cluster lost a machine too often, or its memory or the connection
-        return " ".join(str(getattr(error, "cause", None) or error).split())[:200] or type(error).__name__
+        return one_line(getattr(error, "cause", None) or error)
 
 
 def _train(command: list[str], out: str, folder: str) -> str:
@@ -94,10 +94,10 @@ def _train(command: list[str], out: str, folder: str) -> str:
     Errors: TrainingStopped where a signal stopped it, so that Ray starts it again.
     """
     _wait_until_free(Run(Path(folder, out)))
-    why = run_job(command, out, {FOLLOW_PARENT: "1"}, folder)
-    if f"(exit code {TrainingStopped.exit_code}, " in why:
-        raise TrainingStopped(why)
-    return why
+    ended = run_job(command, out, {FOLLOW_PARENT: "1"}, folder)
+    if ended.stopped:
+        raise TrainingStopped(ended.why)
+    return ended.why
 
 
 def _wait_until_free(run: Run) -> None:

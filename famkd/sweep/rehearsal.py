@@ -12,6 +12,7 @@ from famkd.config.yaml_flags import flatten
 from famkd.console import console
 from famkd.distill.types import Dataset
 from famkd.errors import UserError
+from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome
 from famkd.training.places import default_run
 from famkd.training.rehearse import must_have_room, rehearse
@@ -67,7 +68,7 @@ def _rehearsed(jobs: Iterable[Job], runs: Path, here: bool) -> tuple[dict[Path, 
         if key not in known:
             known[key] = _rehearse(job, runs, here, data)
         whys[job.out], needed = known[key]
-        total += 0 if whys[job.out] or (job.out / "recipe.yaml").is_file() else needed
+        total += 0 if whys[job.out] or Run(job.out).exists else needed
     return whys, total
 
 

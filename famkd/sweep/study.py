@@ -7,7 +7,7 @@ from typing import Any
 
 import filelock
 
-from famkd.errors import UserError
+from famkd.errors import UserError, nearest
 from famkd.sweep.space import Space, whole_numbers
 
 FILE = "trials.log"
@@ -129,7 +129,9 @@ def _pruner(optuna: Any, name: str, epochs: int, grace: int) -> Any:
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=grace)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(min_resource=max(1, grace), max_resource=epochs)
-    return optuna.pruners.NopPruner()
+    if name == "none":
+        return optuna.pruners.NopPruner()
+    raise UserError(f"There is no pruner {name!r}.{nearest(name, PRUNERS)} There are {', '.join(PRUNERS)}.")
 
 
 def _distributions(optuna: Any, space: Space) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from queue import SimpleQueue
 
 from famkd.config.load import load_recipe
 from famkd.config.recipe import Recipe
@@ -13,9 +12,9 @@ from famkd.console import console
 from famkd.errors import TrainingStopped, UserError
 from famkd.run.directory import Run
 from famkd.run.scores import leading
-from famkd.sweep.found import Tuned, results
 from famkd.sweep.grid import teacher_jobs
-from famkd.sweep.jobs import Job, places, run_job, train_command, visible_gpus
+from famkd.sweep.jobs import Job, one_per_gpu, places, plugin_flags, run_job, train_command
+from famkd.sweep.results import Tuned, results
 from famkd.sweep.space import Space, read_space
 from famkd.sweep.study import Study, Trial
 from famkd.training.rehearse import rehearse
@@ -56,16 +55,12 @@ def tune(
     rehearse(validated(example), runs / path.stem / "rehearsal", runs)  # a folder that is never made
     grace = grace or -(-example.optim.epochs * GRACE // 100)
     study = Study(runs / path.stem, space, pruner, example.optim.epochs, grace, trials, seed)
-    _Search(study, space, runs, plugins).run(jobs or max(1, len(visible_gpus())))
+    _Search(study, space, runs, plugins).run(jobs or one_per_gpu())
     return results(study, path)
 
 
 def _recipe(space: Space, flags: list[str], plugins: list[str]) -> Recipe:
-    return load_recipe(space.recipe, *_plugin_flags(plugins), *flags, "--no_baseline")
-
-
-def _plugin_flags(plugins: list[str]) -> list[str]:
-    return ["--plugins", *plugins] if plugins else []
+    return load_recipe(space.recipe, *plugin_flags(plugins), *flags, "--no_baseline")
 
 
 class _Search:
@@ -78,13 +73,10 @@ class _Search:
 
     def run(self, at_once: int) -> None:
         """Work on trials, several at once, until there are enough or a signal comes."""
-        free: SimpleQueue[dict[str, str]] = SimpleQueue()
-        for variables in places(at_once):
-            free.put(variables)
         pool = ThreadPoolExecutor(at_once)
         try:
             with stop_requests() as requested:
-                running = {pool.submit(self._work, free.get()) for _ in range(at_once)}
+                running = {pool.submit(self._work, variables) for variables in places(at_once)}
                 while running:
                     ended, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
                     for worker in ended:
@@ -120,10 +112,10 @@ class _Search:
             recipe = validated(_recipe(self.space, flags, self.plugins))
         except UserError as error:
             return None, str(error)
-        command = [*train_command(self.space.recipe, self.runs), "--out", str(out), *_plugin_flags(self.plugins)]
+        command = [*train_command(self.space.recipe, self.runs), "--out", str(out), *plugin_flags(self.plugins)]
         job = Job(f"trial {trial.number}", recipe, out, [*command, *flags, "--no_baseline"])
         for teacher in teacher_jobs([job], self.runs, self.plugins):
-            if why := run_job(teacher.command, str(teacher.out), variables, enough=self.stopping.is_set):
+            if why := run_job(teacher.command, str(teacher.out), variables, enough=self.stopping.is_set).why:
                 return None, f"its teacher failed: {why}"
         return job, ""
 
@@ -136,12 +128,11 @@ class _Search:
             pruned = pruned or _reported(trial, Run(job.out))
             return pruned or self.stopping.is_set()
 
-        why = run_job(job.command, str(job.out), variables, enough=enough)
-        told_to_stop = f"(exit code {TrainingStopped.exit_code}, " in why
-        if told_to_stop and not pruned:
+        ended = run_job(job.command, str(job.out), variables, enough=enough)
+        if ended.stopped and not pruned:
             return  # it is continued later
         _reported(trial, Run(job.out))
-        trial.finish(pruned and bool(why), "" if pruned else why)
+        trial.finish(pruned and bool(ended.why), "" if pruned else ended.why)
         console.print(f"[{trial.number + 1}/{self.study.trials}] {job.title}: {trial.ended}")
 
 

@@ -13,7 +13,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.nn.parallel import DistributedDataParallel
 
 from famkd import distributed
-from famkd.config.recipe import Recipe
+from famkd.config.recipe import Net, Recipe
 from famkd.config.sections import data_options, method_arguments
 from famkd.data import build_data
 from famkd.data.augment import NOTHING
@@ -21,7 +21,8 @@ from famkd.data.augmented import augmented
 from famkd.data.views import Views
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
+from famkd.features.taps import Tapped
 from famkd.methods import METHODS
 from famkd.models.fold import fold_batch_norms, round_weights
 from famkd.models.freeze import freeze_parts
@@ -35,9 +36,9 @@ from famkd.training.head import with_trained_head
 from famkd.training.judged import judged
 from famkd.training.networks import Built, load_network, student_of
 from famkd.training.optimizer import build_optimizer, can_be_captured
+from famkd.training.places import weights_digest
 from famkd.training.precision import Autocast, ScaledAutocast
 from famkd.training.step import Step, choose_engine
-from famkd.training.stored import must_be_same_weights
 
 
 def build_fabric(recipe: Recipe, devices: int = 1, nodes: int = 1) -> Fabric:
@@ -71,18 +72,16 @@ def _fabric(accelerator: str, precision: Precision | None, devices: int, nodes: 
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
     several = devices * nodes > 1
-    # Lightning says so wherever SLURM is installed. A training of one process does not need srun.
-    warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used")
     strategy = DDPStrategy(**options) if several else "auto"
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The `srun` command")  # a machine of a cluster also trains by itself
             return Fabric(
                 accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy, plugins=precision
-            )  # fmt: skip
+            )
     except Exception as error:  # Lightning raises exceptions of its own
         if several:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise UserError(f"Cannot use {devices} devices of accelerator {accelerator!r}: {reason}") from error
         raise UserError(f"There is no accelerator {accelerator!r} here: pass auto, cpu, cuda or mps.") from error
 
@@ -148,9 +147,20 @@ def with_stored_teacher(recipe: Recipe, data: Dataset, runs: str | Path = "runs"
     if not (recipe.teacher.store and recipe.method_names):
         return data
     store = Store(recipe.teacher.store)
-    must_be_same_weights(store, recipe.teacher, runs)
+    _must_be_same_weights(store, recipe.teacher, runs)
     methods = {name: METHODS[name] for name in recipe.method_names}
     return taught(data, store, {name: method.teacher_wants or method.wants for name, method in methods.items()})
+
+
+def _must_be_same_weights(store: Store, teacher: Net, runs: str | Path) -> None:
+    """UserError where a store is of other weights than the recipe's. Without a file, the names are compared."""
+    header, digest = store.header, weights_digest(teacher, runs)
+    same = digest == header.weights_sha256 if digest else teacher.weights == header.weights
+    if not same:
+        raise UserError(
+            f"{store.folder} is of other weights of {header.model} ({header.weights}) than {teacher.weights}: store "
+            "these, or leave --teacher.weights out."
+        )
 
 
 def build_distiller(
@@ -244,12 +254,11 @@ def check_batch_size(recipe: Recipe, batch_size: int, processes: int = 1) -> Non
         )
 
 
-def round_teacher(distiller: Distiller, fabric: Fabric) -> None:
+def round_teacher(teacher: Tapped | None, fabric: Fabric) -> None:
     """Round the teacher's weights once, where autocast would round them in every step.
 
     Its classifier stays in full precision, because some methods read its weights.
     """
-    teacher = distiller.teacher
     if teacher is not None and isinstance(fabric.strategy.precision, Autocast):
         round_weights(teacher, {teacher.head} if teacher.head is not None else set())
 

@@ -124,5 +124,5 @@ def needs_training(run: Run, recipe: Recipe, resume: bool) -> bool:
 def _check_new(run: Run) -> None:
     """UserError for a folder of other files, among which a run would be hard to find."""
     others = {path.name for path in run.path.glob("[!.]*")} - {LOG}
-    if others and not (run.path / "recipe.yaml").is_file():
+    if others and not run.exists:
         raise UserError(f"{run.path} is not a run but holds {min(others)}: pass another --out.")

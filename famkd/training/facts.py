@@ -16,10 +16,9 @@ PIXELS = ("size", "mean", "std")  # of images held in memory, mean and std are t
 def facts_of(data: Dataset, student: Built, teacher: Built | None) -> dict[str, Any]:
     """The classes and images of a data set, how the networks take these images, and which weights the teacher has."""
     labels = data.labels
-    labels_count = None if labels is None else len(labels)
     facts: dict[str, Any] = {
         "classes": [*data.classes],
-        "images": {"train": getattr(data, "n_train", labels_count), "test": getattr(data, "n_test", None)},
+        "images": {"train": data.n_train, "test": data.n_test},
         "labels": None if labels is None else digest({"labels": labels.cpu()}),
         "size": data.size,
         "mean": data.mean,

@@ -162,7 +162,7 @@ def _ready(
     print_setup(title, recipe, training.networks, data, distiller, step)
     if recipe.method_names:
         measure_teacher(title, run, training, known=begun is not None)
-        round_teacher(distiller, fabric)
+        round_teacher(distiller.teacher, fabric)
     return training, step, state, interrupted
 
 

@@ -36,25 +36,19 @@ class Built(NamedTuple):
     parameters: int = 0  # before batch norms are merged into convolutions
 
 
-def build_network(
+def load_network(
     net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True, who: str = "model"
-) -> nn.Module:
+) -> Built:
     """A network for a data set, on its device and channels last, with the weights that `net` names.
 
     Called with images of the data set, it first gives them the size and the normalisation that it wants.
 
     Args:
+        weights: False leaves it with random weights.
         who: student, teacher, or model for one that is only measured.
 
     Errors: UserError for weights that do not fit; for a measured model also where they have other classes.
     """
-    return load_network(net, data, task, runs, weights=weights, who=who).model
-
-
-def load_network(
-    net: Net, data: Dataset, task: str, runs: str | Path = "runs", *, weights: bool = True, who: str = "model"
-) -> Built:
-    """`build_network`, which also says what it found."""
     source, _, which = net.weights.partition(":")
     pretrained: bool | str = source == "pretrained" and (which or True)
     file, part = (None, "") if pretrained or not (weights and net.weights) else weights_file(net, runs)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from famkd.config.optimizers import optimizer_info
 from famkd.config.recipe import Optim
 from famkd.distill.distiller import Distiller
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 
 FUSED = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
 PLACEMENT = ("lr", "fused", "foreach", "capturable")  # of a parameter group: how a device runs it
@@ -40,7 +40,7 @@ def build_optimizer(distiller: Distiller, optim: Optim) -> torch.optim.Optimizer
     except ValueError as error:
         raise UserError(f"{optim.name} cannot run with these options: {error}. Change --optim.") from error
     except (ImportError, AssertionError) as error:  # of apex and bitsandbytes
-        raise UserError(f"{optim.name} cannot run here: {' '.join(str(error).split())}.") from error
+        raise UserError(f"{optim.name} cannot run here: {one_line(error)}.") from error
 
 
 def _options(optim: Optim, device: torch.device) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _layers_of_timm(network: Any) -> list[list[Tensor]]:
 
 def _layers(network: nn.Module) -> list[list[Tensor]]:
     """Parameters of each layer, from input to output."""
-    half = sum(parameter.numel() for parameter in network.parameters()) / 2
+    half = _numbers(network.parameters()) / 2
     direct: list[Tensor] = list(network.parameters(recurse=False))
     layers = [direct] if direct else []
     for child in network.children():

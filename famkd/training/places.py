@@ -1,8 +1,9 @@
 """Where runs are, and the files of weights that recipes name."""
 
+import hashlib
 from pathlib import Path
 
-from famkd.config.load import load_recipe
+from famkd.config.load import differences, load_recipe, without_teacher
 from famkd.config.recipe import Net, Recipe
 from famkd.run.directory import Run
 
@@ -29,6 +30,30 @@ def weights_file(net: Net, runs: str | Path = "runs") -> tuple[Path, str]:
     if (path / "recipe.yaml").is_file() or (path / "student.safetensors").is_file():
         return path / f"{part or 'student'}.safetensors", ""
     return path, part
+
+
+def weights_digest(net: Net, runs: str | Path = "runs") -> str:
+    """SHA-256 of the file of a network's weights, or of all files of a folder; "" where there is neither."""
+    if net.weights.partition(":")[0] == "pretrained":
+        return ""  # a library brings them
+    path, part = weights_file(net, runs)
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256(part.encode())
+    for file in files:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as content:
+            while block := content.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def student_alone(recipe: Recipe, folder: Path) -> Run | None:
+    """The finished run in a folder that trained the same student by the same protocol without a teacher."""
+    alone = Run(folder / f"none-seed{recipe.seed}")
+    if not recipe.method_names or not alone.finished or differences(alone.recipe, without_teacher(recipe)):
+        return None
+    return alone
 
 
 def run_of(file: Path) -> Run | None:

@@ -29,7 +29,7 @@ from famkd.training.build import (
     check_batch_size,
     devices_of,
     with_stored_teacher,
-)  # fmt: skip
+)
 from famkd.training.checkpoint import needs_training
 from famkd.training.judged import judged, with_classes
 from famkd.training.loggers import must_be_installed

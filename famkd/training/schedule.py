@@ -27,7 +27,7 @@ def _after_warm_up(optim: Optim, passed: float) -> float:
     """The rate after so many epochs, by the schedule alone."""
     done = (passed - optim.lr_warmup) / max(1, optim.epochs - optim.lr_warmup)
     if optim.schedule == "cosine":
-        return optim.min_lr + (optim.lr - optim.min_lr) * (1 + cos(pi * done)) / 2
+        return _between(optim.lr, optim.min_lr, done)
     if optim.schedule == "linear":
         return optim.min_lr + (optim.lr - optim.min_lr) * (1 - done)
     if optim.schedule == "constant":

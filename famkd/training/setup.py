@@ -7,20 +7,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from famkd import distributed
 from famkd.config.recipe import Recipe
-from famkd.console import console, size_of
+from famkd.console import console
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Dataset
 from famkd.training.build import Networks
-from famkd.training.found import found
 from famkd.training.optimizer import can_be_captured
 from famkd.training.step import Step
+from famkd.training.summary import summary
 
 
 def print_setup(
     title: str, recipe: Recipe, networks: Networks, data: Dataset, distiller: Distiller, step: Step
 ) -> None:
     """Print what was found: data, networks and time, what is unusual about them, and settings without effect."""
-    for line in found(recipe, data, networks, distiller, step.fabric):
+    for line in summary(recipe, data, networks, distiller, step.fabric):
         console.print(f"{title}  {line}")
     for who, net in zip(("student", "teacher"), networks):
         remarks = (*net.remarks, net.new_head and f"its classifier is new: {net.new_head}") if net else ()
@@ -36,7 +36,7 @@ def print_setup(
         console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")
     if any(each.requires_grad for each in distiller.methods.parameters()):
         momentum = recipe.optim.momentum if recipe.optim.name == "sgd" else 0.0
-        console.print(f"{title}  {size_of(distiller.methods, momentum)}")
+        console.print(f"{title}  {_size_of(distiller.methods, momentum)}")
     for line in notices(recipe, data, distiller):
         console.print(f"{title}  {line}")
 
@@ -64,3 +64,19 @@ def notices(recipe: Recipe, data: Dataset, distiller: Distiller) -> Iterator[str
 
 def _batch_norms(module: nn.Module) -> int:
     return sum(isinstance(each, _BatchNorm) for each in module.modules())
+
+
+def _size_of(method: nn.Module, momentum: float) -> str:
+    """The size of a method's parameters in training: "method: N parameters, M MiB with gradient and momentum".
+
+    Args:
+        momentum: of SGD; 0 for another optimizer, whose state is not counted.
+    """
+    numbers = bytes_ = 0
+    for parameter in method.parameters():
+        if parameter.requires_grad:
+            numbers += parameter.numel()
+            bytes_ += parameter.numel() * parameter.element_size()
+    copies = 3 if momentum else 2
+    kept = "gradient and momentum" if momentum else "gradient"
+    return f"method: {numbers:,} parameters, {copies * bytes_ / 2**20:,.1f} MiB with {kept}"

@@ -23,6 +23,7 @@ from famkd.config.recipe import Recipe
 from famkd.distill.distiller import total_loss
 from famkd.distill.types import Batch, Dataset, Engine
 from famkd.errors import UserError
+from famkd.layers.compiler import find_compiler
 from famkd.layers.convolution import fast_convolutions
 from famkd.layers.fusion import use_kernels
 from famkd.training.average import Averaged
@@ -229,9 +230,8 @@ def choose_engine(engine: Engine, device: torch.device, steps: int, captured: bo
 
 
 def _has_compiler(device: torch.device) -> bool:
-    """Whether the compiler that Triton (on a GPU) or Inductor (on a CPU) calls is installed."""
-    names = ("gcc", "clang") if device.type == "cuda" else ("c++", "g++", "clang++", "cl")
-    found = "CC" in os.environ or any(map(shutil.which, names))
+    """Whether the compiler that is needed is installed: on a CPU one of C++, on a GPU the C compiler of Triton."""
     if device.type != "cuda":
-        return found
+        return find_compiler() is not None
+    found = "CC" in os.environ or any(map(shutil.which, ("gcc", "clang")))
     return found and Path(sysconfig.get_paths()["include"], "Python.h").is_file()  # Triton includes it

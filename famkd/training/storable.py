@@ -1,7 +1,6 @@
 """The teacher as a store keeps it: its network, what is kept of its outputs, and what tells it from another."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,21 +15,17 @@ from famkd.distill.distiller import freeze
 from famkd.distill.types import Batch, Dataset, View
 from famkd.errors import UserError
 from famkd.features.taps import Tapped, default_head, default_taps
-from famkd.models.fold import fold_batch_norms, round_weights
+from famkd.models.fold import fold_batch_norms
 from famkd.run.directory import Run
 from famkd.run.environment import environment_info
 from famkd.store.columns import encode
 from famkd.store.data import labels_digest
-from famkd.store.header import (
-    FORMAT,
-    Column,
-    Header,
-)
+from famkd.store.header import FORMAT, Column, Header
 from famkd.tasks import TASKS
-from famkd.training.build import Autocast
+from famkd.training.build import round_teacher
 from famkd.training.head import with_trained_head
 from famkd.training.networks import load_network
-from famkd.training.stored import weights_digest
+from famkd.training.places import weights_digest
 
 SHARD_BYTES = 64 << 20  # of a shard at most, and of memory that is held while one is written
 SHARD_ROWS = 4096  # images in a shard at most: what a stopped command has to compute again
@@ -74,8 +69,7 @@ def storable_teacher(
     }
     taps = list(dict.fromkeys(tap for taps in kinds.values() for tap in taps))
     network = freeze(Tapped(model, taps, default_head(model, images)))
-    if isinstance(fabric.strategy.precision, Autocast):
-        round_weights(network, {network.head} if network.head is not None else set())
+    round_teacher(network, fabric)
 
     @torch.no_grad()
     def outputs(batch: Batch) -> dict[str, Tensor]:
@@ -107,8 +101,7 @@ def _network(recipe: Recipe, data: Dataset, folder: Path, runs: str | Path) -> n
 
 def teacher_settings(recipe: Recipe) -> dict[str, Any]:
     """The teacher's settings beside its model, its weights and its store."""
-    own = {each.name: getattr(recipe.teacher, each.name) for each in fields(recipe.teacher)}
-    return {name: value for name, value in own.items() if name not in ("model", "weights", "store")}
+    return {name: value for name, value in vars(recipe.teacher).items() if name not in ("model", "weights", "store")}
 
 
 def _listed(settings: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +123,7 @@ def header_of(
     }
     row = sum(column.bytes for column in columns.values())
     settings = {name: getattr(recipe.data, name) for name in ("name", "augment", "val", "val_seed")}
-    settings |= {f"augment.{each.name}": getattr(recipe.augment, each.name) for each in fields(recipe.augment)}
+    settings |= {f"augment.{name}": value for name, value in vars(recipe.augment).items()}
     settings |= {name: getattr(recipe.data, name) for name in data_options(recipe.data.name)}
     assert data.labels is not None
     return Header(

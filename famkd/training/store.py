@@ -6,6 +6,7 @@ from pathlib import Path
 
 import filelock
 import torch
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -17,14 +18,7 @@ from famkd.errors import UserError
 from famkd.files import must_be_writable, write_tensors
 from famkd.methods import METHODS
 from famkd.store.data import reference_images
-from famkd.store.header import (
-    Header,
-    differing,
-    missing_shards,
-    read_header,
-    shard_path,
-    write_header,
-)
+from famkd.store.header import Header, differing, missing_shards, read_header, shard_path, write_header
 from famkd.tasks import TASKS
 from famkd.training.build import build_fabric, build_recipe_data
 from famkd.training.loop import train_teacher
@@ -115,13 +109,13 @@ def _print_size(folder: Path, header: Header, recipe: Recipe, missing: int) -> N
     kept = ", ".join([f"{header.topk or len(header.classes)} logits", *header.kinds])
     console.print(
         f"{folder}: {header.images:,} images, {header.views} views, {kept}: {header.bytes_per_image:,} bytes an image, "
-        f"{_size(header.bytes)} in all{done}; {_size(free)} are free"
+        f"{decimal(header.bytes)} in all{done}; {decimal(free)} are free"
     )
     lacking = _lacking(header, recipe)
     for name, kinds in lacking.items():
         console.print(f"note: {name} of this recipe also needs --features {' '.join([*header.kinds, *kinds])}")
     if need > free:
-        raise UserError(f"{folder} has room for {_size(free)}, the store needs {_size(need)}: pass fewer --views.")
+        raise UserError(f"{folder} has room for {decimal(free)}, the store needs {decimal(need)}: pass fewer --views.")
 
 
 def _lacking(header: Header, recipe: Recipe) -> dict[str, list[str]]:
@@ -173,13 +167,3 @@ def _shard(header: Header, data: Dataset, teacher: StorableTeacher, view: int, r
         for name, values in teacher.outputs(batch).items():
             shard[name][index[own] - rows.start] = values[own]
     return shard
-
-
-def _size(count: int) -> str:
-    """Bytes in units that people read."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.3g} {unit}"

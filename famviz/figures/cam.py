@@ -180,11 +180,8 @@ def draw_input(ax: Axes, shown: Comparison, row: int) -> None:
     ax.imshow(shown.pixels[row])
     _outline(ax, shown, row)
     first = next(iter(shown.results.values()))
-    if shown.labels is None:
-        words = f"evidence for\n{_called(shown, first.classes[row])}"
-    else:
-        words = _called(shown, shown.labels[row])
-    ax.set_ylabel(words, fontsize=8)
+    labels, title = (first.classes, "evidence for\n") if shown.labels is None else (shown.labels, "")
+    ax.set_ylabel(title + _called(shown, labels[row]), fontsize=8)
 
 
 def draw_map(ax: Axes, shown: Comparison, result: CamResult, row: int, highest: float, over: bool) -> None:

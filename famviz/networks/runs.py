@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from famkd.config.load import differences, without_teacher
 from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller, freeze
 from famkd.errors import UserError
 from famkd.run.directory import Run
 from famkd.tasks import TASKS
+from famkd.training import places
 from famkd.training.build import build_recipe_data, load_trained
 from famkd.training.places import recipe_run
 from famviz.load import LoadedRun, Source
@@ -161,13 +161,7 @@ def with_data(run: Run, root: str = "") -> Recipe:
 
 def student_alone(run: Run) -> Run | None:
     """The finished run in the same folder that trained the same student by the same protocol without a teacher."""
-    recipe = run.recipe
-    alone = Run(run.path.parent / f"none-seed{recipe.seed}")
-    exists = (alone.path / "recipe.yaml").is_file()
-    if not recipe.method_names or not exists or not alone.finished:
-        return None
-    same = not differences(alone.recipe, without_teacher(recipe))
-    return alone if same else None
+    return places.student_alone(run.recipe, run.path.parent)
 
 
 def located(path: str, run: Run) -> str:

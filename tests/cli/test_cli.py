@@ -13,28 +13,12 @@ from helpers.processes import HANG, finish, spoken, wait_for_epochs
 from safetensors.torch import load_file
 
 from famkd import console as progress
-from famkd.cli import COMMANDS, main
+from famkd.cli import COMMANDS
 from famkd.config.builtin import builtin_recipes
 from famkd.data import DATA
 from famkd.methods import METHODS
 from famkd.models import DETECTORS, MODELS, build_model
 from famkd.run.directory import Run
-
-
-@pytest.fixture
-def famkd(capsys):
-    """Run one command here: exit code, stdout, stderr."""
-
-    def run(*argv: str) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main(list(argv))
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def teach(classes: int = 3, model: str = "resnet8") -> str:
@@ -361,7 +345,9 @@ PARSED = {  # what cannot be read at all
     "jobs of one seed": ((*TRAIN, "--jobs", "2"), "--jobs is for several seeds"),
     "jobs of Ray": (("sweep", "ablations", "--on", "ray", "--jobs", "2"), "Ray decides how many"),
     "GPUs without Ray": (("sweep", "ablations", "--gpus", "0.5"), "--gpus and --cpus are for --on ray"),
-    "negative GPUs": (("sweep", "ablations", "--on", "ray", "--gpus", "-1"), "cannot be negative"),
+    "negative GPUs": (("sweep", "ablations", "--on", "ray", "--gpus", "-1"), "--gpus is -1.0: pass 0 or more"),
+    "negative jobs": (("sweep", "ablations", "--jobs", "-1"), "--jobs is -1: pass 0 or more"),
+    "negative jobs of seeds": ((*TRAIN, "--seeds", "0", "1", "--jobs", "-1"), "--jobs is -1: pass 0 or more"),
     "search without a file": (("tune",), "Name a file that says what to vary"),
     "trials of a search": (("tune", "search.yaml", "--trials", "0"), "--trials"),
     "kind of list": (("ls", "recipe"), "There is no list 'recipe'. Did you mean recipes?"),

@@ -308,7 +308,7 @@ def test_grey_images_cannot_be_recoloured():
 
 def test_images_from_files_are_recoloured_by_torchvision():
     settings = Augment(crop_scale=(0.5, 1.0), crop_ratio=(0.9, 1.1), jitter=0.3, policy="randaugment", strength=5)
-    view = transforms.training_view(32, transforms.View(interpolation="bicubic", training=settings))
+    view = transforms.training_view(32, transforms.Preprocessing(interpolation="bicubic", training=settings))
     crop, flip, as_pillow, *jitters, policy = view.transforms
     assert (tuple(crop.scale), tuple(crop.ratio), crop.interpolation.value) == ((0.5, 1.0), (0.9, 1.1), "bicubic")
     assert isinstance(flip, v2.RandomHorizontalFlip)
@@ -329,4 +329,4 @@ def test_images_from_files_are_recoloured_by_torchvision():
 def test_the_margin_of_test_images(crop, size, shorter):
     image = F.interpolate(photos(1).float(), (300, 400), mode="bilinear").round().to(torch.uint8)[0]
     wanted = functional.center_crop(functional.resize(image, shorter, antialias=True), [size, size])
-    assert torch.equal(transforms.plain_view(size, transforms.View(test_crop=crop))(image), wanted)
+    assert torch.equal(transforms.plain_view(size, transforms.Preprocessing(test_crop=crop))(image), wanted)

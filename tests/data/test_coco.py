@@ -131,6 +131,7 @@ def test_workers_share_the_cores_among_the_processes_of_this_machine(root, monke
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(12), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr("famkd.distributed.world", lambda: 32)  # of all machines
+    monkeypatch.setattr("famkd.distributed.on_rank_zero", lambda call: call())
     assert open_coco(root, workers=-1)._workers == 3
     assert open_coco(root, workers=5)._workers == 5
 
@@ -140,6 +141,7 @@ def test_an_epoch_shows_no_image_twice_and_wide_ones_together(root, tmp_path):
     for epoch in (1, 2):
         pieces = [piece.index.tolist() for piece in data.epoch(epoch)]
         assert len(pieces) == data.steps == 5
+        assert data.n_train == 23
         assert len({i for piece in pieces for i in piece}) == 20
         tall = [{data._train.source.sizes[i][0] > data._train.source.sizes[i][1] for i in piece} for piece in pieces]
         assert sum(len(kinds) > 1 for kinds in tall) <= 1

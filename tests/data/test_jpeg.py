@@ -10,7 +10,8 @@ from PIL import Image
 from famkd.data.augment import Augment
 from famkd.data.jpeg import decoded_pixels
 from famkd.data.pixels import decoded
-from famkd.data.transforms import View, drawing, normalised, plain_view, reduction, training_view, viewed
+from famkd.data.seeded import drawing
+from famkd.data.transforms import Preprocessing, normalised, plain_view, reduction, training_view, viewed
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -65,11 +66,11 @@ def test_pixels_are_those_of_pillow(data, channels):
     ],
 )
 def test_reduction_for_test_images(own, size, expected):
-    assert reduction(own, size, View(), None) == expected
+    assert reduction(own, size, Preprocessing(), None) == expected
 
 
 def test_reduction_for_training_images_leaves_twice_the_size():
-    settings = View(training=Augment(crop_scale=(0.05, 1.0)))
+    settings = Preprocessing(training=Augment(crop_scale=(0.05, 1.0)))
     seen = set()
     for seed in range(60):
         factor = reduction((1600, 2000), 64, settings, seed)
@@ -86,7 +87,7 @@ def test_reduction_for_training_images_leaves_twice_the_size():
 def test_a_reduced_image_shows_the_same():
     data = jpeg(photo(1536, 2048), quality=95)
     whole = viewed(decoded_pixels(data), plain_view(128), 0).float()
-    reduced = decoded_pixels(data, reduction=lambda own: reduction(own, 128, View(), None))
+    reduced = decoded_pixels(data, reduction=lambda own: reduction(own, 128, Preprocessing(), None))
     assert reduced.shape == (3, 384, 512)
     assert (viewed(reduced, plain_view(128), 0).float() - whole).abs().mean() < 1
 

@@ -93,6 +93,10 @@ def test_a_run_is_measured_as_in_training_and_its_answers_fit_its_figures(taught
     assert 100 * (found.answers.predicted == found.answers.labels).float().mean() == pytest.approx(top1)
     assert found.answers.agreement()["teacher_top1"] == pytest.approx(taught.teacher["top1"])
     assert evaluate_run("run", batch_size=7).by_class == found.by_class
+    with pytest.raises(UserError, match="--split is train: pass test or val"):
+        evaluate_run("run", split="train")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="--batch_size is -1: pass 0 or more"):
+        evaluate_run("run", batch_size=-1)
 
 
 @pytest.mark.slow

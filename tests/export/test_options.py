@@ -10,11 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from famkd.cli import main
-from famkd.data import build_data
 from famkd.errors import UserError
 from famkd.evaluate import evaluate_checkpoint, evaluate_run, load_deployed
 from famkd.export import export
-from famkd.export.network import training_images
 from famkd.export.onnx_files import example
 from famkd.export.options import Options
 from famkd.export.pixels import Form
@@ -46,6 +44,8 @@ REFUSED = [
     ({"int8": True, "fp16": True}, "choose one"),
     ({"to": "pt2", "opset": 18}, "--opset is a version of ONNX"),
     ({"calibration": 10}, "--calibration is for --int8"),
+    ({"to": "tflite"}, "--to is tflite: pass onnx, pt2, safetensors or hub"),
+    ({"int8": True, "calibration": -1}, "--calibration is -1: pass 0 or more"),
 ]
 
 
@@ -183,12 +183,6 @@ def test_an_example_for_a_fixed_batch_has_one_image():
     pixels = torch.zeros(32, 3, 8, 8)
     assert example(pixels, Options(dynamic="none"))[0].shape[0] == 1
     assert [*example(pixels, Options(dynamic="batch+size"))[1][0]] == [0, 2, 3]
-
-
-def test_training_images_are_counted_without_those_that_are_held_out(few_digits):
-    data = build_data("npz", str(few_digits), 8)
-    data.hold_out("0.25")
-    assert training_images(data) == 36
 
 
 # the folder of the hub -----------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ PYTEST_DONT_REWRITE: test modules import the functions before pytest sees the pl
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.processes import HANG, wait_until
+from helpers.processes import HANG, free_port, wait_until
 
 # --no-sandbox: Chromium refuses to run as root with one; --disable-dev-shm-usage: containers have a small /dev/shm
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
@@ -157,12 +156,6 @@ def lab(folder: Path, app: str = "jupyterlab") -> Iterator[str]:
             yield address
     finally:
         shutil.rmtree(home, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from helpers.browser import free_port, served
+from helpers.browser import served
+from helpers.processes import free_port
 
 # what the pages of Voila ask a content delivery network for by themselves: icons and mathematics
 VOILA_ASKS = ("https://cdn.jsdelivr.net/npm/@fortawesome/", "https://cdnjs.cloudflare.com/ajax/libs/mathjax/")

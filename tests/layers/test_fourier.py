@@ -269,7 +269,8 @@ def test_autocast_keeps_the_spectrum_in_full_precision():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"filter": "sparse"}, {"highpass": "brick"}, {"init": "official", "filter": "lowrank"}]
+    "bad",
+    [{"filter": "sparse"}, {"highpass": "brick"}, {"init": "zeros"}, {"init": "official", "filter": "lowrank"}],
 )
 def test_unknown_options_are_refused(bad):
     with pytest.raises(ValueError, match=r"unknown|dense"):

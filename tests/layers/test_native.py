@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from famkd.bench.reference import ReferenceCrossAttention
 from famkd.layers import native
+from famkd.layers.compiler import find_compiler
 from famkd.layers.fourier import FAM
 from famkd.layers.fusion import CrossAttention, resize
 from famkd.methods.common import map_error
@@ -173,7 +174,7 @@ def test_kernels_take_tensors_of_a_cpu_only(kernels):
 def test_the_source_compiles_for_every_instruction_set(tmp_path, flags):
     if platform.machine() not in ("x86_64", "AMD64") and flags:
         pytest.skip("these options are for x86")
-    compiler = native.find_compiler()
+    compiler = find_compiler()
     if compiler is None:
         pytest.skip("no compiler")
     command = [*native.compile_command(compiler, flags), "-Werror", "-Wall", "-o", str(tmp_path / "kernels.so")]

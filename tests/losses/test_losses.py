@@ -76,3 +76,8 @@ def test_kd_by_its_formula():
 def test_famkd_stays_light_until_a_loss_is_used(python):
     code = "import sys, famkd; a = 'torch' in sys.modules; famkd.losses.kd; print(a, 'torch' in sys.modules)"
     assert python("-c", code) == (0, "False True\n", "")
+
+
+def test_the_bands_of_figkd_have_names():
+    with pytest.raises(ValueError, match="keep is hihg, it must be high, low or both"):
+        losses.figkd(torch.zeros(2, 3), torch.zeros(2, 3), keep="hihg")

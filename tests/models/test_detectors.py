@@ -7,7 +7,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from famkd.errors import UserError
 from famkd.models import build_model
 from famkd.models.detection import LEVELS
-from famkd.models.faster_rcnn import PreciseCoder, Prepare
+from famkd.models.faster_rcnn import KeepSize, PreciseCoder
 
 pytest_plugins = ("helpers.tiny_coco",)
 
@@ -28,7 +28,7 @@ def test_detectors_have_a_pyramid_of_four_levels_at_strides_4_to_32(name, parame
 
 
 def test_images_come_out_at_the_size_they_came_in_whatever_the_mode():
-    prepare, images = Prepare(), [torch.rand(3, 60, 100), torch.rand(3, 90, 40)]
+    prepare, images = KeepSize(), [torch.rand(3, 60, 100), torch.rand(3, 90, 40)]
     for mode in (True, False):
         batch, _ = prepare.train(mode)(images)
         assert batch.image_sizes == [(60, 100), (90, 40)]

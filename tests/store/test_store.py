@@ -133,7 +133,7 @@ def test_top_logits_keep_their_probabilities_and_the_others_share_the_rest():
 
 def test_a_store_of_top_logits_trains(here, capsys):
     store_teacher(load_recipe("small.yaml", "--views", "1"), "top", StoreOptions(topk=1))
-    assert "1 logits: 8 bytes an image, 384 B in all" in capsys.readouterr().err
+    assert "1 logits: 8 bytes an image, 384 bytes in all" in capsys.readouterr().err
     rows = train(recipe("--teacher.store", "top", "--epochs", "1"), out="run").metrics()
     assert rows[0]["kd.kd"] > 0
     with pytest.raises(UserError, match=r"--topk 3 keeps all logits of 3 classes: leave it out"):
@@ -278,7 +278,7 @@ def test_what_cannot_be_stored_is_refused(here, monkeypatch):
     with pytest.raises(UserError, match="no store of a teacher: make one by `famkd store RECIPE --views 4 --out new`"):
         recipe("--teacher.store", "new")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(UserError, match=r"new has room for 1 B, the store needs 288 B: pass fewer --views"):
+    with pytest.raises(UserError, match=r"new has room for 1 byte, the store needs 288 bytes: pass fewer --views"):
         store_teacher(load_recipe("small.yaml", "--views", "1"), "new")
     assert not list(Path("new").glob("view*"))
 

@@ -12,7 +12,7 @@ from famkd.cli import main
 from famkd.config.builtin import builtin_sweeps
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.sweep import cost, jobs
+from famkd.sweep import cost, grid, jobs
 from famkd.sweep.grid import plan, read_grid, teacher_jobs
 from famkd.sweep.jobs import run_here, run_job
 from famkd.sweep.on_ray import run_on_ray
@@ -86,9 +86,18 @@ def test_one_failing_run_is_listed_and_the_others_finish_and_are_not_repeated(sm
     assert (good / "train.log").read_text() == before
 
 
+def test_the_teachers_of_a_sweep_import_its_plugins_too(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(grid, "plan", lambda cells, runs, name, plugins: given.append([*plugins]) or [])
+    monkeypatch.setattr(grid, "teacher_jobs", lambda jobs, runs, plugins: given.append([*plugins]) or [])
+    grid.sweep("methods", dry_run=True, runs=tmp_path, plugins=iter(["mine.py"]))
+    assert given == [["mine.py"], ["mine.py"]]
+
+
 def test_a_job_that_fails_answers_the_last_line_of_its_log(tmp_path):
-    why = run_job([sys.executable, "-c", "print('first'); raise SystemExit('the reason')"], str(tmp_path / "run"), {})
-    assert why.startswith("the reason (exit code 1, ")
+    ended = run_job([sys.executable, "-c", "print('first'); raise SystemExit('the reason')"], str(tmp_path / "run"), {})
+    assert (ended.code, ended.stopped) == (1, False)
+    assert ended.why.startswith("the reason (exit code 1, ")
     assert "first" in (tmp_path / "run" / "train.log").read_text()
 
 

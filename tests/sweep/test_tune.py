@@ -11,7 +11,7 @@ from helpers.processes import environment, finish, wait_until
 from famkd.config.load import load_recipe
 from famkd.errors import UserError
 from famkd.run.directory import Run
-from famkd.sweep import found
+from famkd.sweep.results import results
 from famkd.sweep.space import Range, read_space, whole_numbers
 from famkd.sweep.study import Study
 
@@ -156,7 +156,7 @@ def test_without_a_finished_trial_the_reason_is_told(space):
     trial = search.take()
     trial.finish(False, "Not finite in step 1")
     with pytest.raises(UserError, match=r"No trial of search.yaml was trained to its end. Not finite in step 1"):
-        found.results(search, Path("search.yaml"))
+        results(search, Path("search.yaml"))
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ class Squares:
     mean, std = (0.0,) * 3, (1.0,) * 3
     streamed = False
     steps = 2
+    n_train, n_val, n_test = 16, 0, 16
 
     def __init__(self, root, batch_size, device="cpu", seed=0, augment=True, *, side: int = 3):
         self.device, self.batch_size = torch.device(device), 8

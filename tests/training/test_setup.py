@@ -115,7 +115,7 @@ def test_estimating_the_time_changes_nothing(small, monkeypatch, method):
     torch.save(build_model("resnet8", 3).state_dict(), "teacher.pt")
     recipe = small(*TAUGHT, method, "--epochs", "1")
     timed = train(recipe, out="timed")
-    monkeypatch.setattr("famkd.training.found._estimate", lambda *_: "")
+    monkeypatch.setattr("famkd.training.summary._estimate", lambda *_: "")
     untimed = train(recipe, out="untimed")
     same(timed, untimed)
 

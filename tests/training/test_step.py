@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from famkd.cli import doctor
 from famkd.distill.distiller import Distiller
 from famkd.distill.types import Batch
 from famkd.errors import UserError
@@ -243,8 +244,28 @@ def test_a_gpu_without_pythons_headers_runs_eager(python_headers):
     assert choose_engine("auto", CUDA, 100_000) == "eager"
 
 
+@pytest.mark.parametrize(
+    ("variables", "installed", "engine"),
+    [
+        ({}, "c++", "compile"),
+        ({"CC": "gcc"}, "gcc", "eager"),
+        ({"CXX": "g++-12"}, "g++-12", "compile"),
+        ({"CXX": "ccache g++"}, "ccache", "compile"),
+        ({"CXX": "g++-12"}, "g++", "eager"),
+    ],
+)
+def test_a_compiler_of_c_is_none_of_cpp(monkeypatch, variables, installed, engine):
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == installed else None)
+    assert choose_engine("auto", CPU, 100_000) == engine
+    assert (doctor._compilers()["C++"].startswith("missing")) == (engine == "eager")
+
+
 def test_compiling_needs_a_compiler_and_a_long_run(monkeypatch):
-    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/g++" if name == "g++" else None)
     assert [choose_engine("auto", CPU, steps) for steps in (1, 100_000)] == ["eager", "compile"]
     monkeypatch.setattr("shutil.which", lambda name: None)

@@ -1,67 +1,26 @@
-"""famkd compare and sweep: the commands for many trainings."""
+"""famkd sweep."""
 
 import sys
 from typing import Annotated, Any, Literal
 
-import tyro
+from annotated_types import Ge
 
+from famkd.cli.flags import Place, Plugins, Positional
 from famkd.command_line.parse import call
-from famkd.command_line.values import PLACE, expanded
-from famkd.config.plugins import import_plugins
 from famkd.errors import UserError
-from famkd.tables import Format
-
-Place = Annotated[str, PLACE]
-Plugins = Annotated[
-    tuple[Place, ...],
-    tyro.conf.arg(help="Python files that register your own models, methods or data sets. They are imported."),
-]
-Positional = tyro.conf.Positional
-
-
-def compare_command(argv: list[str]) -> None:
-    print(call(compare, argv, prog="famkd compare"), end="")
 
 
 def sweep_command(argv: list[str]) -> None:
     print_sweep(*call(sweep, argv, prog="famkd sweep"))
 
 
-def compare(
-    runs: Positional[tuple[str, ...]] = ("runs",),
-    /,
-    against: str = "",
-    published: bool = False,
-    explain: bool = False,
-    format: Format = "table",
-    save: Place = "",
-    plugins: Plugins = (),
-) -> str:
-    """Compare runs: mean and spread over seeds, and a paired test.
-
-    Args:
-        runs: Run directories, folders of them or of saved results, or patterns. By default the folder runs.
-        against: Method or group to test the others against. By default `none`, the student alone.
-        published: Add the figures that other papers report for the same pairs.
-        explain: Print each difference also as a sentence.
-        format: Format of the table.
-        save: Folder in which to save the results as CSV files and recipes, without the networks.
-    """
-    import_plugins(plugins)
-    from famkd.compare import compare
-
-    return compare(
-        tuple(map(expanded, runs)), against=against, published=published, explain=explain, format=format, save=save
-    )
-
-
 def sweep(
     source: Positional[str] = "",
     /,
-    jobs: int = 0,
+    jobs: Annotated[int, Ge(0)] = 0,
     on: Literal["local", "ray"] = "local",
-    gpus: float = 0,
-    cpus: float = 0,
+    gpus: Annotated[float, Ge(0)] = 0,
+    cpus: Annotated[float, Ge(0)] = 0,
     dry_run: bool = False,
     runs: Place = "runs",
     against: str = "",
@@ -83,8 +42,6 @@ def sweep(
         raise UserError("Ray decides how many trainings run at once: leave --jobs out, or --on ray.")
     if (gpus or cpus) and on != "ray":
         raise UserError("--gpus and --cpus are for --on ray: leave them out. Here, --jobs is the number of trainings.")
-    if gpus < 0 or cpus < 0:
-        raise UserError("--gpus and --cpus cannot be negative.")
     from famkd.sweep.grid import sweep
 
     return sweep(

@@ -10,7 +10,7 @@ from famkd.files import write_atomically
 from famkd.run.directory import Run
 from famkd.run.scores import result
 from famkd.sweep.study import EPOCH, WHY, Study
-from famkd.tables import write_table
+from famkd.tables import MISSING, write_table
 
 SHOWN = 20  # trials in the printed table; the file has all
 
@@ -65,10 +65,10 @@ def _value(trial: Any) -> float | None:
 
 def _row(trial: Any, names: list[str]) -> list[str]:
     value = _value(trial)
-    settings = [_text(trial.params.get(name, "–")) for name in names]
+    settings = [_text(trial.params.get(name, MISSING)) for name in names]
     name = str(trial.state.name)
     state = {"COMPLETE": "finished", "FAIL": f"failed: {trial.user_attrs.get(WHY, '')}"}.get(name, name.lower())
-    shown = "–" if value is None else f"{value:.2f}"
+    shown = MISSING if value is None else f"{value:.2f}"
     epochs = str(trial.user_attrs.get(EPOCH, 0))
     return [str(trial.number), shown, epochs, *settings, state]
 

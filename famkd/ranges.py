@@ -1,15 +1,17 @@
-"""Ranges of options, written as types: `temperature: Annotated[float, Gt(0)]`."""
+"""Ranges and choices of options, written as types: `Annotated[float, Gt(0)]`, `Literal["high", "low"]`."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from math import isfinite
-from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt
 
+from famkd.errors import RecipeError, either
+
 
 class OutOfRange(NamedTuple):
-    """An option whose value lies outside of the range in its annotation."""
+    """An option whose value lies outside of the range in its annotation, or is none of its choices."""
 
     name: str  # dotted, where a dataclass holds it
     value: Any
@@ -35,8 +37,26 @@ def out_of_range(values: Mapping[str, Any], hints: Mapping[str, Any]) -> Iterato
 
 def values_and_hints(section: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Values and annotations of a dataclass instance, by field name."""
-    values = {each.name: getattr(section, each.name) for each in fields(section)}
-    return values, get_type_hints(type(section), include_extras=True)
+    return vars(section), get_type_hints(type(section), include_extras=True)
+
+
+def check_ranges(section: Any, prefix: str = "") -> None:
+    """Raise RecipeError for the first field of a dataclass instance that lies outside of its annotated range.
+
+    Fields are annotated with the constraints of `annotated_types`, as in `lr: Annotated[float, Ge(0)]` or
+    `steps: tuple[Annotated[int, Ge(1)], ...]`. Nested dataclasses are checked too.
+
+    Args:
+        prefix: what stands in front of the fields' names in the error, such as "optim.".
+    """
+    check_values(*values_and_hints(section), prefix)
+
+
+def check_values(values: Mapping[str, Any], hints: Mapping[str, Any], prefix: str = "") -> None:
+    """`check_ranges` of options by name, with the arguments of `out_of_range`."""
+    for name, value, needed in out_of_range(values, hints):
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise RecipeError(f"--{prefix}{name} is {shown}: pass {needed}.", prefix + name)
 
 
 def check_options(method: type, options: Mapping[str, Any]) -> None:
@@ -62,6 +82,8 @@ def _needed(value: Any, hint: Any) -> str:
             needed = _needed(item, item_hint)
             if needed:
                 return needed
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        return either(map(str, get_args(hint)))
     return ""
 
 

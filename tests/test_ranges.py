@@ -1,13 +1,14 @@
 """Ranges are read from the types of a recipe's fields."""
 
 from dataclasses import dataclass, field, make_dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from famkd.config.ranges import check_ranges
 from famkd.errors import UserError
+from famkd.methods import METHODS
+from famkd.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Outer:
     below: Annotated[int, Lt(3)] = 0
     free: float = 0.0
     name: str = ""
+    kind: Literal["", "flat", "round"] = ""
     optim: Inner = field(default_factory=Inner)
 
 
@@ -42,6 +44,7 @@ def test_values_in_range_pass():
         (Outer(share=-0.5), "--share is -0.5: pass 0 or more."),
         (Outer(share=1.0), "--share is 1.0: pass less than 1."),
         (Outer(seed=-1), "--seed is -1: pass 0 or more."),
+        (Outer(kind="sqare"), "--kind is sqare: pass flat or round."),
         (Outer(seed=10), "--seed is 10: pass 9 or less."),
         (Outer(below=3), "--below is 3: pass less than 3."),
         (Outer(optim=Inner(lr=-1)), "--optim.lr is -1: pass 0 or more."),
@@ -59,3 +62,8 @@ def test_classes_made_at_run_time_and_prefixes():
     kind = make_dataclass("Kind", [("extra", Annotated[float, Gt(0)], 0.0)], bases=(Outer,), frozen=True)
     with pytest.raises(UserError, match=r"^--kd\.extra is 0\.0: pass more than 0\.$"):
         check_ranges(kind(), "kd.")
+
+
+def test_a_method_is_not_built_with_a_choice_that_it_lacks():
+    with pytest.raises(ValueError, match="keep is hihg, it must be high, low or both"):
+        METHODS["figkd"](None, keep="hihg")

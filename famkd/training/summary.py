@@ -21,7 +21,7 @@ QUICK = 1.0  # seconds; a shorter first pass is repeated, since it includes work
 Row = tuple[str, str]
 
 
-def found(
+def summary(
     recipe: Recipe, data: Dataset, networks: Sequence[Built | None], distiller: Distiller, fabric: Fabric
 ) -> list[str]:
     """Lines of two columns: what was found, and its values."""
@@ -39,12 +39,8 @@ def found(
 
 def _data_rows(data: Dataset, outputs: str) -> Iterator[Row]:
     labels, classes = data.labels, data.classes
-    trained = getattr(data, "n_train", 0 if labels is None else len(labels))
-    counts = [f"{trained:,} training"] if trained else []
-    if held_out := getattr(data, "n_val", 0):
-        counts.append(f"{held_out:,} held out")
-    if tested := getattr(data, "n_test", 0):
-        counts.append(f"{tested:,} test")
+    numbers = {"training": data.n_train, "held out": data.n_val, "test": data.n_test}
+    counts = [f"{number:,} {part}" for part, number in numbers.items() if number]
     images: Any = data.probe().images
     channels = images.shape[1] if isinstance(images, Tensor) else len(data.mean)
     size = f"{data.size[0]}x{data.size[1]}" if data.size else "of several sizes"
@@ -99,7 +95,7 @@ def _estimate(recipe: Recipe, data: Dataset, distiller: Distiller, fabric: Fabri
     except Exception:  # a batch that cannot be trained on is reported by the step that trains on it
         return ""
     share = data.batch_size / len(batch.index)
-    tests = (getattr(data, "n_val", 0) or getattr(data, "n_test", 0)) / len(batch.index)
+    tests = (data.n_val or data.n_test) / len(batch.index)
     total = recipe.optim.epochs * (data.steps * share * step + tests * test)
     reading = ", without reading images" if data.streamed else ""
     return f"about {_spelled(total)} for {recipe.optim.epochs} epochs: {share * step:.3g} s a step, uncompiled{reading}"
