@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ def _overruns(conv: nn.Conv2d) -> bool:
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
-    if x.requires_grad and x.shape[-2] * x.shape[-1] > SAFE:
+    # an exported graph is not trained, and must not ask for the size of its images
+    if x.is_cpu and x.requires_grad and not torch.compiler.is_exporting() and x.shape[-2] * x.shape[-1] > SAFE:
         return F.conv2d(x[..., :: stride[0], :: stride[1]], weight, bias)
     return F.conv2d(x, weight, bias, (stride[0], stride[1]))
