@@ -54,7 +54,8 @@ HTML(compare([studies.study_folder("methods")], format="html"))
 # %%
 controls = ("none", "reviewkd", "fam_review branch=local", "fam_review branch=global", "fam_review highpass=none")
 print(studies.study_words(parts, "fam_review", controls))
-print(studies.study_words(methods, "fam_review", ("none", "kd", "reviewkd")))
+against = ("none", "kd", "reviewkd", "fam_review branch=local")
+print(studies.study_words(methods, "fam_review branch=both", against))
 
 # %% [markdown]
 # A method also costs time in every step. Each dot is a training, and each line the mean of a group.

@@ -1,8 +1,8 @@
 """The figure of a study: what each method reached, against what its training costs."""
 
 import statistics
-from collections.abc import Mapping
-from itertools import cycle
+from collections.abc import Mapping, Sequence
+from itertools import cycle, pairwise
 
 from matplotlib.figure import Figure
 
@@ -29,13 +29,31 @@ def cost_figure(scores: Scores, costs: Mapping[str, float], figure_name: str = "
         x, mean, values = costs[group], means[group], list(scores[group].values())
         ax.plot([x] * len(values), values, ".", color=colour, markersize=4, alpha=0.7)
         ax.plot(x, mean, "_", color=colour, markersize=14, markeredgewidth=1.6)
-        name = group if len(values) > 1 else f"{group} (one seed)"
-        side = -1 if _has_neighbour(group, costs, means) else 1
-        place = {"xy": (x, mean), "xytext": (9 * side, 0), "textcoords": "offset points", "va": "center"}
-        ax.annotate(style.literal(name), color=colour, ha="left" if side > 0 else "right", **place)
     ax.margins(x=0.25, y=0.1)
     ax.set(xlabel="time of a training step, in times of the student alone", ylabel=figure_name)
+    ax.autoscale_view()  # what is transformed next needs the final range
+    left = [group for group in shown if _has_neighbour(group, costs, means)]
+    right = [group for group in shown if group not in left]
+    for side, groups in ((-1, left), (1, right)):
+        shifts = _apart([ax.transData.transform((0, means[group]))[1] * 72 / figure.dpi for group in groups])
+        for group, shift in zip(groups, shifts):
+            colour = style.LINES[shown.index(group) % len(style.LINES)]
+            name = group if len(scores[group]) > 1 else f"{group} (one seed)"
+            place = {"xy": (costs[group], means[group]), "xytext": (9 * side, shift), "textcoords": "offset points"}
+            ax.annotate(style.literal(name), color=colour, ha="left" if side > 0 else "right", va="center", **place)
     return figure
+
+
+def _apart(heights: Sequence[float], least: float = 11) -> list[float]:
+    """How far to move names at these heights, in points, so that each has room for its line of text."""
+    moved = list(heights)
+    order = sorted(range(len(moved)), key=moved.__getitem__)
+    for _ in order:
+        for low, high in pairwise(order):
+            missing = max(least - (moved[high] - moved[low]), 0)
+            moved[low] -= missing / 2
+            moved[high] += missing / 2
+    return [new - old for new, old in zip(moved, heights)]
 
 
 def _has_neighbour(group: str, costs: Mapping[str, float], means: Mapping[str, float]) -> bool:

@@ -190,5 +190,9 @@ def test_accuracy_is_drawn_against_the_cost_of_each_group_that_has_one(tmp_path)
     assert [text.get_text() for text in ax.texts] == ["none (one seed)", "fam"]
     many = {f"group {n}": {0: float(n)} for n in range(9)}
     assert len(cost_figure(many, dict.fromkeys(many, 1.0)).axes[0].texts) == 9
+    near = {"fam": {0: 50.0}, "local": {0: 50.1}, "kd": {0: 30.0}, "other": {0: 50.2}}
+    axes = cost_figure(near, {"kd": 1.0, "fam": 2.0, "local": 2.05, "other": 2.1}).axes[0]
+    one, two = (text.get_window_extent() for text in axes.texts if text.get_text()[:3] in ("fam", "loc"))
+    assert not one.overlaps(two)
     with pytest.raises(UserError, match=r"costs\.csv is missing"):
         studies.study_costs("parts_bands")
