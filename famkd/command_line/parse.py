@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, ge
 
 import tyro
 
+from famkd.command_line.other_names import OTHER_NAMES
 from famkd.command_line.values import as_bool, is_list, is_switch, spelled
 from famkd.errors import RecipeError, nearest
 from famkd.ranges import check_ranges, check_values
@@ -231,7 +232,9 @@ def _off(name: str) -> str:
 
 
 def did_you_mean(name: str, known: dict[str, Flag]) -> str:
-    """Return " Did you mean --optim.lr?": settings whose last word is the same, or those with the nearest names."""
+    """Return " Did you mean --optim.lr?": what other programs call so, the same last word, or the nearest names."""
+    if (other := OTHER_NAMES.get(name)) in known:
+        return f" Did you mean --{other}?"
     leaf = name.rpartition(".")[2]
     same = [f"--{other}" for other in known if other.rpartition(".")[2] == leaf != other]
     return f" Did you mean {' or '.join(same[:3])}?" if same else nearest(f"--{name}", [f"--{n}" for n in known])

@@ -14,6 +14,10 @@ from helpers.processes import HANG
 
 from famkd.cli import COMMANDS, doctor
 from famkd.cli.examples import EXAMPLES
+from famkd.cli.train import TrainFlags
+from famkd.command_line.other_names import OTHER_NAMES
+from famkd.command_line.parse import flags_of
+from famkd.config.load import recipe_type
 from famkd.training.loop import train
 from famviz import cli as famviz
 
@@ -156,3 +160,16 @@ def test_progress_is_on_stderr_and_the_table_on_stdout(small, python):
     assert re.findall(r"epoch (\d)/2", err) == ["1", "2"]
     assert "epoch 1/2" not in out
     assert "last top-1 %" in out
+
+
+def test_names_of_other_programs_lead_to_flags_that_there_are():
+    known = {*flags_of(recipe_type(("kd",), "imagenet")), *flags_of(TrainFlags)}
+    assert set(OTHER_NAMES.values()) <= known
+    assert not set(OTHER_NAMES) & known
+
+
+@pytest.mark.parametrize(("flag", "meant"), [("--device", "accelerator"), ("--output-dir", "out")])
+def test_a_flag_of_another_program_is_told_by_its_name_here(famkd, flag, meant):
+    code, _, err = famkd("train", "quickstart", flag, "x")
+    assert code == 2
+    assert f"is not a setting. Did you mean --{meant}? See" in err
