@@ -13,8 +13,8 @@ SAFE = 32 * 32  # pixels of a map up to which no crash was seen; from about 2,10
 def skip_pixels_first(model: nn.Module) -> None:
     """Let strided 1x1 convolutions of fewer than 16 channels take their pixels first, where maps are large.
 
-    The result is the same but for rounding. Torch 2.15 is killed by a segmentation fault in their backward pass, on a
-    CPU with AVX-512 and with channels last.
+    For models on a CPU. The result is the same but for rounding. Torch 2.15 is killed by a segmentation fault in their
+    backward pass, on a CPU with AVX-512 and with channels last.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and _overruns(module):
@@ -29,6 +29,6 @@ def _overruns(conv: nn.Conv2d) -> bool:
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
     # an exported graph is not trained, and must not ask for the size of its images
-    if x.is_cpu and x.requires_grad and not torch.compiler.is_exporting() and x.shape[-2] * x.shape[-1] > SAFE:
+    if x.requires_grad and not torch.compiler.is_exporting() and x.shape[-2] * x.shape[-1] > SAFE:
         return F.conv2d(x[..., :: stride[0], :: stride[1]], weight, bias)
     return F.conv2d(x, weight, bias, (stride[0], stride[1]))

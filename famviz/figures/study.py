@@ -25,7 +25,8 @@ def cost_figure(scores: Scores, costs: Mapping[str, float], figure_name: str = "
     ax = figure.subplots()
     shown = sorted((group for group in scores if group in costs), key=lambda group: costs[group])
     means = {group: statistics.mean(scores[group].values()) for group in shown}
-    for colour, group in zip(cycle(style.LINES), shown):
+    colours = dict(zip(shown, cycle(style.LINES)))
+    for group, colour in colours.items():
         x, mean, values = costs[group], means[group], list(scores[group].values())
         ax.plot([x] * len(values), values, ".", color=colour, markersize=4, alpha=0.7)
         ax.plot(x, mean, "_", color=colour, markersize=14, markeredgewidth=1.6)
@@ -37,10 +38,10 @@ def cost_figure(scores: Scores, costs: Mapping[str, float], figure_name: str = "
     for side, groups in ((-1, left), (1, right)):
         shifts = _apart([ax.transData.transform((0, means[group]))[1] * 72 / figure.dpi for group in groups])
         for group, shift in zip(groups, shifts):
-            colour = style.LINES[shown.index(group) % len(style.LINES)]
             name = group if len(scores[group]) > 1 else f"{group} (one seed)"
             place = {"xy": (costs[group], means[group]), "xytext": (9 * side, shift), "textcoords": "offset points"}
-            ax.annotate(style.literal(name), color=colour, ha="left" if side > 0 else "right", va="center", **place)
+            aligned = {"ha": "left" if side > 0 else "right", "va": "center"}
+            ax.annotate(style.literal(name), color=colours[group], **place, **aligned)
     return figure
 
 
