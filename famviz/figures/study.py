@@ -39,9 +39,8 @@ def cost_figure(scores: Scores, costs: Mapping[str, float], figure_name: str = "
         shifts = _apart([ax.transData.transform((0, means[group]))[1] * 72 / figure.dpi for group in groups])
         for group, shift in zip(groups, shifts):
             name = group if len(scores[group]) > 1 else f"{group} (one seed)"
-            place = {"xy": (costs[group], means[group]), "xytext": (9 * side, shift), "textcoords": "offset points"}
-            aligned = {"ha": "left" if side > 0 else "right", "va": "center"}
-            ax.annotate(style.literal(name), color=colours[group], **place, **aligned)
+            place = {"xytext": (9 * side, shift), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
+            ax.annotate(style.literal(name), (costs[group], means[group]), **place, va="center", color=colours[group])
     return figure
 
 
