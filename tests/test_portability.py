@@ -123,10 +123,39 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_workers_that_are_not_forked_read_images(tmp_path, monkeypatch, python):
-    """macOS and Windows start workers by spawn, and Python 3.14 does not fork on Linux either."""
+    """macOS and Windows start workers by spawn."""
     monkeypatch.chdir(tmp_path)
     Path("main.py").write_text(SPAWNED)
     assert python("main.py")[:2] == (0, "8 8\n")
+
+
+FORK_SERVER = """
+import multiprocessing, os
+from pathlib import Path
+
+class WhereTorchWasImported:
+    def __getitems__(self, keys):
+        return ["libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text() for _ in keys]
+
+def main():
+    multiprocessing.set_start_method("forkserver")
+    import torch
+    from famkd.data.loader import make_loader
+    for _ in range(2):
+        loader = make_loader(WhereTorchWasImported(), [[0], [1]], 2, torch.device("cpu"), keep_workers=False)
+        print(*[from_server for batch in loader for from_server in batch])
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
+def test_the_fork_server_imports_torch_for_all_workers(tmp_path, monkeypatch, python):
+    """Python 3.14 starts workers through a fork server on Linux. An import of torch in each takes seconds."""
+    monkeypatch.chdir(tmp_path)
+    Path("main.py").write_text(FORK_SERVER)
+    assert python("main.py")[:2] == (0, "True True\nTrue True\n")
 
 
 # mps ----------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The worker processes that read image files: what they do, how many they are, and how they end."""
 
 import io
+import multiprocessing
 import os
 import signal
 import threading
@@ -214,6 +215,8 @@ def make_loader(
         workers: processes that read ahead; 0 reads in this process.
         keep_workers: keep the processes between epochs.
     """
+    if workers > 0:
+        _import_once_for_workers()
     return DataLoader(
         items,
         batch_sampler=batches,
@@ -247,6 +250,15 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on every system
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _import_once_for_workers() -> None:
+    """Let Python's fork server import torch before it forks workers; each of them would import it otherwise.
+
+    Python 3.14 starts workers through this server by default on Linux.
+    """
+    if multiprocessing.get_start_method() == "forkserver":
+        multiprocessing.set_forkserver_preload(["__main__", __name__])
 
 
 def _unchanged(batch: Any) -> Any:
