@@ -71,6 +71,11 @@ def either(words: Iterable[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, such as "1 epoch" or "2,000 images"."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def started_by_famkd() -> bool:
     """Whether famkd started this process as one of several that train together."""
     return os.environ.get("ROLE_NAME") == ROLE

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from famkd.errors import UserError, inert, one_line
+from famkd.errors import UserError, counted, inert, one_line
 from famkd.files import must_fit, reading
 from famkd.run.directory import Run
 from famviz.filter import Filter
@@ -44,13 +44,13 @@ class LoadedRun:
     filters: list[Filter]
 
     def __repr__(self) -> str:
-        return f"LoadedRun({self.name!r}, {len(self.filters)} filters)"
+        return f"LoadedRun({self.name!r}, {counted(len(self.filters), 'filter')})"
 
     def _repr_html_(self) -> str:
         """The name and a line for each filter, in place of the numbers that they hold."""
         items = "".join(f"<li>{each._repr_html_()}</li>" for each in self.filters)
         where = "" if self.run is None else f" in <code>{html.escape(str(self.run.path))}</code>"
-        return f"<p><b>{html.escape(self.name)}</b>{where}: {len(self.filters)} filters</p><ul>{items}</ul>"
+        return f"<p><b>{html.escape(self.name)}</b>{where}: {counted(len(self.filters), 'filter')}</p><ul>{items}</ul>"
 
     def filter(self, where: int | str) -> Filter:
         """A filter by position, or by the name of its student tap; UserError lists the filters that there are."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from famkd.errors import as_sentence
+from famkd.errors import as_sentence, counted
 
 NO_FILE = "There is no file data.npz: pass --root."
 
@@ -29,3 +29,8 @@ def test_a_notebook_shows_the_sentence_without_a_traceback(capsys):
 )
 def test_any_exception_can_be_told_as_a_sentence(error, sentence):
     assert as_sentence(error) == sentence
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (2000, "2,000 epochs")])
+def test_counts_are_told_in_words(number, told):
+    assert counted(number, "epoch") == told

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from famkd.command_line.parse import call
+from famkd.errors import counted
 from famkd.layers.compiler import find_compiler
 
 NEEDED = ("torch", "torchvision", "timm", "lightning-fabric", "tyro", "numpy", "safetensors")
@@ -75,7 +76,7 @@ def _installed(package: str) -> str:
 
 def _devices() -> dict[str, str]:
     """The devices that PyTorch sees. A torch that cannot be imported is what a report is about, so it is told."""
-    rows = {"cpu": f"{platform.machine()}, {os.cpu_count()} cores"}
+    rows = {"cpu": f"{platform.machine()}, {counted(os.cpu_count() or 1, 'core')}"}
     try:
         import torch
     except Exception as error:

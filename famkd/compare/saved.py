@@ -22,12 +22,16 @@ Row = dict[str, Any]
 def save_results(groups: Iterable[SeedGroup], folder: Path) -> None:
     """Write runs.csv (a row for each run), epochs.csv (a row for each epoch) and the recipe of each group.
 
-    `read_results` reads them, and so does `famkd compare`.
+    `read_results` reads them, and so does `famkd compare`. Recipes of groups that were saved there before and are not
+    among these are removed.
     """
+    before = read_csv(folder / RUNS) if (folder / RUNS).is_file() else []
+    stale = {_recipe_path(folder, row["recipe"], row["group"]) for row in before}
     runs: list[Row] = []
     epochs: list[Row] = []
     for group in sorted(groups, key=lambda group: (group.recipe.name, group.label)):
-        recipe = folder / RECIPES / f"{file_name(group.recipe.name, group.label)}.yaml"
+        recipe = _recipe_path(folder, group.recipe.name, group.label)
+        stale.discard(recipe)
         write_atomically(recipe, group.recipe.to_yaml().encode())
         for seed, score in group.scores.items():
             name = {"recipe": group.recipe.name, "group": group.label, "seed": seed}
@@ -35,6 +39,8 @@ def save_results(groups: Iterable[SeedGroup], folder: Path) -> None:
             epochs += [name | row for row in _epoch_rows(Run(score.path))]
     write_csv(folder / RUNS, runs)
     write_csv(folder / EPOCHS, epochs)
+    for recipe in stale:
+        recipe.unlink(missing_ok=True)
 
 
 def read_results(folder: Path) -> list[RunResult]:
@@ -46,16 +52,16 @@ def read_results(folder: Path) -> list[RunResult]:
     results = []
     for row in read_csv(folder / RUNS):
         with reading(folder / RUNS):
-            name = file_name(row["recipe"], row["group"])
-            if name not in recipes:
-                recipes[name] = load_recipe(folder / RECIPES / f"{name}.yaml")
-            results.append(_result(row, folder / f"{name}-seed{row['seed']}", recipes[name], seconds[_name(row)]))
+            path = _recipe_path(folder, row["recipe"], row["group"])
+            if path not in recipes:
+                recipes[path] = load_recipe(path)
+            results.append(_result(row, folder / f"{path.stem}-seed{row['seed']}", recipes[path], seconds[_name(row)]))
     return results
 
 
-def file_name(recipe: str, label: str) -> str:
-    """Name of the recipe file of a group, without its ending."""
-    return re.sub(r"[^\w.+=-]+", "_", f"{recipe}-{label}")
+def _recipe_path(folder: Path, recipe: str, label: str) -> Path:
+    """Where the recipe of a group is saved."""
+    return folder / RECIPES / (re.sub(r"[^\w.+=-]+", "_", f"{recipe}-{label}") + ".yaml")
 
 
 def _name(row: dict[str, str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from famkd.config.recipe import Data, Recipe
 from famkd.data.split import read_split
 from famkd.distill.types import Method
+from famkd.errors import counted
 from famkd.methods import METHODS
 
 WITHOUT_STAGES = {"logits", "embed"}  # what methods may want that named taps do not replace
@@ -24,11 +25,11 @@ def _of_schedule(recipe: Recipe) -> Iterator[str]:
     late = [step for step in optim.steps if step >= epochs]
     if optim.schedule == "step" and late:
         kept = f": the learning rate stays at {optim.lr:g}" if len(late) == len(optim.steps) else ""
-        yield f"--optim.steps {' '.join(map(str, late))} has no effect in {epochs} epochs{kept}."
+        yield f"--optim.steps {' '.join(map(str, late))} has no effect in {counted(epochs, 'epoch')}{kept}."
     if optim.lr_warmup >= epochs:
         yield f"--optim.lr_warmup {optim.lr_warmup} lasts all {epochs} epochs, so the schedule has no effect."
     if optim.patience >= epochs:
-        yield f"--patience {optim.patience} has no effect in {epochs} epochs."
+        yield f"--patience {optim.patience} has no effect in {counted(epochs, 'epoch')}."
     if recipe.data.val_seed != Data().val_seed and not (recipe.data.val and read_split(recipe.data.val).fraction):
         yield "--data.val_seed has no effect unless --data.val is a fraction of the training images."
     if optim.lr == 0:
@@ -36,15 +37,16 @@ def _of_schedule(recipe: Recipe) -> Iterator[str]:
 
 
 def _of_weights(recipe: Recipe) -> Iterator[str]:
+    epochs = recipe.optim.epochs
     sections = {name: recipe.section(name) for name in recipe.method_names}
     largest = max((section.task_weight for section in sections.values()), default=0.0)
     for name, section in sections.items():
         if not section.weight:
             yield f"--{name}.weight is 0, so {name} has no effect."
-        if section.warmup > recipe.optim.epochs:
-            share = recipe.optim.epochs / section.warmup
+        if section.warmup > epochs:
+            share = epochs / section.warmup
             yield (
-                f"--{name}.warmup {section.warmup} is longer than the training of {recipe.optim.epochs} epochs, so the "
+                f"--{name}.warmup {section.warmup} is longer than the training of {counted(epochs, 'epoch')}, so the "
                 f"weight of {name} only rises to {share * section.weight:.3g}."
             )
         if section.task_weight not in (largest, METHODS[name].task_weight):

@@ -50,7 +50,7 @@ def _classes_table(found: Evaluation, rows: int) -> str:
     notes = ["–: no test object of this class"] if any(value < 0 for _, value in weakest[:rows]) else []
     left_out = len(weakest) - len(cells)
     if left_out > 0:
-        notes.append(f"{left_out} classes with a higher {figure} are left out")
+        notes.append(f"{left_out} of {len(weakest)} classes are left out: their {figure} is higher")
     return "\n" + write_table("table", ["class", f"{figure} %"], cells, notes)
 
 

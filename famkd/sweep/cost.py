@@ -10,6 +10,7 @@ from famkd.bench.step import prepared_step
 from famkd.bench.timer import Timer
 from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
+from famkd.errors import counted
 from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, places
 from famkd.sweep.rehearsal import distinct
@@ -51,7 +52,7 @@ def cost_table(jobs: Sequence[Job], at_once: int) -> str:
     ]
     runs, epochs = sum(each.runs for each in costs), sum(each.epochs for each in costs)
     hours = sum(each.hours for each in costs)
-    total = f"{runs} runs, {epochs:,} epochs: about {hours * cores:.3g} {unit}, "
+    total = f"{counted(runs, 'run')}, {counted(epochs, 'epoch')}: about {hours * cores:.3g} {unit}, "
     total += f"or {hours / at_once:.3g} hours with {at_once} at once"
     return write_table("table", header, rows, [total, "training steps alone: evaluation and start-up come on top"])
 

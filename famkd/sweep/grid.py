@@ -14,7 +14,7 @@ from famkd.config.load import load_recipe
 from famkd.config.validate import validated
 from famkd.config.yaml_flags import as_flags, read_yaml
 from famkd.console import console
-from famkd.errors import UserError
+from famkd.errors import UserError, counted
 from famkd.run.directory import Run
 from famkd.sweep.cost import cost_table
 from famkd.sweep.jobs import Job, Outcome, one_per_gpu, plugin_flags, run_here, train_command
@@ -65,7 +65,9 @@ def sweep(
         left = [*teachers, *(job for job in waiting if job.out not in cannot)]
         return cost_table(left, jobs or one_per_gpu()), failed
     count = sum(job.out not in cannot for job in waiting)
-    console.print(f"{path.stem}: {len(todo)} runs, {len(todo) - len(waiting)} finished before, {count} to go")
+    console.print(
+        f"{path.stem}: {counted(len(todo), 'run')}, {len(todo) - len(waiting)} finished before, {count} to go"
+    )
     failed += _train_all(waiting, cannot, teachers, runs, run_all)
     begun = [job.out for job in todo if Run(job.out).exists]
     finished = any(Run(out).finished for out in begun)

@@ -11,7 +11,7 @@ from famkd.config.validate import validated
 from famkd.config.yaml_flags import flatten
 from famkd.console import console
 from famkd.distill.types import Dataset
-from famkd.errors import UserError
+from famkd.errors import UserError, counted
 from famkd.run.directory import Run
 from famkd.sweep.jobs import Job, Outcome
 from famkd.training.places import default_run
@@ -46,7 +46,7 @@ def rehearse_jobs(jobs: Sequence[Job], teachers: Sequence[Job], runs: Path, here
         raise UserError(f"No training of this sweep can start. The first, {failed[0].job.title}: {failed[0].why}")
     for job, why in failed:
         console.print(f"{job.title} cannot start: {why}")
-    must_have_room(runs, needed, f"{len(jobs) - len(failed)} runs")
+    must_have_room(runs, needed, counted(len(jobs) - len(failed), "run"))
     return failed
 
 
@@ -54,7 +54,7 @@ def rehearse_seeds(recipes: Sequence[Recipe], runs: str | Path) -> None:
     """Rehearse one recipe with several seeds. Errors: UserError for what would end it."""
     _, needed = rehearse(recipes[0], runs=runs)
     new = sum(not default_run(recipe, runs).begun for recipe in recipes)
-    must_have_room(Path(runs), new * needed, f"{new} runs")
+    must_have_room(Path(runs), new * needed, counted(new, "run"))
 
 
 def _rehearsed(jobs: Iterable[Job], runs: Path, here: bool) -> tuple[dict[Path, str], int]:

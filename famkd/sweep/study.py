@@ -7,7 +7,7 @@ from typing import Any
 
 import filelock
 
-from famkd.errors import UserError, nearest
+from famkd.errors import UserError, counted, nearest
 from famkd.sweep.space import Space, whole_numbers
 
 FILE = "trials.log"
@@ -100,7 +100,9 @@ class Trial:
         """Record how the trial ended: with its best held-out figure, pruned, or for a reason that it failed."""
         states = _optuna().trial.TrialState
         how = "pruned" if pruned else "finished"
-        self.ended = why or f"{how} after {self._reported} epochs, {self._best or 0:.2f} % on held-out images"
+        self.ended = (
+            why or f"{how} after {counted(self._reported, 'epoch')}, {self._best or 0:.2f} % on held-out images"
+        )
         if why or self._best is None:
             self._trial.set_user_attr(WHY, why or "no epoch was measured")
             self._study.optuna.tell(self._trial, state=states.FAIL)

@@ -6,7 +6,7 @@ from famkd import distributed
 from famkd.config.load import differences
 from famkd.config.recipe import Recipe
 from famkd.distill.distiller import Distiller
-from famkd.errors import UserError
+from famkd.errors import UserError, counted
 from famkd.files import reading
 from famkd.run.directory import FORMAT, LOG, Run
 from famkd.run.kept import keep_best
@@ -93,8 +93,8 @@ class TrainingState:
         epochs = len(self.run.metrics())
         if epochs:
             raise UserError(
-                f"{self.run.path} holds {epochs} epochs but no resume.pt to continue from: pass another --out, or move "
-                "it away to start over."
+                f"{self.run.path} holds {counted(epochs, 'epoch')} but no resume.pt to continue from: pass another "
+                "--out, or move it away to start over."
             )
 
 

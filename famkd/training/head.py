@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from famkd import distributed
 from famkd.config.recipe import Recipe
 from famkd.distill.types import Dataset, Method
-from famkd.errors import UserError
+from famkd.errors import UserError, counted
 from famkd.features.taps import Tapped
 from famkd.methods import METHODS
 from famkd.models.heads import classifiers
@@ -48,7 +48,7 @@ def with_trained_head(
         start_at_zero(layers.values())
     loss = train_head(teacher.model, layers, data, recipe)
     epochs = recipe.teacher.finetune_head
-    remark = f"its classifier was trained for {epochs} epochs, with a loss of {loss:.3f} in the last one"
+    remark = f"its classifier was trained for {counted(epochs, 'epoch')}, with a loss of {loss:.3f} in the last one"
     return teacher._replace(new_head="", remarks=(*teacher.remarks, remark), head=head_state(teacher.model, layers))
 
 

@@ -18,7 +18,7 @@ from famkd.config.recipe import Recipe
 from famkd.config.validate import validated
 from famkd.console import Reporter, console, reporting
 from famkd.distill.distiller import Distiller
-from famkd.errors import TrainingStopped, UserError
+from famkd.errors import TrainingStopped, UserError, counted
 from famkd.run.directory import Run
 from famkd.run.scores import HELD_OUT, training_over
 from famkd.training.average import measure
@@ -272,7 +272,9 @@ def _title(recipe: Recipe) -> str:
 def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:
     done = len(state.metrics)
     if done < recipe.optim.epochs:
-        console.print(f"{title}  stopped after epoch {done}: {recipe.optim.patience} epochs without a better figure")
+        console.print(
+            f"{title}  stopped after epoch {done}: {counted(recipe.optim.patience, 'epoch')} without a better figure"
+        )
 
 
 def _check_finite(step: Step, distiller: Distiller, epoch: int) -> None:

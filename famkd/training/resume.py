@@ -2,7 +2,7 @@
 
 from famkd.config.load import differences
 from famkd.config.recipe import Optim, Recipe
-from famkd.errors import UserError
+from famkd.errors import UserError, counted
 from famkd.run.directory import Run
 from famkd.training.schedule import learning_rate
 
@@ -34,7 +34,7 @@ def _must_keep_rates(run: Run, new: Optim) -> None:
     """UserError unless all epochs so far have the same learning rates with the new number of epochs."""
     old, done = run.recipe.optim, len(run.metrics())
     if new.epochs < done:
-        raise UserError(f"{run.path} has finished {done} epochs: pass --epochs {done} or more.")
+        raise UserError(f"{run.path} has finished {counted(done, 'epoch')}: pass --epochs {done} or more.")
     begun = min(done + 1, old.epochs)  # the next epoch may have been interrupted
     places = [(epoch, half) for epoch in range(1, begun + 1) for half in (0, 1)]
     if any(learning_rate(old, *place, 2) != learning_rate(new, *place, 2) for place in places):

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from famkd import distributed
 from famkd.config.recipe import Recipe
+from famkd.data.tree import and_more
 from famkd.distill.distiller import Distiller, total_loss
 from famkd.distill.types import Batch, Dataset
+from famkd.errors import counted
 from famkd.features.prepare import Pixels
 from famkd.tasks import TASKS
 from famkd.training.networks import Built
@@ -44,18 +46,21 @@ def _data_rows(data: Dataset, outputs: str) -> Iterator[Row]:
     images: Any = data.probe().images
     channels = images.shape[1] if isinstance(images, Tensor) else len(data.mean)
     size = f"{data.size[0]}x{data.size[1]}" if data.size else "of several sizes"
-    yield "images", f"{', '.join(counts)}; {channels} channels, {size}"
+    yield "images", f"{', '.join(counts)}; {counted(channels, 'channel')}, {size}"
     names = ", ".join(classes[:NAMES]) + (", …" if len(classes) > NAMES else "")
-    yield outputs, f"{len(classes)}: {names}{_balance(labels, len(classes))}"
-    yield "step", f"{data.batch_size} images, {data.steps:,} steps an epoch"
+    yield outputs, f"{len(classes)}: {names}{_balance(labels, classes)}"
+    yield "step", f"{counted(data.batch_size, 'image')}, {counted(data.steps, 'step')} an epoch"
 
 
-def _balance(labels: Tensor | None, classes: int) -> str:
-    """How many training images the smallest and the largest class have."""
+def _balance(labels: Tensor | None, classes: Sequence[str]) -> str:
+    """How many training images the smallest and the largest class have, and which classes have none."""
     if labels is None or not len(labels):
         return ""
-    counts = labels.bincount(minlength=classes)
+    counts = labels.bincount(minlength=len(classes))
     least, most = int(counts.min()), int(counts.max())
+    if not least:
+        empty = [name for name, count in zip(classes, counts.tolist(), strict=True) if not count]
+        return f"; up to {most:,} training images each, and none of {and_more(empty)}"
     return f"; {least:,} training images each" if least == most else f"; {least:,} to {most:,} training images each"
 
 
@@ -98,7 +103,8 @@ def _estimate(recipe: Recipe, data: Dataset, distiller: Distiller, fabric: Fabri
     tests = (data.n_val or data.n_test) / len(batch.index)
     total = recipe.optim.epochs * (data.steps * share * step + tests * test)
     reading = ", without reading images" if data.streamed else ""
-    return f"about {_spelled(total)} for {recipe.optim.epochs} epochs: {share * step:.3g} s a step, uncompiled{reading}"
+    epochs = counted(recipe.optim.epochs, "epoch")
+    return f"about {_spelled(total)} for {epochs}: {share * step:.3g} s a step, uncompiled{reading}"
 
 
 def _seconds(work: Any) -> float:

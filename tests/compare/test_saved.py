@@ -40,6 +40,15 @@ def test_saved_results_give_the_table_of_the_runs(runs, saved):
     assert compare([saved.parent], format="csv") == expected  # found below a folder
 
 
+def test_recipes_of_groups_that_are_saved_no_more_are_removed(runs, saved):
+    own = saved / "recipes" / "mine.yaml"
+    own.write_text("method: kd")
+    for seed in SCORES["kd"]:
+        shutil.rmtree(runs / f"kd-{seed}")
+    compare([runs], save=saved)
+    assert {path.stem for path in (saved / "recipes").iterdir()} == {"quickstart-none", "quickstart-fam", "mine"}
+
+
 def test_saved_results_are_compared_with_runs(runs, saved):
     write_run(runs.parent / "new", "--method", "dkd", last=60.0)
     assert "dkd" in compare([saved, runs.parent / "new"], format="csv")

@@ -106,7 +106,7 @@ def test_the_tables_and_the_json_of_a_run(taught, capsys):
     assert "expected calibration error" in out
     assert "same class" in out
     assert "taken for" in out
-    assert "1 classes with a higher top1 are left out" in out
+    assert "1 of 3 classes are left out: their top1 is higher" in out
     main(["eval", "run", "--rows", "0"])
     assert len(capsys.readouterr().out.splitlines()) == 2
     main(["eval", "run", "--format", "json"])

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from helpers.run_files import same
@@ -53,8 +54,6 @@ def test_what_has_no_effect_is_told(told, flags, sentences):
 
 @pytest.mark.parametrize(("classes", "option"), [("dkd", "beta"), ("nkd", "gamma")])
 def test_two_classes_leave_nothing_to_compare_besides_the_target(classes, option, small, few_digits, tmp_path):
-    import numpy as np
-
     arrays = dict(np.load(few_digits))
     for part in ("train", "test"):
         kept = arrays[f"y_{part}"] < 2
@@ -70,7 +69,7 @@ def test_two_classes_leave_nothing_to_compare_besides_the_target(classes, option
 def test_a_training_prints_both_kinds_before_its_first_epoch(small, capsys):
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")
     lines = capsys.readouterr().err.splitlines()
-    assert "small none  --optim.steps 2 has no effect in 1 epochs: the learning rate stays at 0.05." in lines
+    assert "small none  --optim.steps 2 has no effect in 1 epoch: the learning rate stays at 0.05." in lines
     first = next(place for place, line in enumerate(lines) if "epoch 1/1" in line)
     assert any("batch norms average over parts of 8 images" in line for line in lines[:first])
     train(small("--epochs", "1", "--optim.accumulate", "2"), out="run")  # finished: nothing to tell
@@ -99,6 +98,17 @@ def test_what_was_found_is_printed_before_the_first_epoch(small, capsys):
     assert any(
         re.fullmatch(r"time         about [\d.]+ s for 2 epochs: .* s a step, uncompiled", line) for line in told
     )
+
+
+def test_classes_without_training_images_are_named(small, few_digits, capsys):
+    """Such as class 0 of labels that are counted from 1."""
+    arrays = dict(np.load(few_digits))
+    for part in ("train", "test"):
+        arrays[f"y_{part}"] += 1
+    np.savez("from_one.npz", **arrays)
+    train(small("--epochs", "1", "--data.root", "from_one.npz"), out="run")
+    told = capsys.readouterr().err.splitlines()
+    assert "small none  classes  4: 0, 1, 2, 3; up to 16 training images each, and none of 0" in told
 
 
 def test_the_size_of_a_method_is_printed_where_it_has_parameters(small, capsys):
