@@ -135,7 +135,8 @@ from pathlib import Path
 
 class WhereTorchWasImported:
     def __getitems__(self, keys):
-        return ["libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text() for _ in keys]
+        libraries = Path(f"/proc/{os.getppid()}/maps").read_text()
+        return ["libtorch" in libraries and "torchvision" in libraries for _ in keys]
 
 def main():
     multiprocessing.set_start_method("forkserver")
@@ -151,7 +152,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="reads /proc")
-def test_the_fork_server_imports_torch_for_all_workers(tmp_path, monkeypatch, python):
+def test_the_fork_server_imports_what_all_workers_need(tmp_path, monkeypatch, python):
     """Python 3.14 starts workers through a fork server on Linux. An import of torch in each takes seconds."""
     monkeypatch.chdir(tmp_path)
     Path("main.py").write_text(FORK_SERVER)

@@ -253,12 +253,12 @@ def usable_cores() -> int:
 
 
 def _import_once_for_workers() -> None:
-    """Let Python's fork server import torch before it forks workers; each of them would import it otherwise.
+    """Let Python's fork server import torch and torchvision before it forks workers; each would import them otherwise.
 
     Python 3.14 starts workers through this server by default on Linux.
     """
     if multiprocessing.get_start_method() == "forkserver":
-        multiprocessing.set_forkserver_preload(["__main__", __name__])
+        multiprocessing.set_forkserver_preload(["__main__", __name__, "torchvision.transforms.v2"])
 
 
 def _unchanged(batch: Any) -> Any:
