@@ -1,5 +1,6 @@
 """famkd train."""
 
+import itertools
 import shlex
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ def train_command(argv: list[str]) -> None:
 
     if not source and not names_a_student(rest):
         parse_recipe({"method": "fam_review"}, ["--help"], name="recipe", own=TrainFlags)
+    _must_have_one_seed(rest)
     own, flags = parse_known(TrainFlags, rest, prog=f"famkd train {source}".rstrip())
     if "--seeds" in rest and not own.seeds:
         raise UserError("--seeds takes one or more numbers, as in --seeds 0 1 2.")
@@ -61,6 +63,14 @@ def train_command(argv: list[str]) -> None:
     run = train(recipe, out=own.out or None, resume=own.resume, runs=own.runs)
     if is_first_process():
         closing_table(run, own.runs)
+
+
+def _must_have_one_seed(argv: list[str]) -> None:
+    """UserError for several numbers after --seed."""
+    after = argv[argv.index("--seed") + 1 :] if "--seed" in argv else []
+    numbers = list(itertools.takewhile(str.isdigit, after))
+    if len(numbers) > 1:
+        raise UserError(f"--seed takes one number: to train once for each, pass --seeds {' '.join(numbers)}.")
 
 
 def recipe_first(argv: list[str]) -> tuple[str, list[str]]:

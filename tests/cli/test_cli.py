@@ -336,6 +336,7 @@ PARSED = {  # what cannot be read at all
     ),
     "the command's own flag": ((*TRAIN, "--resum"), "--resum is not a setting. Did you mean --resume"),
     "a flag without its section": ((*TRAIN, "--momentum", "1"), "Did you mean --optim.momentum?"),
+    "several seeds": ((*TRAIN, "--seed", "0", "1"), "--seed takes one number: .* pass --seeds 0 1."),
     "no value": ((*TRAIN, "--seed"), "--seed needs a value."),
     "two values": ((*TRAIN, "--name", "my", "recipe"), "'recipe' belongs to no flag: .* in quotes."),
     "type": ((*TRAIN, "--epochs", "many"), "--optim.epochs is 'many': pass a whole number."),
