@@ -20,20 +20,22 @@ from torch.nn.utils import clip_grad_norm_
 
 from famkd import distributed
 from famkd.config.recipe import Recipe
+from famkd.console import console
 from famkd.distill.distiller import total_loss
 from famkd.distill.types import Batch, Dataset, Engine
-from famkd.errors import UserError
+from famkd.errors import UserError, one_line
 from famkd.layers.compiler import find_compiler
 from famkd.layers.convolution import fast_convolutions
 from famkd.layers.fusion import use_kernels
 from famkd.training.average import Averaged
-from famkd.training.cuda_graph import Graph
+from famkd.training.cuda_graph import CannotCapture, Graph, warm_up
 from famkd.training.monitor import NEVER, Monitor
 from famkd.training.optimizer import set_learning_rate, state_tensors
 
 # Steps on a CPU. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine
 COMPILE_PAYS = 500
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
+NEXT_ENGINE: dict[Engine, Engine] = {"graph": "compile", "compile": "eager"}  # where networks cannot run on one
 
 
 class Step:
@@ -67,8 +69,11 @@ class Step:
         self.lr: float | None = None
         self.count = 0  # steps since `set_epoch`
         self.started = time.perf_counter()
+        self.title = f"{recipe.name} {recipe.method}"
+        self.may_choose = recipe.engine == "auto" and data.device.type == "cuda"
         self._forward_or_compiled = self._compiled(data.device)
         self._graph: Graph | None = None
+        self._prepared = False
 
     def _compiled(self, device: torch.device) -> Any:
         """The forward pass as the engine runs it."""
@@ -97,14 +102,45 @@ class Step:
             self.lr = lr
 
     def __call__(self, piece: Any) -> None:
+        if not self._prepared:
+            self._prepare(piece)
         self.count += 1
-        if self.engine == "graph":
-            self._graph = self._graph or Graph(self, piece)
+        if self._graph is not None:
             self._graph(piece)
         else:
             self.run(piece)
         if self.averaged is not None:
             self.averaged.update()
+
+    def _prepare(self, piece: Any) -> None:
+        """Capture the step if the engine is graph. Networks that cannot run on the engine of auto get the next one."""
+        self._prepared = True
+        while self.engine == "graph" or (self.may_choose and self.engine == "compile"):
+            why = self._hindrance(piece)
+            if not why:
+                return
+            self.engine = NEXT_ENGINE[self.engine]
+            self._forward_or_compiled = self._compiled(self.data.device)
+            console.print(f"{self.title}  engine {self.engine}, because {why}")
+
+    def _hindrance(self, piece: Any) -> str:
+        """Try the engine on a piece. With engine auto, returns why the networks cannot run on it, or ""."""
+        try:
+            if self.engine == "graph":
+                self._graph = Graph(self, piece)
+            else:
+                warm_up(self, piece, 1)
+        except CannotCapture as error:
+            if not self.may_choose:
+                raise UserError(f"--engine graph: {error}: pass --engine compile or eager.") from error
+            return str(error)
+        except UserError:
+            raise
+        except Exception as error:  # compilers raise exceptions of their own
+            if not self.may_choose:
+                raise
+            return f"{self.engine} failed: {one_line(error)}"
+        return ""
 
     def run(self, piece: Any) -> None:
         """One optimizer step on a piece, in `accumulate` parts whose gradients are averaged."""

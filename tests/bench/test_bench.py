@@ -77,7 +77,8 @@ def warm_up_on_cpu(step: Step) -> None:
 
 def test_a_captured_step_reads_new_inputs_rates_and_weights(monkeypatch):
     """The graph engine with capture played by a recorder: replays equal plain steps, over a change of epoch."""
-    monkeypatch.setattr(graph, "_side_stream", contextlib.nullcontext)
+    for name in ("_side_stream", "_refusing_waits"):
+        monkeypatch.setattr(graph, name, contextlib.nullcontext)
     monkeypatch.setattr(graph, "_capture", lambda run: run)
     plain, captured = a_step("eager"), a_step("eager")
     captured.engine = "graph"
