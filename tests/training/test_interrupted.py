@@ -194,6 +194,6 @@ def test_epochs_without_a_state_to_go_on_from_are_not_written_over(pair, monkeyp
     for path in run.path.glob("resume*"):
         path.unlink()
     before = files(run)
-    with pytest.raises(UserError, match=r"run holds 1 epochs but no resume\.pt .*move it away to start over"):
+    with pytest.raises(UserError, match=r"run holds 1 epoch but no resume\.pt .*move it away to start over"):
         train(pair(), out="run", resume=True)
     assert files(run) == before
