@@ -1,4 +1,4 @@
-"""The figure of a study: what each method reached, against what its training costs."""
+"""Figures of a study: what each method reached against what its training costs, and what each part of one gains."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,11 @@ from itertools import cycle, pairwise
 
 from matplotlib.figure import Figure
 
+from famkd.compare import Paired, paired
 from famviz.analysis.studies import Scores
 from famviz.figures import style
 
-__all__ = ["cost_figure"]
+__all__ = ["cost_figure", "difference_figure"]
 
 
 @style.styled
@@ -42,6 +43,47 @@ def cost_figure(scores: Scores, costs: Mapping[str, float], figure_name: str = "
             place = {"xytext": (9 * side, shift), "textcoords": "offset points", "ha": "left" if side > 0 else "right"}
             ax.annotate(style.literal(name), (costs[group], means[group]), **place, va="center", color=colours[group])
     return figure
+
+
+@style.styled
+def difference_figure(results: Mapping[str, Scores], against: str, unit: str = "points of top-1") -> Figure:
+    """How far each group is above or below one of them: the mean difference, its interval and that of each seed.
+
+    Differences are paired by seed, with 95 % confidence intervals. Groups of fewer than two common seeds are left out.
+    The groups with the largest mean difference are at the top.
+
+    Args:
+        results: the scores of one or more studies by the study's name, each with the group `against`.
+    """
+    tests = {name: _tests(scores, against) for name, scores in results.items()}
+    groups = {group for found in tests.values() for group in found}
+    means = {
+        group: statistics.mean(test[group].difference for test in tests.values() if group in test) for group in groups
+    }
+    order = sorted(groups, key=means.__getitem__)
+    figure = style.figure(5.6, 0.7 + 0.24 * len(order))
+    ax = figure.subplots()
+    ax.axvline(0, color=style.EMPTY, linewidth=0.8)
+    for place, (name, scores) in enumerate(results.items()):
+        colour, shift = style.LINES[place], 0.3 * ((len(results) - 1) / 2 - place)
+        for group, test in tests[name].items():
+            row = order.index(group) + shift
+            each = [value - scores[against][seed] for seed, value in scores[group].items() if seed in scores[against]]
+            ax.plot([test.low, test.high], [row, row], "-", color=colour, linewidth=1)
+            ax.plot(each, [row] * len(each), ".", color=colour, markersize=3, alpha=0.6)
+            ax.plot(test.difference, row, "o", color=colour, markersize=4.5)
+        ax.plot([], [], "o", color=colour, markersize=4.5, label=name)
+    ax.set(yticks=range(len(order)), yticklabels=[style.literal(group) for group in order])
+    ax.set_xlabel(f"{unit} above {style.literal(against)}")
+    ax.margins(y=0.04)
+    ax.legend()
+    return figure
+
+
+def _tests(scores: Scores, against: str) -> dict[str, Paired]:
+    """The difference of each other group with two or more common seeds."""
+    tests = {group: paired(scores[group], scores[against]) for group in scores if group != against}
+    return {group: test for group, test in tests.items() if test is not None and test.n > 1}
 
 
 def _apart(heights: Sequence[float], least: float = 11) -> list[float]:

@@ -11,14 +11,14 @@ from helpers.runs import write_run
 from scipy.stats import ttest_rel
 
 import famviz
-from famkd.compare import compare
+from famkd.compare import compare, paired
 from famkd.errors import UserError
 from famkd.files import write_csv, write_rows
 from famkd.run.directory import Run
 from famviz import spectra
 from famviz.analysis import answers, studies
 from famviz.analysis.amplitude import compare_stage
-from famviz.figures.study import cost_figure
+from famviz.figures.study import cost_figure, difference_figure
 
 pytest_plugins = ("helpers.famviz_trained",)
 
@@ -177,6 +177,23 @@ def test_filters_are_described_beside_noise(tmp_path):
 
 def test_lists_in_sentences():
     assert [answers.joined(list("abc"[:n])) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_differences_are_drawn_with_their_intervals():
+    one = {"fam": {0: 50.0, 1: 54.0, 2: 52.0}, "kd": {0: 51.0, 1: 56.0, 2: 53.5}, "none": {0: 40.0, 1: 45.0, 2: 41.0}}
+    two = {"fam": {0: 70.0, 1: 71.0}, "kd": {0: 71.0, 1: 74.0}, "one seed": {0: 80.0}}
+    (ax,) = difference_figure({"first": one, "second": two}, "fam").axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "kd"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second"]
+    drawn = [(list(line.get_xdata()), line.get_ydata()[0]) for line in ax.lines if len(line.get_xdata())]
+    test = paired(one["kd"], one["fam"])
+    assert test is not None
+    assert ([test.low, test.high], 1.15) in drawn
+    assert ([1.0, 2.0, 1.5], 1.15) in drawn
+    assert ([pytest.approx(1.5)], 1.15) in drawn
+    assert ([1.0, 3.0], 0.85) in drawn
+    assert ([-10.0, -9.0, -11.0], 0.15) in drawn
+    assert len(drawn) == 1 + 3 * 3
 
 
 def test_accuracy_is_drawn_against_the_cost_of_each_group_that_has_one(tmp_path):
