@@ -200,8 +200,8 @@ class Recipe:
     sync_bn: bool = False
     """Synchronize the batch norms of student and method over all GPUs."""
     engine: Engine = "auto"
-    """How a step runs. auto is graph (a CUDA graph) on a GPU; on a CPU compile for long runs and eager for short ones.
-    Networks that cannot run as a CUDA graph are compiled with auto, or run eagerly."""
+    """How a step runs. auto is eager for less than 500 steps, else graph (a CUDA graph) on a GPU and compile on a CPU.
+    With auto, networks that a CUDA graph cannot capture are compiled or run eagerly."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Loggers that receive the metrics, in addition to the run directory."""
     plugins: tuple[Annotated[str, PLACE], ...] = ()

@@ -29,8 +29,8 @@ def print_setup(
     hindrance = "" if can_be_captured(recipe.optim.name) else recipe.optim.name
     if step.scaler is not None:
         hindrance = "a gradient scaler"
-    captured = data.device.type != "cuda" or not hindrance
-    reason = "" if captured else f", because a CUDA graph cannot capture {hindrance}"
+    hindered = step.may_choose and step.engine == "compile" and hindrance
+    reason = f", because a CUDA graph cannot capture {hindrance}" if hindered else ""
     console.print(f"{title}  optimizer {recipe.optim.name}, engine {step.engine}{reason}")
     if recipe.data.val:
         console.print(f"{title}  {data.n_val:,} held-out images choose the best epoch; the test set is for the end")

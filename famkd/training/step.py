@@ -32,7 +32,7 @@ from famkd.training.cuda_graph import CannotCapture, Graph, warm_up
 from famkd.training.monitor import NEVER, Monitor
 from famkd.training.optimizer import set_learning_rate, state_tensors
 
-# Steps on a CPU. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine
+# Steps. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine
 COMPILE_PAYS = 500
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
 NEXT_ENGINE: dict[Engine, Engine] = {"graph": "compile", "compile": "eager"}  # where networks cannot run on one
@@ -236,9 +236,10 @@ def split(piece: Any, parts: int) -> list[Any]:
 
 
 def choose_engine(engine: Engine, device: torch.device, steps: int, captured: bool = True) -> Engine:
-    """Resolve `auto`: graph on a CUDA device, else compile where the run is long enough to pay for it, else eager.
+    """Resolve `auto`: graph on a CUDA device and compile on a CPU, where the run is long enough to pay for it.
 
-    With several processes it is eager. Where a CUDA graph cannot capture the optimizer, it is compile instead of graph.
+    Otherwise, on other devices and with several processes it is eager. Where a CUDA graph cannot capture the optimizer,
+    it is compile instead of graph.
 
     Args:
         captured: whether a CUDA graph can capture the optimizer.
@@ -252,9 +253,9 @@ def choose_engine(engine: Engine, device: torch.device, steps: int, captured: bo
         return "eager"
     compiler = _has_compiler(device)
     if engine == "auto":
-        if device.type == "cuda":
-            return ("graph" if captured else "compile") if compiler else "eager"
-        return "compile" if compiler and steps >= COMPILE_PAYS else "eager"
+        if not compiler or steps < COMPILE_PAYS or device.type not in ("cpu", "cuda"):
+            return "eager"
+        return "graph" if device.type == "cuda" and captured else "compile"
     if engine == "graph" and device.type != "cuda":
         raise UserError("engine graph needs a CUDA device: use --engine compile or eager here.")
     if engine == "graph" and not captured:

@@ -211,8 +211,7 @@ def python_headers(tmp_path, monkeypatch):
     ("asked", "device", "answer"),
     [
         ("auto", CPU, "eager"),
-        ("auto", torch.device("mps"), "eager"),
-        ("auto", CUDA, "graph"),
+        ("auto", CUDA, "eager"),
         ("eager", CPU, "eager"),
         ("eager", CUDA, "eager"),
         ("compile", CPU, "compile"),
@@ -228,6 +227,16 @@ def test_which_engine(python_headers, asked, device, answer):
 def test_a_graph_needs_cuda(device):
     with pytest.raises(UserError, match="engine graph needs a CUDA device: use --engine compile or eager"):
         choose_engine("graph", device, 10)
+
+
+@pytest.mark.parametrize(("device", "answer"), [(CPU, "compile"), (CUDA, "graph"), (torch.device("mps"), "eager")])
+def test_which_engine_of_a_long_run(python_headers, device, answer):
+    assert choose_engine("auto", device, 100_000) == answer
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_an_optimizer_that_cannot_be_captured_is_compiled(python_headers, captured):
+    assert choose_engine("auto", CUDA, 100_000, captured) == ("graph" if captured else "compile")
 
 
 def test_a_gpu_without_a_compiler_runs_eager(monkeypatch):
