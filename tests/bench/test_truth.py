@@ -26,7 +26,13 @@ def test_the_sweeps_of_the_study_can_be_planned(monkeypatch):
     from famkd.sweep.grid import plan, read_grid
 
     sizes = {file.stem: len(plan(read_grid(file), Path("runs"), file.stem)) for file in FOLDER.glob("*.yaml")}
-    assert sizes == {"improved_bands": 6, "methods": 21, "parts_bands": 42, "parts_cifar20": 42}
+    assert sizes == {
+        "branch_cifar20": 8,
+        "improved_bands": 6,
+        "methods": 21,
+        "parts_bands": 42,
+        "parts_cifar20": 42,
+    }
 
 
 @pytest.mark.slow
