@@ -31,31 +31,40 @@ from famkd.compare.find import find_runs, read_scores
 from famkd.compare.groups import group_scores
 from famviz.analysis import studies
 from famviz.figures import effect, style
-from famviz.figures.study import cost_figure
+from famviz.figures.study import cost_figure, difference_figure
 
 # %% [markdown]
 # ## What three seeds say
 #
-# The repository keeps the results of its studies as CSV files (`famkd compare RUNS --save FOLDER`). The first study
-# changes one option of `fam_review` at a time on `bands`, images of gratings whose frequency is the class. The second
-# compares methods on CIFAR-100, with six epochs.
+# The repository keeps the results of its studies as CSV files (`famkd compare RUNS --save FOLDER`). Two of them change
+# one option of `fam_review` at a time: on `bands`, images of gratings whose frequency is the class, and on 20 classes
+# of CIFAR-100. The third compares methods on all of CIFAR-100, with six epochs.
 
 # %%
-parts, methods = studies.study("parts_bands"), studies.study("methods")
-HTML(compare([studies.study_folder("parts_bands")], format="html"))
+bands, cifar20, methods = (studies.study(name) for name in ("parts_bands", "parts_cifar20", "methods"))
+difference_figure({"bands": bands, "20 classes of CIFAR-100": cifar20}, against="fam_review")
+
+# %% [markdown]
+# Each large dot is the mean over three seeds of the difference from `fam_review`, each small dot the difference of one
+# seed, and each line a 95 % confidence interval. An interval that holds 0 means that three seeds do not tell the two
+# apart. The table has the figures of the second study, against the student alone.
+
+# %%
+HTML(compare([studies.study_folder("parts_cifar20")], format="html"))
 
 # %%
 HTML(compare([studies.study_folder("methods")], format="html"))
 
 # %% [markdown]
-# Each row is paired by seed with the student alone. An interval that holds 0 means that three seeds do not tell the two
-# apart. The more rows a table has, the more often an interval misses 0 by chance, so p is corrected for their number.
+# Each row is paired by seed with the student alone. The more rows a table has, the more often an interval misses 0 by
+# chance, so p is corrected for their number.
 
 # %%
 controls = ("none", "reviewkd", "fam_review branch=local", "fam_review branch=global", "fam_review highpass=none")
-print(studies.study_words(parts, "fam_review", controls))
+print("bands:", studies.study_words(bands, "fam_review", controls))
+print("20 classes:", studies.study_words(cifar20, "fam_review", controls))
 against = ("none", "kd", "reviewkd", "fam_review branch=local")
-print(studies.study_words(methods, "fam_review branch=both", against))
+print("CIFAR-100:", studies.study_words(methods, "fam_review branch=both", against))
 
 # %% [markdown]
 # A method also costs time in every step. Each dot is a training, and each line the mean of a group.

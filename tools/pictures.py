@@ -22,7 +22,7 @@ from famviz.analysis import filters as values
 from famviz.analysis import studies
 from famviz.figures import amplitude as features
 from famviz.figures import cam, style
-from famviz.figures.study import cost_figure
+from famviz.figures.study import cost_figure, difference_figure
 from notebooks import SOURCES, paired  # pyright: ignore[reportAttributeAccessIssue]  (notebooks.py beside this file)
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +163,8 @@ def pictures(runs: Positional[Path] = Path("runs")) -> None:
     """
     os.environ["FAMKD_RUNS"] = str(runs.resolve())
     run = famkd.train(famkd.load_recipe("bands/student", "--method", "fam"), runs=runs.resolve(), resume=True)
+    parts = {"bands": studies.study("parts_bands"), "20 classes of CIFAR-100": studies.study("parts_cifar20")}
+    draw_figure(difference_figure(parts, "fam_review"), DOCS / "parts.png")
     draw_figure(cost_figure(studies.study("methods"), studies.study_costs("methods")), DOCS / "truth.png")
     draw_figure(features.differences_figure(run), DOCS / "differences.png")
     draw_figure(cam.grid_figure(run, 6), DOCS / "cams.png")

@@ -76,7 +76,7 @@ def difference_figure(results: Mapping[str, Scores], against: str, unit: str = "
     ax.set(yticks=range(len(order)), yticklabels=[style.literal(group) for group in order])
     ax.set_xlabel(f"{unit} above {style.literal(against)}")
     ax.margins(y=0.04)
-    ax.legend()
+    figure.legend(loc="outside upper right", ncols=len(results))
     return figure
 
 

@@ -182,9 +182,10 @@ def test_lists_in_sentences():
 def test_differences_are_drawn_with_their_intervals():
     one = {"fam": {0: 50.0, 1: 54.0, 2: 52.0}, "kd": {0: 51.0, 1: 56.0, 2: 53.5}, "none": {0: 40.0, 1: 45.0, 2: 41.0}}
     two = {"fam": {0: 70.0, 1: 71.0}, "kd": {0: 71.0, 1: 74.0}, "one seed": {0: 80.0}}
-    (ax,) = difference_figure({"first": one, "second": two}, "fam").axes
+    figure = difference_figure({"first": one, "second": two}, "fam")
+    (ax,), (legend,) = figure.axes, figure.legends
     assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "kd"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["first", "second"]
+    assert [text.get_text() for text in legend.get_texts()] == ["first", "second"]
     drawn = [(list(line.get_xdata()), line.get_ydata()[0]) for line in ax.lines if len(line.get_xdata())]
     test = paired(one["kd"], one["fam"])
     assert test is not None
