@@ -57,6 +57,13 @@ def study_words(scores: Scores, method: str = "fam_review", against: tuple[str, 
     return f"On {seeds} seeds {method} is {joined(parts)}."
 
 
+def differences(scores: Scores, against: str) -> dict[str, Paired]:
+    """How far each group is above one of them, paired by seed. Groups of fewer than two common seeds are left out."""
+    _must_have(scores, against)
+    tests = {group: paired(scores[group], scores[against]) for group in scores if group != against}
+    return {group: test for group, test in tests.items() if test is not None and test.n > 1}
+
+
 def _tested(scores: Scores, one: str, other: str) -> Paired:
     _must_have(scores, one)
     _must_have(scores, other)

@@ -6,8 +6,7 @@ from itertools import cycle, pairwise
 
 from matplotlib.figure import Figure
 
-from famkd.compare import Paired, paired
-from famviz.analysis.studies import Scores
+from famviz.analysis.studies import Scores, differences
 from famviz.figures import style
 
 __all__ = ["cost_figure", "difference_figure"]
@@ -55,7 +54,7 @@ def difference_figure(results: Mapping[str, Scores], against: str, unit: str = "
     Args:
         results: the scores of one or more studies by the study's name, each with the group `against`.
     """
-    tests = {name: _tests(scores, against) for name, scores in results.items()}
+    tests = {name: differences(scores, against) for name, scores in results.items()}
     groups = {group for found in tests.values() for group in found}
     means = {
         group: statistics.mean(test[group].difference for test in tests.values() if group in test) for group in groups
@@ -78,12 +77,6 @@ def difference_figure(results: Mapping[str, Scores], against: str, unit: str = "
     ax.margins(y=0.04)
     figure.legend(loc="outside upper right", ncols=len(results))
     return figure
-
-
-def _tests(scores: Scores, against: str) -> dict[str, Paired]:
-    """The difference of each other group with two or more common seeds."""
-    tests = {group: paired(scores[group], scores[against]) for group in scores if group != against}
-    return {group: test for group, test in tests.items() if test is not None and test.n > 1}
 
 
 def _apart(heights: Sequence[float], least: float = 11) -> list[float]:
