@@ -200,13 +200,18 @@ class Recipe:
     sync_bn: bool = False
     """Synchronize the batch norms of student and method over all GPUs."""
     engine: Engine = "auto"
-    """How a step runs. auto is eager for less than 500 steps, else graph (a CUDA graph) on a GPU and compile on a CPU.
+    """How a step runs. auto is eager for fewer than 500 steps, else graph (a CUDA graph) on a GPU and compile on a CPU.
     With auto, networks that a CUDA graph cannot capture are compiled or run eagerly."""
     log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Loggers that receive the metrics, in addition to the run directory."""
     plugins: tuple[Annotated[str, PLACE], ...] = ()
     """Python files that register your own models, methods or data sets. A file is only imported if the command line
     names it."""
+
+    @property
+    def title(self) -> str:
+        """Name and method, with which messages about a training begin."""
+        return f"{self.name} {self.method}"
 
     @property
     def method_names(self) -> tuple[str, ...]:

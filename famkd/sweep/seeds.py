@@ -65,7 +65,7 @@ def _job(recipe: Recipe, source: str, flags: list[str], runs: str | Path, resume
     command += ["--seed", str(recipe.seed)]
     if resume:
         command.append("--resume")
-    title = f"{recipe.name} {recipe.method} seed {recipe.seed}"
+    title = f"{recipe.title} seed {recipe.seed}"
     return Job(title, recipe, default_run(recipe, runs).path, command)
 
 

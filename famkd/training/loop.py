@@ -81,7 +81,7 @@ def train(
         if distributed.on_rank_zero(lambda: needs_training(run, recipe, resume)):
             console.quiet = distributed.rank() > 0
             for line in idle:
-                console.print(f"{_title(recipe)}  {line}")
+                console.print(f"{recipe.title}  {line}")
             distributed.on_rank_zero(lambda: must_be_installed(recipe.log))
             if distributed.on_rank_zero(lambda: trains_something_first(recipe, runs)):
                 distributed.on_rank_zero(lambda: _rehearse_all(recipe, run, runs))
@@ -107,7 +107,7 @@ def train_student(
     """
     begun = run if resume and distributed.on_rank_zero(lambda: run.begun) else None
     training, step, state, interrupted = _ready(recipe, run, fabric, runs, begun)
-    data, distiller, title = training.data, training.distiller, _title(recipe)
+    data, distiller, title = training.data, training.distiller, recipe.title
     moment = Moment(run, recipe, data, distiller, step.optimizer, state.metrics, len(state.metrics))
     log_to = recipe if distributed.rank() == 0 else replace(recipe, log=())
     with (
@@ -145,7 +145,7 @@ def _ready(
     seed_everything(recipe.seed, verbose=False)
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()  # a teacher may have been trained before
-    title = _title(recipe)
+    title = recipe.title
     training = distributed.on_every_rank(lambda: build_training(recipe, fabric.device, runs, begun))
     data, distiller = training.data, training.distiller
     step = distributed.on_every_rank(lambda: build_step(recipe, data, distiller, training.optimizer, fabric))
@@ -263,10 +263,6 @@ def _saved(stop: EpochInterrupted, moment: Moment, step: Step, state: TrainingSt
         f"stopped by {stop} in epoch {moment.epoch} after step {step.count} of {moment.data.steps}; {state.run.path} "
         "holds the state, the same command with --resume continues"
     )
-
-
-def _title(recipe: Recipe) -> str:
-    return f"{recipe.name} {recipe.method}"
 
 
 def _print_early_stop(title: str, recipe: Recipe, state: TrainingState) -> None:

@@ -32,7 +32,8 @@ from famkd.training.cuda_graph import CannotCapture, Graph, warm_up
 from famkd.training.monitor import NEVER, Monitor
 from famkd.training.optimizer import set_learning_rate, state_tensors
 
-# Steps. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine
+# Steps. Where Inductor has to make the kernels of a pair, that takes up to a minute, once on a machine. The number
+# comes from a CPU; it was not measured on a GPU
 COMPILE_PAYS = 500
 RECOMPILE_LIMIT = 64  # a step has one shape per stage of the networks
 NEXT_ENGINE: dict[Engine, Engine] = {"graph": "compile", "compile": "eager"}  # where networks cannot run on one
@@ -69,7 +70,7 @@ class Step:
         self.lr: float | None = None
         self.count = 0  # steps since `set_epoch`
         self.started = time.perf_counter()
-        self.title = f"{recipe.name} {recipe.method}"
+        self.title = recipe.title
         self.may_choose = recipe.engine == "auto" and data.device.type == "cuda"
         self._forward_or_compiled = self._compiled(data.device)
         self._graph: Graph | None = None

@@ -22,5 +22,5 @@ def make_step(
     """A step on the CPU that makes its batches by `take`."""
     data = SimpleNamespace(take=take, device=torch.device("cpu"))
     optim, names = SimpleNamespace(accumulate=1, clip_grad=0.0), tuple(methods)
-    recipe = SimpleNamespace(name="test", method="+".join(names), method_names=names, optim=optim, engine=engine)
+    recipe = SimpleNamespace(title="test", method_names=names, optim=optim, engine=engine)
     return Step(distiller, optimizer, data, fabric or Fabric(accelerator="cpu"), recipe, engine)

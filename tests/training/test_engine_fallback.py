@@ -90,7 +90,7 @@ def test_a_network_that_waits_for_the_device_is_compiled_only(capsys, device):
     line = Net.forward.__code__.co_firstlineno + 2
     place = f"test_engine_fallback.py, line {line}"
     said = f"engine compile, because a CUDA graph cannot capture this step: it waits for the device ({place})"
-    assert capsys.readouterr().err.splitlines() == [f"test   {said}"]
+    assert capsys.readouterr().err.splitlines() == [f"test  {said}"]
     assert step.engine == "compile"
     assert not device.now
     assert all(torch.equal(after[name], wanted[name]) for name in wanted)
@@ -114,8 +114,8 @@ def test_a_network_that_cannot_be_compiled_runs_eagerly(capsys, monkeypatch):
     monkeypatch.undo()
     wanted = trained(make("eager"))
     assert capsys.readouterr().err.splitlines() == [
-        "test   engine compile, because graph failed: no lowering for this",
-        "test   engine eager, because compile failed: no lowering for this",
+        "test  engine compile, because graph failed: no lowering for this",
+        "test  engine eager, because compile failed: no lowering for this",
     ]
     assert all(torch.equal(after[name], wanted[name]) for name in wanted)
 
